@@ -1,0 +1,151 @@
+//! What can go wrong in the store, with the place where it did.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The library's result.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Every failure of the library. The text says what and where; where a remedy exists, it ends
+/// with what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed on a file.
+    Io {
+        /// What was being done, as a verb phrase: `cannot open`.
+        doing: &'static str,
+        /// The file or folder it was done to.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The base directory is no store.
+    NoStore {
+        /// The base directory.
+        base: PathBuf,
+        /// Why it is none.
+        why: String,
+    },
+    /// The store has no feed of that name.
+    NoFeed {
+        /// The base directory.
+        base: PathBuf,
+        /// The name asked for.
+        feed: String,
+    },
+    /// A feed specification, a field, a type or a name that is not allowed.
+    Spec(String),
+    /// The feed exists with another layout or another policy.
+    Drift {
+        /// The feed.
+        feed: String,
+        /// One line a difference.
+        differences: Vec<String>,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// Another process holds the feed's writer lock.
+    Locked {
+        /// The feed.
+        feed: String,
+        /// The holder's process id, where the live page names one.
+        pid: Option<u32>,
+    },
+    /// A file is not what the format says.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Byte offset of the damage in the file.
+        offset: u64,
+        /// What is wrong there.
+        what: String,
+    },
+    /// A file of a format version that this build does not know.
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+    /// A record, batch or argument that the call cannot take.
+    Invalid(String),
+    /// An earlier sync or allocation failed: the writer takes nothing more.
+    Poisoned(String),
+}
+
+impl Error {
+    /// Wraps a system error with what was being done and to which file.
+    pub fn io(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Error::Io { doing, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Damage at byte `offset` of `path`.
+    pub fn damaged(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
+        Error::Damaged { path: path.as_ref().to_owned(), offset, what: what.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Io { doing, path, source } => {
+                write!(f, "{doing} {}: {}", path.display(), system_text(source))
+            }
+            Error::NoStore { base, why } => write!(
+                f,
+                "{}: not a Deepwater store ({why}); dw-mkfeed makes one, --base-path or \
+                 $DEEPWATER_BASE names another",
+                base.display()
+            ),
+            Error::NoFeed { base, feed } => write!(
+                f,
+                "{feed}: no such feed in {}; dw-ls lists them, dw-mkfeed makes one",
+                base.display()
+            ),
+            Error::Spec(text) | Error::Invalid(text) => f.write_str(text),
+            Error::Drift { feed, differences, hint } => {
+                write!(f, "{feed}: exists and differs: {}; {hint}", differences.join("; "))
+            }
+            Error::Locked { feed, pid: Some(pid) } => write!(
+                f,
+                "{feed}: already being written by process {pid}; a feed has one writer at a time"
+            ),
+            Error::Locked { feed, pid: None } => {
+                write!(f, "{feed}: locked by another process; a feed has one writer at a time")
+            }
+            Error::Damaged { path, offset, what } => {
+                write!(f, "{}: damaged at byte {offset}: {what}", path.display())
+            }
+            Error::Version { path, found } => write!(
+                f,
+                "{}: format version {found}, and this build knows version {}; use the Deepwater \
+                 release that wrote the store",
+                path.display(),
+                crate::FORMAT_VERSION
+            ),
+            Error::Poisoned(why) => {
+                write!(f, "the writer has stopped after an error: {why}; open the feed again")
+            }
+        }
+    }
+}
+
+/// The system's words for an error, without Rust's `(os error N)`.
+fn system_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Io { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

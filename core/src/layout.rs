@@ -1,0 +1,260 @@
+//! Where each field lies in a record: computed once from the spec, then only read.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::schema::{FeedSpec, FieldSpec, FieldType, MAX_RECORD_BYTES};
+use crate::time::TimeUnit;
+
+/// One field's place in the record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Name, unique in the layout.
+    pub name: String,
+    /// Type.
+    pub kind: FieldType,
+    /// Offset in the record, in bytes.
+    pub offset: usize,
+    /// Free text for people.
+    pub desc: String,
+    /// What an empty cell or a missing key means, as the spec gives it.
+    pub default: Option<serde_json::Value>,
+}
+
+impl Field {
+    /// Size in bytes.
+    pub fn size(&self) -> usize {
+        self.kind.size()
+    }
+
+    /// The field's bytes within a record.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.size()
+    }
+}
+
+/// The record: its fields in order, its padding, its size and its time column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layout {
+    fields: Vec<Field>,
+    padding: Vec<Range<usize>>,
+    record_size: usize,
+    time_field: usize,
+    unit: TimeUnit,
+    packed: bool,
+    hash: u64,
+}
+
+const RESERVED: [&str; 2] = ["_seq", "_feed"];
+
+impl Layout {
+    /// Computes the layout of `spec`: fields in order, naturally aligned unless packed, the
+    /// record's size rounded up to its widest alignment.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for duplicate or reserved names, a missing or mistyped time column, or a
+    /// record over 16 KiB.
+    pub fn new(spec: &FeedSpec) -> Result<Layout> {
+        let wrong = |what: String| Error::Spec(format!("feed {:?}: {what}", spec.feed_name));
+        let mut fields: Vec<Field> = Vec::new();
+        let mut padding = Vec::new();
+        let mut names = HashSet::new();
+        let (mut at, mut widest): (usize, usize) = (0, 1);
+        for field in &spec.fields {
+            let align = if spec.packed { 1 } else { field.kind.align() };
+            let start = at.next_multiple_of(align);
+            push_padding(&mut padding, at..start);
+            (at, widest) = (start + field.kind.size(), widest.max(align));
+            if at > MAX_RECORD_BYTES {
+                return Err(wrong(format!("a record is at most {MAX_RECORD_BYTES} bytes")));
+            }
+            if let FieldType::Pad(_) = field.kind {
+                push_padding(&mut padding, start..at);
+                continue;
+            }
+            check_field(field).map_err(wrong)?;
+            if !names.insert(field.name.as_str()) {
+                return Err(wrong(format!("two fields are named {:?}", field.name)));
+            }
+            fields.push(Field {
+                name: field.name.clone(),
+                kind: field.kind,
+                offset: start,
+                desc: field.desc.clone(),
+                default: field.default.clone(),
+            });
+        }
+        let record_size = at.next_multiple_of(widest);
+        push_padding(&mut padding, at..record_size);
+        let time_field = fields.iter().position(|f| f.name == spec.ts_col).ok_or_else(|| {
+            wrong(format!("the time column {:?} is not among the fields", spec.ts_col))
+        })?;
+        if !matches!(fields[time_field].kind, FieldType::Uint64 | FieldType::Timestamp) {
+            return Err(wrong(format!(
+                "the time column {:?} is {}; it must be uint64 or timestamp",
+                spec.ts_col, fields[time_field].kind
+            )));
+        }
+        let mut layout = Layout {
+            fields,
+            padding,
+            record_size,
+            time_field,
+            unit: spec.time_unit,
+            packed: spec.packed,
+            hash: 0,
+        };
+        layout.hash = fnv1a(layout.canonical().as_bytes());
+        Ok(layout)
+    }
+
+    /// The fields that hold values, in record order; padding is not among them.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The field of that name.
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.iter().find(|f| f.name == name)
+    }
+
+    /// Position of the field of that name in [`Layout::fields`].
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.fields.iter().position(|f| f.name == name)
+    }
+
+    /// Bytes that belong to no field and are always zero: explicit and implicit padding.
+    pub fn padding(&self) -> &[Range<usize>] {
+        &self.padding
+    }
+
+    /// Size of a record, in bytes.
+    pub fn record_size(&self) -> usize {
+        self.record_size
+    }
+
+    /// The time column.
+    pub fn time_field(&self) -> &Field {
+        &self.fields[self.time_field]
+    }
+
+    /// Position of the time column in [`Layout::fields`].
+    pub fn time_position(&self) -> usize {
+        self.time_field
+    }
+
+    /// The unit of the time column and of every `timestamp` field.
+    pub fn unit(&self) -> TimeUnit {
+        self.unit
+    }
+
+    /// Whether alignment is off.
+    pub fn packed(&self) -> bool {
+        self.packed
+    }
+
+    /// Whether values of the field at `position` are times: the time column and `timestamp`s.
+    pub fn is_time(&self, position: usize) -> bool {
+        position == self.time_field || self.fields[position].kind == FieldType::Timestamp
+    }
+
+    /// The layout's identity: FNV-1a of [`Layout::canonical`].
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The time of one record.
+    ///
+    /// # Panics
+    /// If `record` is shorter than the record size.
+    #[inline(always)]
+    pub fn time_of(&self, record: &[u8]) -> u64 {
+        let at = self.fields[self.time_field].offset;
+        u64::from_le_bytes([
+            record[at],
+            record[at + 1],
+            record[at + 2],
+            record[at + 3],
+            record[at + 4],
+            record[at + 5],
+            record[at + 6],
+            record[at + 7],
+        ])
+    }
+
+    /// The text that the hash and the feed registry carry: one line a field, then the record.
+    pub fn canonical(&self) -> String {
+        let mut text = String::new();
+        for field in &self.fields {
+            let _ = writeln!(text, "{} {} {}", field.offset, field.kind, field.name);
+        }
+        let time = &self.fields[self.time_field].name;
+        let _ = writeln!(text, "record {} time {time} {}", self.record_size, self.unit);
+        text
+    }
+
+    /// One line a difference between this layout and the one asked for; none if they are equal.
+    pub fn difference(&self, asked: &Layout) -> Vec<String> {
+        let mut found = Vec::new();
+        for field in &self.fields {
+            match asked.field(&field.name) {
+                None => found.push(format!("field {} is missing", field.name)),
+                Some(other) if other.kind != field.kind => found.push(format!(
+                    "field {} is {}, asked for {}",
+                    field.name, field.kind, other.kind
+                )),
+                Some(other) if other.offset != field.offset => found.push(format!(
+                    "field {} is at byte {}, asked for {}",
+                    field.name, field.offset, other.offset
+                )),
+                Some(_) => {}
+            }
+        }
+        for field in &asked.fields {
+            if self.field(&field.name).is_none() {
+                found.push(format!("field {} ({}) is new", field.name, field.kind));
+            }
+        }
+        let mut pair = |what: &str, ours: String, theirs: String| {
+            if ours != theirs {
+                found.push(format!("{what} is {ours}, asked for {theirs}"));
+            }
+        };
+        pair("record size", self.record_size.to_string(), asked.record_size.to_string());
+        pair("time column", self.time_field().name.clone(), asked.time_field().name.clone());
+        pair("time unit", self.unit.to_string(), asked.unit.to_string());
+        found
+    }
+
+    /// The record of all defaults: zeros, the canonical value of every type.
+    pub fn zeroed(&self) -> Vec<u8> {
+        vec![0; self.record_size]
+    }
+}
+
+fn check_field(field: &FieldSpec) -> std::result::Result<(), String> {
+    let name = &field.name;
+    if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
+        return Err(format!("field name {name:?}: 1 to 255 bytes, no control characters"));
+    }
+    if RESERVED.contains(&name.as_str()) {
+        return Err(format!("field name {name:?} is reserved"));
+    }
+    Ok(())
+}
+
+fn push_padding(padding: &mut Vec<Range<usize>>, range: Range<usize>) {
+    match padding.last_mut() {
+        _ if range.is_empty() => {}
+        Some(last) if last.end == range.start => last.end = range.end,
+        _ => padding.push(range),
+    }
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

@@ -1,0 +1,1 @@
+//! Text and records, both ways; no I/O.

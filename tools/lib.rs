@@ -1,0 +1,1 @@
+//! What the tools share, and the tools.
