@@ -1,0 +1,308 @@
+//! `.idx`: the times and checksums of a chunk's blocks, and its marks (FORMAT.md, NNNNNNNN.idx).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::FORMAT_VERSION;
+use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
+use crate::checksum::{crc, crc_append};
+use crate::error::{Error, Result};
+use crate::os::file;
+use crate::registry::feed::{Geometry, Identity};
+use crate::registry::global::check_head;
+
+const MAGIC: &[u8; 8] = b"DEEPWIDX";
+pub(crate) const HEADER_SIZE: usize = 4096;
+pub(crate) const BLOCK_ENTRY_SIZE: usize = 32;
+pub(crate) const MARK_SIZE: usize = 16;
+pub(crate) const MARK_COUNT_AT: usize = 512;
+pub(crate) const SEAL_AT: usize = 1024;
+pub(crate) const SEAL_SIZE: usize = 52;
+
+offsets! {
+    [0] {
+        MAGIC_AT: 8, VERSION_AT: 4, HEADER_SIZE_AT: 4, STORE_ID_AT: 16, FEED_ID_AT: 8,
+        LAYOUT_HASH_AT: 8, CHUNK_ID_AT: 8, BASE_SEQ_AT: 8, RECORD_SIZE_AT: 4, TIME_OFFSET_AT: 4,
+        BLOCK_RECORDS_AT: 4, BLOCK_CAPACITY_AT: 4, MARKS_OFFSET_AT: 8, CREATED_AT: 8,
+        SESSION_ID_AT: 8, RESERVED_AT: 20, HEADER_CRC_AT: 4,
+    } = 128;
+    [0] {
+        NOT_MIN: 8, MAX: 8, UNORDERED: 4, DATA_CRC: 4, ENTRY_CRC: 4, CLOSED: 4,
+    } = BLOCK_ENTRY_SIZE;
+    [0] {
+        SEAL_COUNT: 8, SEAL_MIN: 8, SEAL_MAX: 8, SEAL_MARKS: 8, SEAL_SEALED: 8, SEAL_BLOCKS: 4,
+        SEAL_MARKS_CRC: 4, SEAL_CRC: 4,
+    } = SEAL_SIZE;
+}
+
+/// The header of an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexHeader {
+    /// Store, feed and layout.
+    pub id: Identity,
+    /// The chunk.
+    pub chunk_id: u64,
+    /// Seq of its first record.
+    pub base_seq: u64,
+    /// Record and block sizes.
+    pub geometry: Geometry,
+    /// Blocks the chunk can have.
+    pub block_capacity: usize,
+    /// When it was made, wall-clock microseconds.
+    pub created_us: u64,
+    /// The session that writes it.
+    pub session_id: u64,
+}
+
+impl IndexHeader {
+    /// Where the marks begin: behind room for all block entries, on a page of their own.
+    pub fn marks_offset(&self) -> usize {
+        (HEADER_SIZE + self.block_capacity * BLOCK_ENTRY_SIZE).next_multiple_of(4096)
+    }
+
+    /// Records the chunk can have.
+    pub fn capacity(&self) -> usize {
+        self.block_capacity * self.geometry.block_records
+    }
+
+    /// The 128 bytes of the header.
+    pub fn encode(&self) -> [u8; 128] {
+        let mut head = [0; 128];
+        put(&mut head, MAGIC_AT, MAGIC);
+        put_u32(&mut head, VERSION_AT, FORMAT_VERSION);
+        put_u32(&mut head, HEADER_SIZE_AT, HEADER_SIZE as u32);
+        put(&mut head, STORE_ID_AT, &self.id.store_id);
+        put_u64(&mut head, FEED_ID_AT, self.id.feed_id);
+        put_u64(&mut head, LAYOUT_HASH_AT, self.id.layout_hash);
+        put_u64(&mut head, CHUNK_ID_AT, self.chunk_id);
+        put_u64(&mut head, BASE_SEQ_AT, self.base_seq);
+        put_u32(&mut head, RECORD_SIZE_AT, self.geometry.record_size as u32);
+        put_u32(&mut head, TIME_OFFSET_AT, self.geometry.time_offset as u32);
+        put_u32(&mut head, BLOCK_RECORDS_AT, self.geometry.block_records as u32);
+        put_u32(&mut head, BLOCK_CAPACITY_AT, self.block_capacity as u32);
+        put_u64(&mut head, MARKS_OFFSET_AT, self.marks_offset() as u64);
+        put_u64(&mut head, CREATED_AT, self.created_us);
+        put_u64(&mut head, SESSION_ID_AT, self.session_id);
+        let sum = crc(&head[..HEADER_CRC_AT]);
+        put_u32(&mut head, HEADER_CRC_AT, sum);
+        head
+    }
+
+    /// Reads a header that must be of feed `id`, chunk `chunk_id` at `base_seq`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Version`].
+    fn decode(path: &Path, head: &[u8], want: &ChunkKey<'_>) -> Result<IndexHeader> {
+        check_head(path, head, MAGIC, 128)?;
+        if crc(&head[..HEADER_CRC_AT]) != get_u32(head, HEADER_CRC_AT) {
+            return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
+        }
+        let header = IndexHeader {
+            id: Identity {
+                store_id: get_id(head, STORE_ID_AT),
+                feed_id: get_u64(head, FEED_ID_AT),
+                layout_hash: get_u64(head, LAYOUT_HASH_AT),
+            },
+            chunk_id: get_u64(head, CHUNK_ID_AT),
+            base_seq: get_u64(head, BASE_SEQ_AT),
+            geometry: *want.geometry,
+            block_capacity: get_u32(head, BLOCK_CAPACITY_AT) as usize,
+            created_us: get_u64(head, CREATED_AT),
+            session_id: get_u64(head, SESSION_ID_AT),
+        };
+        if header.id != *want.id {
+            let what = "it belongs to another feed, or another layout";
+            return Err(Error::damaged(path, STORE_ID_AT as u64, what));
+        }
+        if (header.chunk_id, header.base_seq) != (want.chunk_id, want.base_seq) {
+            let what = format!(
+                "it is the index of chunk {} from seq {}, not of chunk {} from seq {}",
+                header.chunk_id, header.base_seq, want.chunk_id, want.base_seq
+            );
+            return Err(Error::damaged(path, CHUNK_ID_AT as u64, what));
+        }
+        let same_sizes = get_u32(head, RECORD_SIZE_AT) as usize == want.geometry.record_size
+            && get_u32(head, BLOCK_RECORDS_AT) as usize == want.geometry.block_records
+            && get_u32(head, TIME_OFFSET_AT) as usize == want.geometry.time_offset;
+        if !same_sizes || get_u64(head, MARKS_OFFSET_AT) != header.marks_offset() as u64 {
+            return Err(Error::damaged(path, RECORD_SIZE_AT as u64, "an impossible geometry"));
+        }
+        Ok(header)
+    }
+}
+
+/// Which chunk an index must be of.
+#[derive(Clone, Copy)]
+pub struct ChunkKey<'a> {
+    /// Store, feed and layout.
+    pub id: &'a Identity,
+    /// Record and block sizes.
+    pub geometry: &'a Geometry,
+    /// The chunk.
+    pub chunk_id: u64,
+    /// Seq of its first record.
+    pub base_seq: u64,
+}
+
+/// How many records of a chunk an index is asked about, and whether those are all it will ever have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Records, from the chunk's first.
+    pub records: u64,
+    /// Whether the chunk is sealed.
+    pub sealed: bool,
+}
+
+/// What an index says of one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockEntry {
+    /// Least time; `u64::MAX` if no record came yet.
+    pub min: u64,
+    /// Greatest time.
+    pub max: u64,
+    /// Whether no record is older than the one before it.
+    pub ordered: bool,
+    /// Checksum of the records, once the block is closed.
+    pub data_crc: Option<u32>,
+    /// Whether the entry's own checksum holds (true while the block is open: it has none).
+    pub intact: bool,
+}
+
+impl BlockEntry {
+    /// Whether a record of the block can lie in the half-open time range.
+    pub fn overlaps(&self, since: u64, until: u64) -> bool {
+        self.min < until && self.max >= since
+    }
+}
+
+/// The checksum of a closed block's entry (its first 24 bytes, number and record count).
+pub(crate) fn entry_crc(entry: &[u8], number: usize, records: usize) -> u32 {
+    let mut tail = [0; 8];
+    put_u32(&mut tail, 0, number as u32);
+    put_u32(&mut tail, 4, records as u32);
+    crc_append(crc(&entry[..ENTRY_CRC]), &tail)
+}
+
+/// The 52 bytes of the seal.
+pub(crate) fn encode_seal(
+    count: u64,
+    times: (u64, u64),
+    marks: (u64, u32),
+    sealed_us: u64,
+    blocks: usize,
+) -> [u8; SEAL_SIZE] {
+    let mut seal = [0; SEAL_SIZE];
+    put_u64(&mut seal, SEAL_COUNT, count);
+    put_u64(&mut seal, SEAL_MIN, times.0);
+    put_u64(&mut seal, SEAL_MAX, times.1);
+    put_u64(&mut seal, SEAL_MARKS, marks.0);
+    put_u64(&mut seal, SEAL_SEALED, sealed_us);
+    put_u32(&mut seal, SEAL_BLOCKS, blocks as u32);
+    put_u32(&mut seal, SEAL_MARKS_CRC, marks.1);
+    let sum = crc(&seal[..SEAL_CRC]);
+    put_u32(&mut seal, SEAL_CRC, sum);
+    seal
+}
+
+/// An index opened for reading.
+pub struct Index {
+    file: File,
+    path: PathBuf,
+    header: IndexHeader,
+}
+
+impl Index {
+    /// Opens the index at `path`, which must be of the chunk `want`.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
+    pub fn open(path: &Path, want: &ChunkKey<'_>) -> Result<Index> {
+        let file = file::open_read(path)?;
+        let mut head = [0; 128];
+        file::read_at(&file, path, 0, &mut head)?;
+        let header = IndexHeader::decode(path, &head, want)?;
+        Ok(Index { file, path: path.to_owned(), header })
+    }
+
+    /// The header.
+    pub fn header(&self) -> &IndexHeader {
+        &self.header
+    }
+
+    /// The entries of blocks `first..first + n`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a file that ends before.
+    pub fn blocks(&self, first: usize, n: usize, extent: Extent) -> Result<Vec<BlockEntry>> {
+        let entries = self.read_blocks(first, n, extent)?;
+        // A block that is closed while its entry is copied can look torn; the second look cannot, and
+        // only damage looks the same twice.
+        match entries.iter().all(|entry| entry.intact) || extent.sealed {
+            true => Ok(entries),
+            false => self.read_blocks(first, n, extent),
+        }
+    }
+
+    fn read_blocks(&self, first: usize, n: usize, extent: Extent) -> Result<Vec<BlockEntry>> {
+        let mut bytes = vec![0; n * BLOCK_ENTRY_SIZE];
+        let at = HEADER_SIZE + first * BLOCK_ENTRY_SIZE;
+        file::read_at(&self.file, &self.path, at as u64, &mut bytes)?;
+        let per_block = self.header.geometry.block_records as u64;
+        let decoded = bytes.chunks_exact(BLOCK_ENTRY_SIZE).enumerate().map(|(i, entry)| {
+            let number = first + i;
+            let before = number as u64 * per_block;
+            let records = extent.records.saturating_sub(before).min(per_block);
+            // The tail of a live chunk: whether it was closed since, with how many records, we do not
+            // know, so its sums say nothing of the records that are asked for.
+            let open = !extent.sealed && records < per_block;
+            decode_block(entry, number, records as usize, open)
+        });
+        Ok(decoded.collect())
+    }
+
+    /// The marks below `end`, ascending by seq: pairs of seq and time.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn marks(&self, end: u64) -> Result<Vec<(u64, u64)>> {
+        let mut word = [0; 8];
+        file::read_at(&self.file, &self.path, MARK_COUNT_AT as u64, &mut word)?;
+        let count = u64::from_le_bytes(word);
+        if count > self.header.capacity() as u64 {
+            let what = format!("{count} marks in a chunk of {}", self.header.capacity());
+            return Err(Error::damaged(&self.path, MARK_COUNT_AT as u64, what));
+        }
+        let mut bytes = vec![0; count as usize * MARK_SIZE];
+        file::read_at(&self.file, &self.path, self.header.marks_offset() as u64, &mut bytes)?;
+        self.check_marks(&bytes, count)?;
+        let pairs = bytes.chunks_exact(MARK_SIZE).map(|m| (get_u64(m, 0), get_u64(m, 8)));
+        Ok(pairs.filter(|&(seq, _)| seq < end && seq >= self.header.base_seq).collect())
+    }
+
+    /// Once the chunk is sealed, its marks carry a checksum.
+    fn check_marks(&self, bytes: &[u8], count: u64) -> Result<()> {
+        let mut seal = [0; SEAL_SIZE];
+        file::read_at(&self.file, &self.path, SEAL_AT as u64, &mut seal)?;
+        if seal == [0; SEAL_SIZE] {
+            return Ok(());
+        }
+        let intact = crc(&seal[..SEAL_CRC]) == get_u32(&seal, SEAL_CRC)
+            && get_u64(&seal, SEAL_MARKS) == count
+            && get_u32(&seal, SEAL_MARKS_CRC) == crc(bytes);
+        match intact {
+            true => Ok(()),
+            false => Err(Error::damaged(&self.path, SEAL_AT as u64, "the checksum of the marks")),
+        }
+    }
+}
+
+fn decode_block(entry: &[u8], number: usize, records: usize, open: bool) -> BlockEntry {
+    let closed = !open && get_u32(entry, CLOSED) == 1;
+    BlockEntry {
+        min: !get_u64(entry, NOT_MIN),
+        max: get_u64(entry, MAX),
+        ordered: get_u32(entry, UNORDERED) == 0,
+        data_crc: closed.then(|| get_u32(entry, DATA_CRC)),
+        intact: !closed || entry_crc(entry, number, records) == get_u32(entry, ENTRY_CRC),
+    }
+}

@@ -1,0 +1,120 @@
+//! Up to which seq a feed's records are to be believed (FORMAT.md, Recovery).
+
+use crate::checksum::crc;
+use crate::chunk::ChunkPaths;
+use crate::chunk::index::{ChunkKey, Extent, Index};
+use crate::error::Result;
+use crate::os::{file, process};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, SessionEntry};
+use crate::registry::info::FeedInfo;
+use crate::registry::live::LivePage;
+
+/// A feed's table, and the seq below which its records exist.
+pub struct Standing {
+    /// All entries that are not collected.
+    pub entries: Vec<Entry>,
+    /// Records exist below this seq.
+    pub end: u64,
+    /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
+    /// have been published and lost, and the next session starts at the lease.
+    pub exact: bool,
+}
+
+impl Standing {
+    /// Reads the table and decides. A live page that cannot be opened counts as lost.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
+    pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
+        // `published` first: every chunk below it is in the table by then.
+        let page = live.and_then(|page| Some((page.session()?.session_id, page.published())));
+        let entries = registry.entries()?;
+        let last = entries.iter().rev().find_map(|entry| match entry {
+            Entry::Session(session) => Some(*session),
+            _ => None,
+        });
+        let exact = |end| Ok((end, true));
+        let (end, exact) = match (last, page) {
+            (None, _) => exact(0)?,
+            (Some(session), Some((id, published))) if id >= session.session_id => {
+                exact(published)?
+            }
+            (Some(SessionEntry { close: Some(close), .. }), _) => exact(close.end_seq)?,
+            // Entered in the table, not yet on the page: nothing of it can be published.
+            (Some(session), Some(_)) if session.boot_id == process::boot_id() => {
+                exact(session.base_seq)?
+            }
+            (Some(session), _) => (proven_end(feed, registry, &entries, &session)?, false),
+        };
+        Ok(Standing { entries, end, exact })
+    }
+
+    /// The chunks that may still have records, in order, with the end of each one's seqs.
+    pub fn chunks(&self) -> Vec<(ChunkEntry, u64)> {
+        let chunks: Vec<ChunkEntry> = self
+            .entries
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Chunk(chunk) => Some(*chunk),
+                _ => None,
+            })
+            .collect();
+        let ends = (0..chunks.len()).map(|i| match chunks[i].seal {
+            Some(seal) => chunks[i].base_seq + seal.count,
+            None => chunks.get(i + 1).map_or(self.end, |next| next.base_seq.min(self.end)),
+        });
+        chunks.iter().copied().zip(ends).collect()
+    }
+}
+
+/// What the disk proves of an unfinished session after the machine stopped: the newest checkpoint,
+/// then whole closed blocks whose checksums hold, up to the first that fails.
+fn proven_end(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    entries: &[Entry],
+    session: &SessionEntry,
+) -> Result<u64> {
+    let checkpoint = registry.checkpoint().filter(|c| c.session_id == session.session_id);
+    let mut end = checkpoint.map_or(session.base_seq, |c| c.seq.max(session.base_seq));
+    for entry in entries {
+        let Entry::Chunk(chunk) = entry else { continue };
+        match chunk.seal {
+            Some(seal) => end = end.max(chunk.base_seq + seal.count),
+            None if chunk.place == Place::Live && chunk.base_seq <= end => {
+                end = end.max(proven_blocks(feed, chunk, end).unwrap_or(end));
+            }
+            None => {}
+        }
+    }
+    Ok(end)
+}
+
+/// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves nothing.
+fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+    let geometry = feed.geometry();
+    let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
+    let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
+    let paths = ChunkPaths::new(&feed.folder, chunk_id);
+    let index = Index::open(&paths.index, &key)?;
+    let data = file::open_read(&paths.data)?;
+    let per_block = geometry.block_records as u64;
+    let capacity = index.header().block_capacity;
+    let mut block = ((end - base_seq) / per_block) as usize;
+    let mut bytes = vec![0; geometry.block_bytes()];
+    let mut end = end;
+    while block < capacity {
+        let whole = (block as u64 + 1) * per_block;
+        let extent = Extent { records: whole, sealed: false };
+        let entry = index.blocks(block, 1, extent)?[0];
+        let at = block as u64 * geometry.block_bytes() as u64;
+        let read = file::read_at(&data, &paths.data, at, &mut bytes);
+        let proven = read.is_ok() && entry.intact && entry.data_crc == Some(crc(&bytes));
+        if !proven {
+            break;
+        }
+        end = end.max(base_seq + whole);
+        block += 1;
+    }
+    Ok(end)
+}

@@ -1,0 +1,269 @@
+//! Files: opened without following links, allocated before use, synced, replaced whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statfs::{self, FsType, statfs};
+
+use crate::error::{Error, Result};
+
+/// Opens a file of the store for reading; a symbolic link in its place is refused.
+///
+/// # Errors
+/// [`Error::Io`]; a link or a folder in the file's place is [`Error::Damaged`].
+pub fn open_read(path: &Path) -> Result<File> {
+    open(path, OpenOptions::new().read(true))
+}
+
+/// Opens a file of the store for reading and writing; a symbolic link in its place is refused.
+///
+/// # Errors
+/// As [`open_read`].
+pub fn open_write(path: &Path) -> Result<File> {
+    open(path, OpenOptions::new().read(true).write(true))
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
+    // O_NONBLOCK: a FIFO in a file's place must not hang us.
+    let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let file = options.custom_flags(flags).open(path).map_err(|e| {
+        match e.raw_os_error() {
+            Some(libc::ELOOP) => Error::damaged(path, 0, "a symbolic link where a file should be"),
+            Some(libc::EISDIR) => Error::damaged(path, 0, "a folder where a file should be"),
+            _ => Error::io("cannot open", path, e),
+        }
+    })?;
+    let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
+    if !meta.is_file() {
+        return Err(Error::damaged(path, 0, "not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Creates a file, of exactly that mode whatever the umask, and opens it for reading and writing. What stood there is
+/// unlinked first, never truncated: somebody may have it mapped.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn create_new(path: &Path, mode: u32) -> Result<File> {
+    let make = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(path)
+    };
+    let made = match make() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            remove_file(path)?;
+            make()
+        }
+        made => made,
+    };
+    let file = made.map_err(|e| Error::io("cannot create", path, e))?;
+    file.set_permissions(fs::Permissions::from_mode(mode))
+        .map_err(|e| Error::io("cannot set the mode of", path, e))?;
+    Ok(file)
+}
+
+/// Makes a folder with that mode if it is not there.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .map_err(|e| Error::io("cannot set the mode of", path, e)),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let meta = fs::symlink_metadata(path).map_err(|e| Error::io("cannot stat", path, e))?;
+            match meta.is_dir() {
+                true => Ok(()),
+                false => Err(Error::damaged(path, 0, "not a folder, where one should be")),
+            }
+        }
+        Err(e) => Err(Error::io("cannot create the folder", path, e)),
+    }
+}
+
+/// The mode of a folder whose files have `file_mode`: whoever may read may enter.
+pub fn folder_mode(file_mode: u32) -> u32 {
+    file_mode | (file_mode & 0o444) >> 2
+}
+
+/// Allocates bytes `offset..offset + len` of a file, so that storing to them through a mapping
+/// cannot run out of space; the file grows to that end.
+///
+/// # Errors
+/// [`Error::Io`], also for a full disk; nothing was changed then but, at most, the file's size.
+pub fn allocate(file: &File, path: &Path, offset: u64, len: u64) -> Result<()> {
+    let (start, size) = (offset as libc::off_t, len as libc::off_t);
+    loop {
+        match fallocate(file, FallocateFlags::empty(), start, size) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EOPNOTSUPP) => return write_zeros(file, path, offset, len),
+            Err(e) => return Err(Error::io("cannot allocate space in", path, e.into())),
+        }
+    }
+}
+
+/// The way to allocate where a file system cannot: blocks exist once they are written.
+fn write_zeros(file: &File, path: &Path, offset: u64, len: u64) -> Result<()> {
+    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    let end = offset + len;
+    let mut at = offset;
+    while at < end {
+        let step = (end - at).min(ZEROS.len() as u64) as usize;
+        file.write_all_at(&ZEROS[..step], at)
+            .map_err(|e| Error::io("cannot allocate space in", path, e))?;
+        at += step as u64;
+    }
+    Ok(())
+}
+
+/// Cuts a file off at `len` bytes.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn truncate(file: &File, path: &Path, len: u64) -> Result<()> {
+    file.set_len(len).map_err(|e| Error::io("cannot truncate", path, e))
+}
+
+/// Makes a file's data durable (with the size, without the times).
+///
+/// # Errors
+/// [`Error::Io`]; the caller must not try again and go on: the kernel may have dropped the pages.
+pub fn sync(file: &File, path: &Path) -> Result<()> {
+    file.sync_data().map_err(|e| Error::io("cannot sync", path, e))
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|e| Error::io("cannot sync the folder", path, e))
+}
+
+/// Starts to write a range of a file back without waiting, so that the next sync has little left to
+/// do. A hint: failure is ignored.
+pub fn start_writeback(file: &File, offset: u64, len: u64) {
+    // SAFETY: a system call on a file descriptor that `file` keeps open; no memory is passed.
+    unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            offset as libc::off64_t,
+            len as libc::off64_t,
+            libc::SYNC_FILE_RANGE_WRITE,
+        );
+    }
+}
+
+/// Writes a file whole: temporary in the same folder, sync, rename, sync the folder.
+///
+/// # Errors
+/// [`Error::Io`]; the old file is as it was, unless the error is from the last sync.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = create_new(&temporary, mode).and_then(|mut file| {
+        file.write_all(bytes).map_err(|e| Error::io("cannot write", &temporary, e))?;
+        file.sync_all().map_err(|e| Error::io("cannot sync", &temporary, e))
+    });
+    let renamed = written.and_then(|()| {
+        fs::rename(&temporary, path).map_err(|e| Error::io("cannot replace", path, e))
+    });
+    if renamed.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    renamed?;
+    sync_folder(folder)
+}
+
+/// Unlinks a file; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads `into.len()` bytes at `offset`.
+///
+/// # Errors
+/// A file that ends before is [`Error::Damaged`] with the offset of its end.
+pub fn read_at(file: &File, path: &Path, offset: u64, into: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while done < into.len() {
+        match file.read_at(&mut into[done..], offset + done as u64) {
+            Ok(0) => {
+                let end = offset + done as u64;
+                let missing = into.len() - done;
+                let what = format!("the file ends {missing} bytes short of what belongs there");
+                return Err(Error::damaged(path, end, what));
+            }
+            Ok(n) => done += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::io("cannot read", path, e)),
+        }
+    }
+    Ok(())
+}
+
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Damaged`] for a file over the limit.
+pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let file = open_read(path)?;
+    let size = size(&file, path)?;
+    if size > limit {
+        return Err(Error::damaged(path, limit, format!("larger than {limit} bytes")));
+    }
+    let mut bytes = vec![0; size as usize];
+    read_at(&file, path, 0, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Size of an open file, in bytes.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn size(file: &File, path: &Path) -> Result<u64> {
+    Ok(file.metadata().map_err(|e| Error::io("cannot stat", path, e))?.len())
+}
+
+/// Device and inode of an open file.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
+    let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// The name of the network file system that `path` lies on, if it does.
+pub fn network_file_system(path: &Path) -> Option<&'static str> {
+    const CIFS: i64 = 0xff53_4d42;
+    const SMB2: i64 = 0xfe53_4d42;
+    let kind: FsType = statfs(path).ok()?.filesystem_type();
+    match kind {
+        statfs::NFS_SUPER_MAGIC => Some("NFS"),
+        statfs::SMB_SUPER_MAGIC => Some("SMB"),
+        FsType(CIFS | SMB2) => Some("CIFS"),
+        _ => None,
+    }
+}

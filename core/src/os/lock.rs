@@ -1,0 +1,80 @@
+//! Locks. The feed's is an open-file-description lock, so that anybody may ask who could not have
+//! it without taking it; the registry's is a flock.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use fs2::FileExt;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::error::{Error, Result};
+
+/// A lock on a file, held until dropped. The file is never unlinked.
+pub struct Lock {
+    _file: File,
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .open(path)
+        .map_err(|e| Error::io("cannot open the lock", path, e))
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock { l_type: kind as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+impl Lock {
+    /// Takes a feed's lock if it is free; `None` if another process, or another handle in this
+    /// one, has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn try_feed(path: &Path) -> Result<Option<Lock>> {
+        let file = open(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            Ok(_) => Ok(Some(Lock { _file: file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(e) => Err(Error::io("cannot lock", path, e.into())),
+        }
+    }
+
+    /// Whether somebody holds a feed's lock; `None` where we may not ask.
+    pub fn feed_is_held(path: &Path) -> Option<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Some(false),
+            Err(_) => return None,
+        };
+        let mut asked = whole_file(libc::F_RDLCK);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut asked)).ok()?;
+        Some(i32::from(asked.l_type) != libc::F_UNLCK)
+    }
+
+    /// Waits for the lock that guards replacing a file whole (the registry).
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn wait(path: &Path) -> Result<Lock> {
+        loop {
+            let file = open(path)?;
+            FileExt::lock_exclusive(&file).map_err(|e| Error::io("cannot lock", path, e))?;
+            let held = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
+            // A store that was removed and made again while we waited has another lock file.
+            match path.symlink_metadata() {
+                Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {
+                    return Ok(Lock { _file: file });
+                }
+                _ => {}
+            }
+        }
+    }
+}

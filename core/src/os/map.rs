@@ -1,0 +1,121 @@
+//! Shared mappings of files.
+//!
+//! A mapping is memory that other processes see and change at the same time. Words that change are
+//! reached as atomics; plain bytes are copied out, or lent where the publishing protocol says that
+//! nobody changes them any more.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use memmap2::{Advice, MmapOptions, MmapRaw};
+
+use crate::error::{Error, Result};
+
+/// A shared mapping of the first `len` bytes of a file, unmapped when dropped.
+///
+/// The mapping may be longer than the file; touching what lies behind the file's end is SIGBUS, so
+/// every caller keeps below the size it allocated or asked the file for.
+pub struct Map {
+    raw: MmapRaw,
+    path: PathBuf,
+}
+
+impl Map {
+    /// Maps `len` bytes for reading and writing.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses.
+    pub fn writable(file: &File, path: &Path, len: usize) -> Result<Map> {
+        let raw = MmapOptions::new().len(len).map_raw(file);
+        Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
+    }
+
+    /// Maps `len` bytes for reading.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses.
+    pub fn read_only(file: &File, path: &Path, len: usize) -> Result<Map> {
+        let raw = MmapOptions::new().len(len).map_raw_read_only(file);
+        Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
+    }
+
+    /// Length of the mapping, in bytes.
+    pub fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Whether nothing is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.raw.len() == 0
+    }
+
+    /// The file mapped, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.raw.len()),
+            "{}: {len} bytes at {offset} of a mapping of {}",
+            self.path.display(),
+            self.raw.len()
+        );
+        // SAFETY: the assertion above keeps offset and len within the mapping.
+        unsafe { self.raw.as_mut_ptr().add(offset) }
+    }
+
+    /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
+    #[inline]
+    pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
+        assert_eq!(offset % 8, 0);
+        // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
+        // `self`; every process reaches the words that change through atomics.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    }
+
+    /// The 32-bit word at `offset`. A read-only mapping must only be loaded from.
+    #[inline]
+    pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
+        assert_eq!(offset % 4, 0);
+        // SAFETY: as in `u64_at`.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
+    }
+
+    /// Copies `bytes` in at `offset`. Only the writer of the region calls this, and only for bytes
+    /// that are not published yet.
+    #[inline]
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        let to = self.at(offset, bytes.len());
+        // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping that is
+        // only lent as published (unchanging) bytes; no reader looks at unpublished bytes.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+    }
+
+    /// Copies `into.len()` bytes at `offset` out.
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        let from = self.at(offset, into.len());
+        // SAFETY: in bounds by `at`; a torn copy of changing bytes is caught by the CRC that every
+        // structure read this way carries.
+        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) }
+    }
+
+    /// Lends `len` bytes at `offset` that are published, and so never change again.
+    #[inline]
+    pub fn published(&self, offset: usize, len: usize) -> &[u8] {
+        // SAFETY: in bounds by `at`; the caller took the length from an Acquire load of
+        // `published`, below which the protocol forbids every store.
+        unsafe { std::slice::from_raw_parts(self.at(offset, len), len) }
+    }
+
+    /// Maps the pages of `len` bytes at `offset` in, ready to be stored to. Best effort: where the
+    /// kernel has no MADV_POPULATE_WRITE the stores fault as they come.
+    pub fn populate(&self, offset: usize, len: usize) {
+        let start = offset & !4095;
+        let end = (offset + len).min(self.raw.len());
+        if start < end {
+            let _ = self.raw.advise_range(Advice::PopulateWrite, start, end - start);
+        }
+    }
+}

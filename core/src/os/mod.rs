@@ -1,0 +1,9 @@
+//! The system: the only `unsafe`, the only system calls.
+
+#![allow(unsafe_code)]
+
+pub mod file;
+pub mod lock;
+pub mod map;
+pub mod process;
+pub mod signal;

@@ -1,0 +1,61 @@
+//! This boot, this process, and the clocks.
+
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::time::{ClockId, clock_gettime};
+
+/// The environment variable that stands in for the boot id, for tests and for virtual machines
+/// restored from a snapshot.
+pub const BOOT_ID_VARIABLE: &str = "DEEPWATER_BOOT_ID";
+
+/// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where neither
+/// can be had, which no live page is believed by.
+pub fn boot_id() -> [u8; 16] {
+    let text = match std::env::var(BOOT_ID_VARIABLE) {
+        Ok(text) if !text.is_empty() => text,
+        _ => fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+    };
+    let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
+    match u128::from_str_radix(&digits, 16) {
+        Ok(id) if digits.len() == 32 => id.to_be_bytes(),
+        _ if text.is_empty() => [0; 16],
+        // Any other text is an id too: padded or cut, whatever the tester liked to call the boot.
+        _ => {
+            let mut id = [0x5f; 16];
+            let n = text.len().min(16);
+            id[..n].copy_from_slice(&text.as_bytes()[..n]);
+            id
+        }
+    }
+}
+
+/// Nanoseconds of CLOCK_BOOTTIME: since boot, suspended time included.
+pub fn boottime_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| Duration::from(t).as_nanos() as u64)
+}
+
+/// Wall-clock nanoseconds since the epoch.
+pub fn wall_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
+}
+
+/// Wall-clock microseconds since the epoch.
+pub fn wall_us() -> u64 {
+    wall_ns() / 1000
+}
+
+/// When a process started, in clock ticks since boot; `None` if there is no such process.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name, field 2, may hold blanks and parentheses; what follows the last one is plain.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// 16 random bytes from the kernel.
+pub fn random_bytes() -> std::io::Result<[u8; 16]> {
+    use std::io::Read;
+    let mut bytes = [0; 16];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,267 @@
+//! Reading: what is there (a snapshot), which part of it (a selection), and the records (a scan).
+
+pub mod scan;
+
+use std::sync::Arc;
+
+use crate::chunk::ChunkPaths;
+use crate::chunk::index::{ChunkKey, Extent, Index};
+use crate::chunk::proof::Standing;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::registry::feed::{
+    ChunkEntry, Entry, FeedRegistry, Geometry, Place, RangeEntry, SessionEntry,
+};
+use crate::registry::info::FeedInfo;
+use crate::registry::live::LivePage;
+
+pub use scan::{Damage, Direction, Run, Scan};
+
+/// Reads a feed: any number of readers, without locks, while it is written.
+pub struct Reader {
+    feed: FeedInfo,
+    registry: FeedRegistry,
+    live: Option<LivePage>,
+}
+
+/// A chunk as a snapshot has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotChunk {
+    /// Its entry in the table.
+    pub entry: ChunkEntry,
+    /// The seq after its last record.
+    pub end_seq: u64,
+}
+
+impl SnapshotChunk {
+    /// Records.
+    pub fn count(&self) -> u64 {
+        self.end_seq - self.entry.base_seq
+    }
+
+    /// How many records its index is asked about.
+    pub fn extent(&self) -> Extent {
+        Extent { records: self.count(), sealed: self.entry.seal.is_some() }
+    }
+}
+
+/// What a feed held at one moment: later records are not part of it.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Chunks with records, in order.
+    pub chunks: Vec<SnapshotChunk>,
+    /// Sessions, in order.
+    pub sessions: Vec<SessionEntry>,
+    /// Seqs that no reader will find.
+    pub holes: Vec<RangeEntry>,
+    /// The seq after the last record.
+    pub end_seq: u64,
+}
+
+impl Snapshot {
+    /// The first seq that is still there; `end_seq` if none is.
+    pub fn first_seq(&self) -> u64 {
+        self.chunks.first().map_or(self.end_seq, |c| c.entry.base_seq)
+    }
+
+    /// Records.
+    pub fn records(&self) -> u64 {
+        self.chunks.iter().map(SnapshotChunk::count).sum()
+    }
+
+    /// The seq of the `n`-th record from the end (0: the end). Seqs may have holes.
+    pub fn seq_from_end(&self, n: u64) -> u64 {
+        let mut left = n;
+        for chunk in self.chunks.iter().rev() {
+            if left <= chunk.count() {
+                return chunk.end_seq - left;
+            }
+            left -= chunk.count();
+        }
+        self.first_seq()
+    }
+}
+
+/// Which records a scan gives: both ranges half-open, and both must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// Range of seqs.
+    pub seqs: (u64, u64),
+    /// Range of times, in the feed's unit.
+    pub times: (u64, u64),
+}
+
+impl Selection {
+    /// Every record.
+    pub const ALL: Selection = Selection { seqs: (0, u64::MAX), times: (0, u64::MAX) };
+
+    /// Records with a time in `since..until`.
+    pub fn times(since: u64, until: u64) -> Selection {
+        Selection { times: (since, until), ..Selection::ALL }
+    }
+
+    /// Whether every time is selected. `u64::MAX` itself is a time a record may have, so a range
+    /// that ends there ends nowhere.
+    pub fn every_time(&self) -> bool {
+        self.times == Selection::ALL.times
+    }
+
+    /// Whether a record of that time is selected.
+    pub fn has_time(&self, time: u64) -> bool {
+        time >= self.times.0 && (time < self.times.1 || self.times.1 == u64::MAX)
+    }
+}
+
+impl Reader {
+    /// Opens a feed for reading.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
+    pub fn open(feed: &FeedInfo) -> Result<Reader> {
+        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?;
+        // Without a live page sealed chunks can still be read, and what the disk proves of others.
+        let live = LivePage::open(&feed.live_path(), &feed.id, false).ok();
+        Ok(Reader { feed: feed.clone(), registry, live })
+    }
+
+    /// The feed.
+    pub fn feed(&self) -> &FeedInfo {
+        &self.feed
+    }
+
+    /// The layout of its records.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.feed.layout
+    }
+
+    /// The live page, if there is one.
+    pub fn live(&self) -> Option<&LivePage> {
+        self.live.as_ref()
+    }
+
+    /// What the feed holds now.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a table that does not check.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
+        let there = |place| matches!(place, Place::Live | Place::OnDisk);
+        let chunks = standing.chunks().into_iter();
+        let mut snapshot = Snapshot {
+            chunks: chunks
+                .filter(|(entry, end)| there(entry.place) && *end > entry.base_seq)
+                .map(|(entry, end_seq)| SnapshotChunk { entry, end_seq })
+                .collect(),
+            end_seq: standing.end,
+            ..Snapshot::default()
+        };
+        for entry in &standing.entries {
+            match entry {
+                Entry::Session(session) => snapshot.sessions.push(*session),
+                Entry::Range(range) => snapshot.holes.push(*range),
+                Entry::Chunk(_) => {}
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Opens a chunk's index.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
+    pub fn index(&self, chunk: &SnapshotChunk) -> Result<Index> {
+        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
+        let geometry = self.feed.geometry();
+        let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
+        let paths = ChunkPaths::new(&self.feed.folder, chunk_id);
+        Index::open(&paths.index, &key)
+    }
+
+    /// Least and greatest time of a chunk's records.
+    ///
+    /// # Errors
+    /// As [`Reader::index`]; a sealed chunk's are in the table and need no file.
+    pub fn chunk_times(&self, chunk: &SnapshotChunk) -> Result<(u64, u64)> {
+        if let Some(seal) = chunk.entry.seal {
+            return Ok((seal.min_time, seal.max_time));
+        }
+        let per_block = self.feed.geometry().block_records as u64;
+        let blocks = chunk.count().div_ceil(per_block) as usize;
+        let entries = self.index(chunk)?.blocks(0, blocks, chunk.extent())?;
+        let min = entries.iter().map(|b| b.min).min().unwrap_or(u64::MAX);
+        Ok((min, entries.iter().map(|b| b.max).max().unwrap_or(0)))
+    }
+
+    /// Least and greatest record time of a snapshot; `None` if it has no record.
+    ///
+    /// # Errors
+    /// As [`Reader::chunk_times`].
+    pub fn times(&self, snapshot: &Snapshot) -> Result<Option<(u64, u64)>> {
+        let mut whole: Option<(u64, u64)> = None;
+        for chunk in &snapshot.chunks {
+            let (min, max) = self.chunk_times(chunk)?;
+            whole = Some(whole.map_or((min, max), |w| (w.0.min(min), w.1.max(max))));
+        }
+        Ok(whole)
+    }
+
+    /// The records of `snapshot` in `selection`, in seq order or backwards.
+    pub fn scan(&self, snapshot: &Snapshot, selection: Selection, direction: Direction) -> Scan {
+        Scan::new(self.feed.clone(), snapshot, selection, direction)
+    }
+
+    /// The records with a time in `start..end`, in order of arrival: the seed's `read`.
+    ///
+    /// # Errors
+    /// As [`Reader::snapshot`].
+    pub fn read(&self, start: u64, end: u64) -> Result<Scan> {
+        let snapshot = self.snapshot()?;
+        Ok(self.scan(&snapshot, Selection::times(start, end), Direction::Forward))
+    }
+
+    /// The last `n` records.
+    ///
+    /// # Errors
+    /// As [`Reader::snapshot`].
+    pub fn last(&self, n: u64) -> Result<Scan> {
+        let snapshot = self.snapshot()?;
+        let seqs = (snapshot.seq_from_end(n), snapshot.end_seq);
+        let selection = Selection { seqs, ..Selection::ALL };
+        Ok(self.scan(&snapshot, selection, Direction::Forward))
+    }
+
+    /// The records from the last mark at or before `time` on, whatever their times.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is no such mark; otherwise as [`Reader::snapshot`].
+    pub fn playback(&self, time: u64) -> Result<Scan> {
+        let snapshot = self.snapshot()?;
+        let mark = self.last_mark(&snapshot, time)?;
+        let seqs = (mark, snapshot.end_seq);
+        let selection = Selection { seqs, ..Selection::ALL };
+        Ok(self.scan(&snapshot, selection, Direction::Forward))
+    }
+
+    /// The seq of the last mark at or before `time`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there is none.
+    pub fn last_mark(&self, snapshot: &Snapshot, time: u64) -> Result<u64> {
+        for chunk in snapshot.chunks.iter().rev() {
+            if chunk.entry.seal.is_some_and(|seal| seal.marks == 0 || seal.min_time > time) {
+                continue;
+            }
+            let marks = self.index(chunk)?.marks(chunk.end_seq)?;
+            if let Some((seq, _)) = marks.iter().rev().find(|(_, at)| *at <= time) {
+                return Ok(*seq);
+            }
+        }
+        let name = &self.feed.name;
+        Err(Error::Invalid(format!("{name}: no mark at or before that time to play back from")))
+    }
+
+    /// Record and block sizes.
+    pub fn geometry(&self) -> Geometry {
+        self.feed.geometry()
+    }
+}

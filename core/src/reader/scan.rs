@@ -1,0 +1,384 @@
+//! A scan: the records of a selection, run by run, straight from the chunks.
+//!
+//! Blocks are read with `pread` into one buffer of a few blocks, not through a map: a file that is
+//! cut short or fails under a reader is then an error on a named block and never a SIGBUS, and the bytes
+//! that were checked are the bytes that are used. A sum over a closed block is verified before any
+//! record of it is given.
+
+use std::fs::File;
+
+use crate::checksum::crc;
+use crate::chunk::ChunkPaths;
+use crate::chunk::index::{BlockEntry, ChunkKey, Index};
+use crate::error::{Error, Result};
+use crate::os::file;
+use crate::reader::{Selection, Snapshot, SnapshotChunk};
+use crate::registry::info::FeedInfo;
+
+/// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// By ascending seq.
+    Forward,
+    /// By descending seq.
+    Reverse,
+}
+
+/// Consecutive records, lent until the scan goes on. In a reverse scan the runs come backwards, and the
+/// records of a run are still in ascending order.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// Seq of the first.
+    pub first_seq: u64,
+    /// The records, back to back.
+    pub records: &'a [u8],
+}
+
+/// A block that could not be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The feed.
+    pub feed: String,
+    /// The chunk.
+    pub chunk_id: u64,
+    /// The first of its blocks concerned.
+    pub block: usize,
+    /// Seqs left out, half-open.
+    pub seqs: (u64, u64),
+    /// Least and greatest time of them, where the index says.
+    pub times: Option<(u64, u64)>,
+    /// What is wrong, with file and offset.
+    pub what: String,
+}
+
+/// The records of a selection. See [`Scan::next_run`].
+pub struct Scan {
+    feed: FeedInfo,
+    selection: Selection,
+    direction: Direction,
+    /// Chunks still to be scanned, the next one last.
+    chunks: Vec<SnapshotChunk>,
+    current: Option<OpenChunk>,
+    buffer: Vec<u8>,
+    /// What of the buffer is to be given: record positions of the load.
+    load: Load,
+    damage: Vec<Damage>,
+}
+
+/// A chunk being scanned.
+struct OpenChunk {
+    chunk: SnapshotChunk,
+    data: File,
+    paths: ChunkPaths,
+    /// Blocks that can hold selected records, with their numbers; the next one last.
+    blocks: Vec<(usize, BlockEntry)>,
+}
+
+/// Records in the buffer, and which of them are still to be looked at.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    first_seq: u64,
+    /// Positions in the buffer, in records, half-open.
+    at: (usize, usize),
+    /// Every record of the load is selected.
+    whole: bool,
+}
+
+impl Scan {
+    pub(super) fn new(
+        feed: FeedInfo,
+        snapshot: &Snapshot,
+        selection: Selection,
+        direction: Direction,
+    ) -> Scan {
+        let mut chunks: Vec<SnapshotChunk> = snapshot
+            .chunks
+            .iter()
+            .filter(|chunk| {
+                let seqs = chunk.entry.base_seq < selection.seqs.1
+                    && chunk.end_seq > selection.seqs.0;
+                let times = chunk.entry.seal.is_none_or(|seal| {
+                    selection.every_time()
+                        || (seal.min_time < selection.times.1 && seal.max_time >= selection.times.0)
+                });
+                seqs && times
+            })
+            .copied()
+            .collect();
+        if direction == Direction::Forward {
+            chunks.reverse();
+        }
+        Scan {
+            feed,
+            selection,
+            direction,
+            chunks,
+            current: None,
+            buffer: Vec::new(),
+            load: Load::default(),
+            damage: Vec::new(),
+        }
+    }
+
+    /// The next run of selected records; `None` at the end. What could not be read is left out and
+    /// told by [`Scan::take_damage`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] and the like, for what is no single block's damage.
+    pub fn next_run(&mut self) -> Result<Option<Run<'_>>> {
+        loop {
+            if let Some((from, to)) = self.next_in_load() {
+                let size = self.feed.layout.record_size();
+                return Ok(Some(Run {
+                    first_seq: self.load.first_seq + from as u64,
+                    records: &self.buffer[from * size..to * size],
+                }));
+            }
+            if !self.fill() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What could not be given since the last call, in the order it was met.
+    pub fn take_damage(&mut self) -> Vec<Damage> {
+        std::mem::take(&mut self.damage)
+    }
+
+    /// Takes the next run of selected records out of the load.
+    fn next_in_load(&mut self) -> Option<(usize, usize)> {
+        let (from, to) = self.load.at;
+        if from == to {
+            return None;
+        }
+        if self.load.whole {
+            self.load.at = (to, to);
+            return Some((from, to));
+        }
+        let size = self.feed.layout.record_size();
+        let selected = |i: usize| {
+            let record = &self.buffer[i * size..(i + 1) * size];
+            self.selection.has_time(self.feed.layout.time_of(record))
+        };
+        let run = match self.direction {
+            Direction::Forward => {
+                let start = (from..to).find(|&i| selected(i)).unwrap_or(to);
+                let end = (start..to).find(|&i| !selected(i)).unwrap_or(to);
+                self.load.at = (end, to);
+                (start, end)
+            }
+            Direction::Reverse => {
+                let end = (from..to).rev().find(|&i| selected(i)).map_or(from, |i| i + 1);
+                let start = (from..end).rev().find(|&i| !selected(i)).map_or(from, |i| i + 1);
+                self.load.at = (from, start);
+                (start, end)
+            }
+        };
+        (run.0 < run.1).then_some(run)
+    }
+
+    /// Loads the next blocks; false at the end.
+    fn fill(&mut self) -> bool {
+        loop {
+            if let Some(mut open) = self.current.take() {
+                let more = self.fill_from(&mut open);
+                if more {
+                    self.current = Some(open);
+                    return true;
+                }
+            }
+            let Some(chunk) = self.chunks.pop() else { return false };
+            match self.open(chunk) {
+                Ok(open) => self.current = Some(open),
+                Err(error) => self.lose(&chunk, 0, (chunk.entry.base_seq, chunk.end_seq), None, error),
+            }
+        }
+    }
+
+    fn lose(
+        &mut self,
+        chunk: &SnapshotChunk,
+        block: usize,
+        seqs: (u64, u64),
+        times: Option<(u64, u64)>,
+        what: Error,
+    ) {
+        self.damage.push(Damage {
+            feed: self.feed.name.clone(),
+            chunk_id: chunk.entry.chunk_id,
+            block,
+            seqs: (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1)),
+            times,
+            what: what.to_string(),
+        });
+    }
+
+    /// Opens a chunk and chooses its blocks.
+    fn open(&mut self, chunk: SnapshotChunk) -> Result<OpenChunk> {
+        let geometry = self.feed.geometry();
+        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
+        let paths = ChunkPaths::new(&self.feed.folder, chunk_id);
+        let data = file::open_read(&paths.data)?;
+        let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
+        let index = Index::open(&paths.index, &key)?;
+        let per_block = geometry.block_records as u64;
+        let lo = self.selection.seqs.0.max(base_seq) - base_seq;
+        let hi = self.selection.seqs.1.min(chunk.end_seq) - base_seq;
+        let first = (lo / per_block) as usize;
+        let n = (hi.div_ceil(per_block)) as usize - first;
+        let entries = index.blocks(first, n, chunk.extent())?;
+        let everything = self.selection.every_time();
+        let (since, until) = self.selection.times;
+        let mut blocks: Vec<(usize, BlockEntry)> = entries
+            .into_iter()
+            .enumerate()
+            .map(|(i, entry)| (first + i, entry))
+            // Times that do not check are not believed: such a block is looked at, and named.
+            .filter(|(_, b)| everything || !b.intact || b.overlaps(since, until))
+            .collect();
+        if self.direction == Direction::Forward {
+            blocks.reverse();
+        }
+        Ok(OpenChunk { chunk, data, paths, blocks })
+    }
+
+    /// Reads the chunk's next blocks into the buffer; false if it has none left.
+    fn fill_from(&mut self, open: &mut OpenChunk) -> bool {
+        let geometry = self.feed.geometry();
+        let together = (BUFFER_BYTES / geometry.block_bytes()).max(1);
+        while let Some(&(next, entry)) = open.blocks.last() {
+            let whole = self.all_selected(&entry);
+            let mut taken = 1;
+            // Blocks that follow one another and are selected whole come in one load.
+            while taken < together && whole {
+                let Some(at) = open.blocks.len().checked_sub(taken + 1) else { break };
+                let (block, entry) = open.blocks[at];
+                let adjacent = match self.direction {
+                    Direction::Forward => block == next + taken,
+                    Direction::Reverse => block + taken == next,
+                };
+                if !adjacent || !self.all_selected(&entry) {
+                    break;
+                }
+                taken += 1;
+            }
+            let mut batch = open.blocks.split_off(open.blocks.len() - taken);
+            batch.sort_unstable_by_key(|(block, _)| *block);
+            match self.read_blocks(open, &batch) {
+                Ok(()) => {
+                    self.choose(open, &batch, whole);
+                    return true;
+                }
+                // One of several: find out which, one by one.
+                Err(_) if batch.len() > 1 => {
+                    if self.direction == Direction::Forward {
+                        batch.reverse();
+                    }
+                    self.sort_out(open, batch);
+                }
+                Err(error) => self.lose_block(open, &batch[0], error),
+            }
+        }
+        false
+    }
+
+    fn lose_block(&mut self, open: &OpenChunk, (block, entry): &(usize, BlockEntry), error: Error) {
+        let seqs = self.block_seqs(open, *block);
+        let times = entry.intact.then_some((entry.min, entry.max));
+        let chunk = open.chunk;
+        self.lose(&chunk, *block, seqs, times, error);
+    }
+
+    /// A load of several blocks failed: puts the good ones back, and names the bad ones.
+    fn sort_out(&mut self, open: &mut OpenChunk, batch: Vec<(usize, BlockEntry)>) {
+        for item in batch {
+            match self.read_blocks(open, &[item]) {
+                Ok(()) => open.blocks.push(item),
+                Err(error) => self.lose_block(open, &item, error),
+            }
+        }
+    }
+
+    fn block_seqs(&self, open: &OpenChunk, block: usize) -> (u64, u64) {
+        let per_block = self.feed.geometry().block_records as u64;
+        let first = open.chunk.entry.base_seq + block as u64 * per_block;
+        (first, (first + per_block).min(open.chunk.end_seq))
+    }
+
+    fn all_selected(&self, entry: &BlockEntry) -> bool {
+        self.selection.every_time()
+            || (entry.intact
+                && entry.data_crc.is_some()
+                && self.selection.has_time(entry.min)
+                && self.selection.has_time(entry.max))
+    }
+
+    /// Reads adjacent blocks and verifies them.
+    fn read_blocks(&mut self, open: &OpenChunk, batch: &[(usize, BlockEntry)]) -> Result<()> {
+        let geometry = self.feed.geometry();
+        let block_bytes = geometry.block_bytes();
+        let (first, last) = (batch[0].0, batch[batch.len() - 1].0);
+        let (lo, hi) = (self.block_seqs(open, first).0, self.block_seqs(open, last).1);
+        let bytes = (hi - lo) as usize * geometry.record_size;
+        if self.buffer.len() < bytes {
+            self.buffer.resize(bytes.max(block_bytes), 0);
+        }
+        let at = first as u64 * block_bytes as u64;
+        file::read_at(&open.data, &open.paths.data, at, &mut self.buffer[..bytes])?;
+        for (i, (block, entry)) in batch.iter().enumerate() {
+            let start = i * block_bytes;
+            let end = (start + block_bytes).min(bytes);
+            verify(open, *block, entry, &self.buffer[start..end])?;
+        }
+        self.load = Load { first_seq: lo, at: (0, (hi - lo) as usize), whole: false };
+        Ok(())
+    }
+
+    /// Narrows a load to what is selected: by seq always, by time where halving finds it.
+    fn choose(&mut self, open: &OpenChunk, batch: &[(usize, BlockEntry)], whole: bool) {
+        let size = self.feed.layout.record_size();
+        let (mut from, mut to) = self.load.at;
+        let seqs = self.selection.seqs;
+        from = from.max(seqs.0.saturating_sub(self.load.first_seq) as usize).min(to);
+        to = to.min(seqs.1.min(open.chunk.end_seq).saturating_sub(self.load.first_seq) as usize);
+        self.load.whole = whole;
+        if !whole && batch.len() == 1 && batch[0].1.ordered && batch[0].1.intact {
+            let time = |i: usize| self.feed.layout.time_of(&self.buffer[i * size..(i + 1) * size]);
+            let (since, until) = self.selection.times;
+            let start = halve(from, to, |i| time(i) < since);
+            let end = halve(start, to, |i| time(i) < until || until == u64::MAX);
+            (from, to) = (start, end);
+            self.load.whole = true;
+        }
+        self.load.at = (from, to.max(from));
+    }
+}
+
+/// The first position of `from..to` for which `below` is false; `below` goes from true to false once.
+fn halve(from: usize, to: usize, below: impl Fn(usize) -> bool) -> usize {
+    let (mut lo, mut hi) = (from, to.max(from));
+    while lo < hi {
+        let mid = lo + (hi - lo) / 2;
+        if below(mid) { lo = mid + 1 } else { hi = mid }
+    }
+    lo
+}
+
+/// Verifies one block: closed ones by their sums; in a sealed chunk every block is closed.
+fn verify(open: &OpenChunk, block: usize, entry: &BlockEntry, bytes: &[u8]) -> Result<()> {
+    let wrong = |what: &str| Err(Error::damaged(&open.paths.data, 0, what.to_owned()));
+    if !entry.intact {
+        let what = format!("block {block}: the index entry's checksum");
+        return Err(Error::damaged(&open.paths.index, 0, what));
+    }
+    match entry.data_crc {
+        Some(sum) if crc(bytes) != sum => wrong(&format!("block {block}: the checksum")),
+        None if open.chunk.entry.seal.is_some() => {
+            wrong(&format!("block {block}: not closed, in a sealed chunk"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,801 @@
+//! `feed_registry.bin`: checkpoints and the table of chunks, sessions and ranges (FORMAT.md).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+
+use crate::FORMAT_VERSION;
+use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
+use crate::checksum::{crc, guard, unguard};
+use crate::error::{Error, Result};
+use crate::os::file;
+use crate::os::map::Map;
+use crate::registry::global::check_head;
+use crate::time::TimeUnit;
+
+const MAGIC: &[u8; 8] = b"DEEPWFRG";
+const HEADER_SIZE: usize = 4096;
+/// Size of an entry, in bytes.
+pub const ENTRY_SIZE: usize = 128;
+/// The file grows by this much.
+const PIECE: u64 = 64 * 1024;
+/// What is mapped: room for eight million entries. Address space, not memory.
+const MAP_SIZE: usize = 1 << 30;
+const SLOT_SIZE: usize = 512;
+/// A block is this many bytes, rounded down to whole records.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+offsets! {
+    [0] {
+        MAGIC_AT: 8, VERSION_AT: 4, HEADER_SIZE_AT: 4, STORE_ID_AT: 16, FEED_ID_AT: 8,
+        LAYOUT_HASH_AT: 8, RECORD_SIZE_AT: 4, TIME_OFFSET_AT: 4, BLOCK_RECORDS_AT: 4, UNIT_AT: 4,
+        CREATED_AT: 8, ENTRY_SIZE_AT: 4, RESERVED_AT: 48, HEADER_CRC_AT: 4,
+    } = 128;
+    [512] {
+        COUNT_AT: 8, FIRST_ENTRY_AT: 8, DELETED_AT: 8, LAST_GC_US_AT: 8, LAST_GC_BOOT_AT: 8,
+        LAST_GC_BOOT_ID_AT: 16,
+    } = 568;
+    [1024] { LEASE_AT: 8, LEASE_CRC_AT: 4 } = 1036;
+    [2048] { SLOTS_AT: SLOT_SIZE * 2 } = 3072;
+    [0] {
+        SLOT_GENERATION: 8, SLOT_SESSION: 8, SLOT_BOOT: 16, SLOT_SEQ: 8, SLOT_CHUNK: 8,
+        SLOT_BASE: 8, SLOT_CLOSED: 4, SLOT_OPEN_CRC: 4, SLOT_MAX: 8, SLOT_WRITTEN: 8,
+        SLOT_RESERVED: 428, SLOT_CRC: 4,
+    } = SLOT_SIZE;
+    [0] { KIND: 4, CRC: 4, FIXED: 56, MUTABLE: 48, WORD: 8, TAIL: 8 } = ENTRY_SIZE;
+    [8] {
+        CHUNK_ID: 8, CHUNK_BASE: 8, CHUNK_SESSION: 8, CHUNK_CREATED: 8, CHUNK_BOOT_NS: 8,
+        CHUNK_FIXED_RESERVED: 16, CHUNK_COUNT: 8, CHUNK_MIN: 8, CHUNK_MAX: 8, CHUNK_SEALED: 8,
+        CHUNK_MARKS: 8, CHUNK_REASON: 4, CHUNK_SEAL_CRC: 4,
+    } = 112;
+    [8] {
+        SESSION_ID: 8, SESSION_BASE: 8, SESSION_OPENED: 8, SESSION_BOOT_NS: 8, SESSION_BOOT: 16,
+        SESSION_PID: 4, SESSION_RESERVED: 4, SESSION_END: 8, SESSION_CLOSED: 8,
+        SESSION_REJECTED: 8, SESSION_PASSED: 8, SESSION_LATE: 8, SESSION_REASON: 4,
+        SESSION_CRC: 4,
+    } = 112;
+    [8] {
+        RANGE_LO: 8, RANGE_HI: 8, RANGE_SESSION: 8, RANGE_RECORDED: 8, RANGE_REASON: 4,
+        RANGE_RESERVED: 4, RANGE_MIN: 8, RANGE_MAX: 8,
+    } = 64;
+}
+const _: () = assert!(HEADER_SIZE % ENTRY_SIZE == 0 && 512 % ENTRY_SIZE == 0);
+
+/// What every file of a feed must agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The store.
+    pub store_id: [u8; 16],
+    /// The feed.
+    pub feed_id: u64,
+    /// The layout.
+    pub layout_hash: u64,
+}
+
+/// The numbers that records and blocks are found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Size of a record, in bytes.
+    pub record_size: usize,
+    /// Offset of the time column in a record.
+    pub time_offset: usize,
+    /// Records a block.
+    pub block_records: usize,
+    /// Unit of the time column.
+    pub unit: TimeUnit,
+}
+
+impl Geometry {
+    /// The geometry of records of that size.
+    pub fn new(record_size: usize, time_offset: usize, unit: TimeUnit) -> Geometry {
+        let block_records = (BLOCK_BYTES / record_size.max(1)).max(1);
+        Geometry { record_size, time_offset, block_records, unit }
+    }
+
+    /// Bytes a full block.
+    pub fn block_bytes(&self) -> usize {
+        self.block_records * self.record_size
+    }
+
+    /// Blocks that a chunk of that many bytes has; at least one.
+    pub fn blocks_in(&self, chunk_size_bytes: u64) -> usize {
+        (chunk_size_bytes as usize / self.block_bytes()).max(1)
+    }
+}
+
+/// Where a chunk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Being written, in the feed's folder.
+    Live,
+    /// Being written, in shared memory.
+    Staged,
+    /// Being streamed from shared memory to disk.
+    Flushing,
+    /// Sealed.
+    OnDisk,
+    /// Collected.
+    Expired,
+    /// Gone without having been on disk.
+    Lost,
+}
+
+const PLACES: [Place; 6] =
+    [Place::Live, Place::Staged, Place::Flushing, Place::OnDisk, Place::Expired, Place::Lost];
+
+impl Place {
+    fn word(self) -> u64 {
+        guard(PLACES.iter().position(|p| *p == self).unwrap_or(0) as u64 + 1)
+    }
+
+    fn from_word(word: u64) -> Option<Place> {
+        PLACES.get((unguard(word)? as usize).wrapping_sub(1)).copied()
+    }
+}
+
+/// Why a chunk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkEnd {
+    /// It was full.
+    Full = 1,
+    /// It was old.
+    Age = 2,
+    /// Its writer closed.
+    Closed = 3,
+    /// The next writer sealed it.
+    Recovered = 4,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Its input ended.
+    Ended = 1,
+    /// A signal.
+    Signal = 2,
+    /// An error.
+    Error = 3,
+    /// Its process died; the next writer noted it.
+    Crashed = 4,
+    /// The machine stopped; the next writer noted it.
+    PowerLoss = 5,
+}
+
+impl SessionEnd {
+    /// The word dw-ls prints.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SessionEnd::Ended => "ended",
+            SessionEnd::Signal => "signal",
+            SessionEnd::Error => "error",
+            SessionEnd::Crashed => "crashed",
+            SessionEnd::PowerLoss => "power-loss",
+        }
+    }
+
+    fn from_number(number: u32) -> Option<SessionEnd> {
+        use SessionEnd::{Crashed, Ended, Error, PowerLoss, Signal};
+        [Ended, Signal, Error, Crashed, PowerLoss].into_iter().find(|r| *r as u32 == number)
+    }
+}
+
+/// What a sealed chunk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seal {
+    /// Records.
+    pub count: u64,
+    /// Least record time.
+    pub min_time: u64,
+    /// Greatest record time.
+    pub max_time: u64,
+    /// When it was sealed, wall-clock microseconds.
+    pub sealed_us: u64,
+    /// Marks.
+    pub marks: u64,
+    /// Why it ended, as in FORMAT.md.
+    pub reason: u32,
+}
+
+/// A chunk in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkEntry {
+    /// Position in the table.
+    pub position: u64,
+    /// Number of its files.
+    pub chunk_id: u64,
+    /// Seq of its first record.
+    pub base_seq: u64,
+    /// The session that wrote it.
+    pub session_id: u64,
+    /// When its first record came, wall-clock microseconds.
+    pub created_us: u64,
+    /// The same, nanoseconds since boot.
+    pub created_boot_ns: u64,
+    /// Where it is.
+    pub place: Place,
+    /// What it holds, once sealed.
+    pub seal: Option<Seal>,
+}
+
+/// A session in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionEntry {
+    /// Position in the table.
+    pub position: u64,
+    /// From 1.
+    pub session_id: u64,
+    /// Seq of its first record.
+    pub base_seq: u64,
+    /// When it opened, wall-clock microseconds.
+    pub opened_us: u64,
+    /// The same, nanoseconds since boot.
+    pub opened_boot_ns: u64,
+    /// The boot it ran in.
+    pub boot_id: [u8; 16],
+    /// Its process.
+    pub pid: u32,
+    /// How it ended, once it has.
+    pub close: Option<SessionClose>,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionClose {
+    /// The seq after its last record.
+    pub end_seq: u64,
+    /// When, wall-clock microseconds.
+    pub closed_us: u64,
+    /// Rows refused, passed over, late.
+    pub counters: super::live::Counters,
+    /// Why.
+    pub reason: SessionEnd,
+}
+
+/// A range of seqs that no reader will find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeEntry {
+    /// Half-open range of seqs.
+    pub seqs: (u64, u64),
+    /// The session that wrote or skipped them.
+    pub session_id: u64,
+    /// When it was noted, wall-clock microseconds.
+    pub recorded_us: u64,
+    /// Why, as in FORMAT.md.
+    pub reason: u32,
+}
+
+/// Seqs skipped to the lease after an unclean boot.
+pub const RANGE_SKIPPED: u32 = 1;
+
+/// One entry of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A chunk.
+    Chunk(ChunkEntry),
+    /// A session.
+    Session(SessionEntry),
+    /// A hole.
+    Range(RangeEntry),
+}
+
+/// What is surely on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// From 1; the higher one counts.
+    pub generation: u64,
+    /// The session that wrote it.
+    pub session_id: u64,
+    /// The boot it ran in.
+    pub boot_id: [u8; 16],
+    /// Everything below it is on disk.
+    pub seq: u64,
+    /// The chunk that seq falls in.
+    pub chunk_id: u64,
+    /// Its first seq.
+    pub chunk_base_seq: u64,
+    /// Its closed blocks.
+    pub closed_blocks: u32,
+    /// CRC of the open block's records below seq.
+    pub open_block_crc: u32,
+    /// The newest record time.
+    pub running_max: u64,
+    /// When, wall-clock microseconds.
+    pub written_us: u64,
+}
+
+/// A feed's registry file, mapped.
+pub struct FeedRegistry {
+    file: File,
+    map: Map,
+    path: PathBuf,
+    geometry: Geometry,
+    allocated: Mutex<u64>,
+}
+
+impl FeedRegistry {
+    /// Makes the registry of a new feed: no entries, an empty lease.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(
+        path: &Path,
+        id: &Identity,
+        geometry: &Geometry,
+        created_us: u64,
+        mode: u32,
+    ) -> Result<()> {
+        let file = file::create_new(path, mode)?;
+        file::allocate(&file, path, 0, PIECE)?;
+        let mut head = [0; 128];
+        put(&mut head, MAGIC_AT, MAGIC);
+        put_u32(&mut head, VERSION_AT, FORMAT_VERSION);
+        put_u32(&mut head, HEADER_SIZE_AT, HEADER_SIZE as u32);
+        put(&mut head, STORE_ID_AT, &id.store_id);
+        put_u64(&mut head, FEED_ID_AT, id.feed_id);
+        put_u64(&mut head, LAYOUT_HASH_AT, id.layout_hash);
+        put_u32(&mut head, RECORD_SIZE_AT, geometry.record_size as u32);
+        put_u32(&mut head, TIME_OFFSET_AT, geometry.time_offset as u32);
+        put_u32(&mut head, BLOCK_RECORDS_AT, geometry.block_records as u32);
+        put_u32(&mut head, UNIT_AT, u32::from(geometry.unit == TimeUnit::Nanos));
+        put_u64(&mut head, CREATED_AT, created_us);
+        put_u32(&mut head, ENTRY_SIZE_AT, ENTRY_SIZE as u32);
+        let header_crc = crc(&head[..HEADER_CRC_AT]);
+        put_u32(&mut head, HEADER_CRC_AT, header_crc);
+        let map = Map::writable(&file, path, HEADER_SIZE)?;
+        map.write(0, &head);
+        for at in [COUNT_AT, FIRST_ENTRY_AT, DELETED_AT] {
+            map.u64_at(at).store(guard(0), Ordering::Release);
+        }
+        write_lease(&map, 0);
+        file::sync(&file, path)
+    }
+
+    /// Maps a registry, for the holder of the feed's lock (`writable`) or a reader.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
+    pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<FeedRegistry> {
+        let file = if writable { file::open_write(path)? } else { file::open_read(path)? };
+        let size = file::size(&file, path)?;
+        if size < HEADER_SIZE as u64 {
+            return Err(Error::damaged(path, size, "the file ends here, in its header"));
+        }
+        let map = if writable {
+            Map::writable(&file, path, MAP_SIZE)?
+        } else {
+            Map::read_only(&file, path, MAP_SIZE)?
+        };
+        let mut head = [0; 128];
+        map.read(0, &mut head);
+        check_head(path, &head, MAGIC, 128)?;
+        if crc(&head[..HEADER_CRC_AT]) != get_u32(&head, HEADER_CRC_AT) {
+            return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
+        }
+        let own = Identity {
+            store_id: get_id(&head, STORE_ID_AT),
+            feed_id: get_u64(&head, FEED_ID_AT),
+            layout_hash: get_u64(&head, LAYOUT_HASH_AT),
+        };
+        if own != *id {
+            let what = "it belongs to another feed, or another layout";
+            return Err(Error::damaged(path, STORE_ID_AT as u64, what));
+        }
+        let unit =
+            if get_u32(&head, UNIT_AT) == 1 { TimeUnit::Nanos } else { TimeUnit::Micros };
+        let geometry = Geometry::new(
+            get_u32(&head, RECORD_SIZE_AT) as usize,
+            get_u32(&head, TIME_OFFSET_AT) as usize,
+            unit,
+        );
+        let fits = geometry.time_offset + 8 <= geometry.record_size
+            && geometry.record_size <= crate::schema::MAX_RECORD_BYTES
+            && get_u32(&head, BLOCK_RECORDS_AT) as usize == geometry.block_records
+            && get_u32(&head, ENTRY_SIZE_AT) as usize == ENTRY_SIZE
+            && get_u32(&head, HEADER_SIZE_AT) as usize == HEADER_SIZE;
+        if !fits {
+            return Err(Error::damaged(path, RECORD_SIZE_AT as u64, "an impossible geometry"));
+        }
+        Ok(FeedRegistry {
+            file,
+            map,
+            path: path.to_owned(),
+            geometry,
+            allocated: Mutex::new(size),
+        })
+    }
+
+    /// Record and block sizes.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn word(&self, at: usize, what: &str) -> Result<u64> {
+        // SYNC: count, first_entry, deleted; pairs with the Release in `set_word`.
+        let word = self.map.u64_at(at).load(Ordering::Acquire);
+        unguard(word).ok_or_else(|| {
+            Error::damaged(&self.path, at as u64, format!("the check bits of {what}"))
+        })
+    }
+
+    fn set_word(&self, at: usize, value: u64) {
+        // SYNC: count, first_entry, deleted; pairs with the Acquire in `word`.
+        self.map.u64_at(at).store(guard(value), Ordering::Release);
+    }
+
+    /// Entries there are.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also where the file is too short for the count.
+    pub fn count(&self) -> Result<u64> {
+        let count = self.word(COUNT_AT, "the count")?;
+        let end = HEADER_SIZE as u64 + count * ENTRY_SIZE as u64;
+        let size = file::size(&self.file, &self.path)?;
+        if end > size || end > MAP_SIZE as u64 {
+            let what = format!("the file ends here, and its {count} entries at {end}");
+            return Err(Error::damaged(&self.path, size, what));
+        }
+        Ok(count)
+    }
+
+    /// Entries below this position are collected.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn first_entry(&self) -> Result<u64> {
+        self.word(FIRST_ENTRY_AT, "first_entry")
+    }
+
+    /// Whether the feed was deleted.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn is_deleted(&self) -> Result<bool> {
+        Ok(self.word(DELETED_AT, "deleted")? != 0)
+    }
+
+    /// Marks the feed deleted, for whoever has it mapped.
+    pub fn set_deleted(&self) {
+        self.set_word(DELETED_AT, 1);
+    }
+
+    /// All entries that are not collected, in order.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the first entry that does not check.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let count = self.count()?;
+        (self.first_entry()?..count).map(|position| self.entry(position)).collect()
+    }
+
+    fn offset(position: u64) -> usize {
+        HEADER_SIZE + position as usize * ENTRY_SIZE
+    }
+
+    fn entry(&self, position: u64) -> Result<Entry> {
+        let at = Self::offset(position);
+        let wrong = |offset: usize, what: &str| {
+            let what = format!("{what} of entry {position}");
+            Error::damaged(&self.path, (at + offset) as u64, what)
+        };
+        // SYNC: place, session state; pairs with the Release in `set_place` and `close_session`.
+        let word = self.map.u64_at(at + WORD).load(Ordering::Acquire);
+        let mut bytes = [0; ENTRY_SIZE];
+        self.map.read(at, &mut bytes);
+        if entry_crc(&bytes) != get_u32(&bytes, CRC) {
+            return Err(wrong(CRC, "the checksum"));
+        }
+        match get_u32(&bytes, KIND) {
+            1 => {
+                let place = Place::from_word(word).ok_or_else(|| wrong(WORD, "the place"))?;
+                let seal = match place {
+                    Place::Live | Place::Staged | Place::Flushing => None,
+                    _ if crc(&bytes[CHUNK_COUNT..CHUNK_SEAL_CRC])
+                        == get_u32(&bytes, CHUNK_SEAL_CRC) =>
+                    {
+                        Some(read_seal(&bytes))
+                    }
+                    Place::Expired | Place::Lost => None,
+                    Place::OnDisk => return Err(wrong(CHUNK_SEAL_CRC, "the sealed part")),
+                };
+                Ok(Entry::Chunk(read_chunk(&bytes, position, place, seal)))
+            }
+            2 => {
+                let close = match unguard(word) {
+                    Some(SESSION_OPEN) => None,
+                    Some(SESSION_IS_CLOSED) => Some(
+                        read_close(&bytes).ok_or_else(|| wrong(SESSION_CRC, "the closing part"))?,
+                    ),
+                    _ => return Err(wrong(WORD, "the state")),
+                };
+                Ok(Entry::Session(read_session(&bytes, position, close)))
+            }
+            3 => Ok(Entry::Range(RangeEntry {
+                seqs: (get_u64(&bytes, RANGE_LO), get_u64(&bytes, RANGE_HI)),
+                session_id: get_u64(&bytes, RANGE_SESSION),
+                recorded_us: get_u64(&bytes, RANGE_RECORDED),
+                reason: get_u32(&bytes, RANGE_REASON),
+            })),
+            _ => Err(wrong(KIND, "the kind")),
+        }
+    }
+}
+
+const SESSION_OPEN: u64 = 1;
+const SESSION_IS_CLOSED: u64 = 2;
+
+fn entry_crc(bytes: &[u8; ENTRY_SIZE]) -> u32 {
+    crate::checksum::crc_append(crc(&bytes[KIND..CRC]), &bytes[FIXED..MUTABLE])
+}
+
+fn read_seal(bytes: &[u8]) -> Seal {
+    Seal {
+        count: get_u64(bytes, CHUNK_COUNT),
+        min_time: get_u64(bytes, CHUNK_MIN),
+        max_time: get_u64(bytes, CHUNK_MAX),
+        sealed_us: get_u64(bytes, CHUNK_SEALED),
+        marks: get_u64(bytes, CHUNK_MARKS),
+        reason: get_u32(bytes, CHUNK_REASON),
+    }
+}
+
+fn read_chunk(bytes: &[u8], position: u64, place: Place, seal: Option<Seal>) -> ChunkEntry {
+    ChunkEntry {
+        position,
+        chunk_id: get_u64(bytes, CHUNK_ID),
+        base_seq: get_u64(bytes, CHUNK_BASE),
+        session_id: get_u64(bytes, CHUNK_SESSION),
+        created_us: get_u64(bytes, CHUNK_CREATED),
+        created_boot_ns: get_u64(bytes, CHUNK_BOOT_NS),
+        place,
+        seal,
+    }
+}
+
+fn read_session(bytes: &[u8], position: u64, close: Option<SessionClose>) -> SessionEntry {
+    SessionEntry {
+        position,
+        session_id: get_u64(bytes, SESSION_ID),
+        base_seq: get_u64(bytes, SESSION_BASE),
+        opened_us: get_u64(bytes, SESSION_OPENED),
+        opened_boot_ns: get_u64(bytes, SESSION_BOOT_NS),
+        boot_id: get_id(bytes, SESSION_BOOT),
+        pid: get_u32(bytes, SESSION_PID),
+        close,
+    }
+}
+
+fn read_close(bytes: &[u8]) -> Option<SessionClose> {
+    if crc(&bytes[SESSION_END..SESSION_CRC]) != get_u32(bytes, SESSION_CRC) {
+        return None;
+    }
+    Some(SessionClose {
+        end_seq: get_u64(bytes, SESSION_END),
+        closed_us: get_u64(bytes, SESSION_CLOSED),
+        counters: super::live::Counters {
+            rejected: get_u64(bytes, SESSION_REJECTED),
+            passed_over: get_u64(bytes, SESSION_PASSED),
+            late: get_u64(bytes, SESSION_LATE),
+        },
+        reason: SessionEnd::from_number(get_u32(bytes, SESSION_REASON))?,
+    })
+}
+
+fn write_lease(map: &Map, lease: u64) {
+    let mut bytes = [0; 12];
+    put_u64(&mut bytes, 0, lease);
+    let sum = crc(&bytes[..8]);
+    put_u32(&mut bytes, LEASE_CRC_AT - LEASE_AT, sum);
+    map.write(LEASE_AT, &bytes);
+}
+
+/// What the holder of the feed's lock may do.
+impl FeedRegistry {
+    /// Allocates room for at least `more` further entries.
+    ///
+    /// # Errors
+    /// [`Error::Io`] on a full disk.
+    pub fn reserve(&self, more: u64) -> Result<()> {
+        let needed = Self::offset(self.count()? + more) as u64;
+        if needed > MAP_SIZE as u64 {
+            return Err(Error::Invalid(format!("{}: the table is full", self.path.display())));
+        }
+        let mut allocated = self.allocated.lock().unwrap_or_else(|e| e.into_inner());
+        if *allocated < needed {
+            let size = needed.next_multiple_of(PIECE);
+            file::allocate(&self.file, &self.path, *allocated, size - *allocated)?;
+            *allocated = size;
+        }
+        Ok(())
+    }
+
+    fn append(&self, bytes: &mut [u8; ENTRY_SIZE]) -> Result<u64> {
+        self.reserve(1)?;
+        let position = self.count()?;
+        let sum = entry_crc(bytes);
+        put_u32(bytes, CRC, sum);
+        self.map.write(Self::offset(position), bytes);
+        self.set_word(COUNT_AT, position + 1);
+        Ok(position)
+    }
+
+    /// Adds a live chunk; `entry.position` is set by this call, `entry.seal` is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the table cannot grow.
+    pub fn append_chunk(&self, entry: &mut ChunkEntry) -> Result<()> {
+        let mut bytes = [0; ENTRY_SIZE];
+        put_u32(&mut bytes, KIND, 1);
+        put_u64(&mut bytes, CHUNK_ID, entry.chunk_id);
+        put_u64(&mut bytes, CHUNK_BASE, entry.base_seq);
+        put_u64(&mut bytes, CHUNK_SESSION, entry.session_id);
+        put_u64(&mut bytes, CHUNK_CREATED, entry.created_us);
+        put_u64(&mut bytes, CHUNK_BOOT_NS, entry.created_boot_ns);
+        put_u64(&mut bytes, WORD, entry.place.word());
+        entry.position = self.append(&mut bytes)?;
+        Ok(())
+    }
+
+    /// Adds an open session; `entry.position` is set by this call.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the table cannot grow.
+    pub fn append_session(&self, entry: &mut SessionEntry) -> Result<()> {
+        let mut bytes = [0; ENTRY_SIZE];
+        put_u32(&mut bytes, KIND, 2);
+        put_u64(&mut bytes, SESSION_ID, entry.session_id);
+        put_u64(&mut bytes, SESSION_BASE, entry.base_seq);
+        put_u64(&mut bytes, SESSION_OPENED, entry.opened_us);
+        put_u64(&mut bytes, SESSION_BOOT_NS, entry.opened_boot_ns);
+        put(&mut bytes, SESSION_BOOT, &entry.boot_id);
+        put_u32(&mut bytes, SESSION_PID, entry.pid);
+        put_u64(&mut bytes, WORD, guard(SESSION_OPEN));
+        entry.position = self.append(&mut bytes)?;
+        Ok(())
+    }
+
+    /// Adds a hole.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the table cannot grow.
+    pub fn append_range(&self, range: &RangeEntry) -> Result<()> {
+        let mut bytes = [0; ENTRY_SIZE];
+        put_u32(&mut bytes, KIND, 3);
+        put_u64(&mut bytes, RANGE_LO, range.seqs.0);
+        put_u64(&mut bytes, RANGE_HI, range.seqs.1);
+        put_u64(&mut bytes, RANGE_SESSION, range.session_id);
+        put_u64(&mut bytes, RANGE_RECORDED, range.recorded_us);
+        put_u32(&mut bytes, RANGE_REASON, range.reason);
+        self.append(&mut bytes).map(|_| ())
+    }
+
+    /// Writes a chunk's sealed part and moves it from `from` to on-disk.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if its place is not `from` any more.
+    pub fn seal_chunk(&self, position: u64, from: Place, seal: &Seal) -> Result<()> {
+        let mut bytes = [0; CHUNK_SEAL_CRC + 4 - CHUNK_COUNT];
+        put_u64(&mut bytes, 0, seal.count);
+        put_u64(&mut bytes, CHUNK_MIN - CHUNK_COUNT, seal.min_time);
+        put_u64(&mut bytes, CHUNK_MAX - CHUNK_COUNT, seal.max_time);
+        put_u64(&mut bytes, CHUNK_SEALED - CHUNK_COUNT, seal.sealed_us);
+        put_u64(&mut bytes, CHUNK_MARKS - CHUNK_COUNT, seal.marks);
+        put_u32(&mut bytes, CHUNK_REASON - CHUNK_COUNT, seal.reason);
+        let sum = crc(&bytes[..CHUNK_SEAL_CRC - CHUNK_COUNT]);
+        put_u32(&mut bytes, CHUNK_SEAL_CRC - CHUNK_COUNT, sum);
+        self.map.write(Self::offset(position) + CHUNK_COUNT, &bytes);
+        self.set_place(position, from, Place::OnDisk)
+    }
+
+    /// Moves a chunk from one place to another, if it is still there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if somebody else moved it.
+    pub fn set_place(&self, position: u64, from: Place, to: Place) -> Result<()> {
+        // SYNC: place; pairs with the Acquire in `entry`.
+        self.map
+            .u64_at(Self::offset(position) + WORD)
+            .compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| ())
+            .map_err(|_| {
+                Error::Invalid(format!(
+                    "{}: entry {position} is not {from:?} any more",
+                    self.path.display()
+                ))
+            })
+    }
+
+    /// Writes a session's closing part and closes it.
+    pub fn close_session(&self, position: u64, close: &SessionClose) {
+        let mut bytes = [0; SESSION_CRC + 4 - SESSION_END];
+        put_u64(&mut bytes, 0, close.end_seq);
+        put_u64(&mut bytes, SESSION_CLOSED - SESSION_END, close.closed_us);
+        put_u64(&mut bytes, SESSION_REJECTED - SESSION_END, close.counters.rejected);
+        put_u64(&mut bytes, SESSION_PASSED - SESSION_END, close.counters.passed_over);
+        put_u64(&mut bytes, SESSION_LATE - SESSION_END, close.counters.late);
+        put_u32(&mut bytes, SESSION_REASON - SESSION_END, close.reason as u32);
+        let sum = crc(&bytes[..SESSION_CRC - SESSION_END]);
+        put_u32(&mut bytes, SESSION_CRC - SESSION_END, sum);
+        let at = Self::offset(position);
+        self.map.write(at + SESSION_END, &bytes);
+        // SYNC: session state; pairs with the Acquire in `entry`.
+        self.map.u64_at(at + WORD).store(guard(SESSION_IS_CLOSED), Ordering::Release);
+    }
+
+    /// The lease: no seq at or above it was ever published. `None` if its checksum fails.
+    pub fn lease(&self) -> Option<u64> {
+        let mut bytes = [0; 12];
+        self.map.read(LEASE_AT, &mut bytes);
+        (crc(&bytes[..8]) == get_u32(&bytes, 8)).then(|| get_u64(&bytes, 0))
+    }
+
+    /// Raises the lease and makes it durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the sync.
+    pub fn set_lease(&self, lease: u64) -> Result<()> {
+        write_lease(&self.map, lease);
+        self.sync()
+    }
+
+    /// The newest checkpoint whose checksum holds.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        let slots = [0, 1].map(|slot| {
+            let mut bytes = [0; SLOT_SIZE];
+            self.map.read(SLOTS_AT + slot * SLOT_SIZE, &mut bytes);
+            let valid = crc(&bytes[..SLOT_CRC]) == get_u32(&bytes, SLOT_CRC)
+                && get_u64(&bytes, SLOT_GENERATION) > 0;
+            valid.then(|| read_checkpoint(&bytes))
+        });
+        slots.into_iter().flatten().max_by_key(|c| c.generation)
+    }
+
+    /// Writes a checkpoint into the older slot, with the next generation. Not durable before the
+    /// next [`FeedRegistry::sync`].
+    pub fn write_checkpoint(&self, checkpoint: &Checkpoint) {
+        let generation = self.checkpoint().map_or(0, |c| c.generation) + 1;
+        let mut bytes = [0; SLOT_SIZE];
+        put_u64(&mut bytes, SLOT_GENERATION, generation);
+        put_u64(&mut bytes, SLOT_SESSION, checkpoint.session_id);
+        put(&mut bytes, SLOT_BOOT, &checkpoint.boot_id);
+        put_u64(&mut bytes, SLOT_SEQ, checkpoint.seq);
+        put_u64(&mut bytes, SLOT_CHUNK, checkpoint.chunk_id);
+        put_u64(&mut bytes, SLOT_BASE, checkpoint.chunk_base_seq);
+        put_u32(&mut bytes, SLOT_CLOSED, checkpoint.closed_blocks);
+        put_u32(&mut bytes, SLOT_OPEN_CRC, checkpoint.open_block_crc);
+        put_u64(&mut bytes, SLOT_MAX, checkpoint.running_max);
+        put_u64(&mut bytes, SLOT_WRITTEN, checkpoint.written_us);
+        let sum = crc(&bytes[..SLOT_CRC]);
+        put_u32(&mut bytes, SLOT_CRC, sum);
+        // Generations alternate between the slots, so the newest is never overwritten.
+        self.map.write(SLOTS_AT + (generation % 2) as usize * SLOT_SIZE, &bytes);
+    }
+
+    /// Makes the registry durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&self) -> Result<()> {
+        file::sync(&self.file, &self.path)
+    }
+}
+
+fn read_checkpoint(bytes: &[u8]) -> Checkpoint {
+    Checkpoint {
+        generation: get_u64(bytes, SLOT_GENERATION),
+        session_id: get_u64(bytes, SLOT_SESSION),
+        boot_id: get_id(bytes, SLOT_BOOT),
+        seq: get_u64(bytes, SLOT_SEQ),
+        chunk_id: get_u64(bytes, SLOT_CHUNK),
+        chunk_base_seq: get_u64(bytes, SLOT_BASE),
+        closed_blocks: get_u32(bytes, SLOT_CLOSED),
+        open_block_crc: get_u32(bytes, SLOT_OPEN_CRC),
+        running_max: get_u64(bytes, SLOT_MAX),
+        written_us: get_u64(bytes, SLOT_WRITTEN),
+    }
+}

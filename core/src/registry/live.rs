@@ -1,0 +1,281 @@
+//! The live page: the few words that writer and readers share (FORMAT.md, live).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use crate::FORMAT_VERSION;
+use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
+use crate::checksum::{crc, guard, unguard};
+use crate::error::{Error, Result};
+use crate::os::map::Map;
+use crate::os::{file, process};
+use crate::registry::feed::Identity;
+use crate::registry::global::check_head;
+
+const MAGIC: &[u8; 8] = b"DEEPWLIV";
+const PAGE_SIZE: usize = 4096;
+const SAMPLES: u64 = 16;
+const SAMPLE_SIZE: usize = 16;
+
+offsets! {
+    [0] {
+        MAGIC_AT: 8, VERSION_AT: 4, RESERVED_AT: 4, STORE_ID_AT: 16, FEED_ID_AT: 8,
+        LAYOUT_HASH_AT: 8, HEADER_RESERVED_AT: 76, HEADER_CRC_AT: 4,
+    } = 128;
+    [128] {
+        SESSION_ID_AT: 8, PID_AT: 8, PID_START_AT: 8, DEVICE_AT: 8, INODE_AT: 8, BOOT_ID_AT: 16,
+        OPENED_AT: 8, SESSION_CRC_AT: 8,
+    } = 200;
+    [448] {
+        LAST_PUBLISH_US_AT: 8, LAST_PUBLISH_BOOT_AT: 8, RUNNING_MAX_AT: 8, REJECTED_AT: 8,
+        PASSED_OVER_AT: 8, LATE_AT: 8, DURABLE_AT: 8, TICK_RESERVED_AT: 8,
+        SAMPLES_AT: SAMPLE_SIZE * SAMPLES as usize, SAMPLE_COUNT_AT: 8,
+    } = 776;
+}
+const STATE_AT: usize = 256;
+const PUBLISHED_AT: usize = 320;
+
+const OPEN: u64 = 1;
+const CLOSED: u64 = 2;
+
+/// Who writes, or wrote last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionStamp {
+    /// The session.
+    pub session_id: u64,
+    /// The writer's process.
+    pub pid: u32,
+    /// Its start, in clock ticks since boot.
+    pub pid_start: u64,
+    /// The boot it ran in.
+    pub boot_id: [u8; 16],
+    /// When it opened the feed, wall-clock microseconds.
+    pub opened_us: u64,
+}
+
+/// Counts of the current or last session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Rows that were refused.
+    pub rejected: u64,
+    /// Messages that were not for this feed.
+    pub passed_over: u64,
+    /// Records older than one before them.
+    pub late: u64,
+}
+
+/// A feed's live page, mapped.
+pub struct LivePage {
+    map: Map,
+    identity: (u64, u64),
+}
+
+impl LivePage {
+    /// Makes the page of a new feed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create(path: &Path, id: &Identity, mode: u32) -> Result<()> {
+        let file = file::create_new(path, mode)?;
+        file::allocate(&file, path, 0, PAGE_SIZE as u64)?;
+        let mut page = [0; 128];
+        put(&mut page, MAGIC_AT, MAGIC);
+        put_u32(&mut page, VERSION_AT, FORMAT_VERSION);
+        put(&mut page, STORE_ID_AT, &id.store_id);
+        put_u64(&mut page, FEED_ID_AT, id.feed_id);
+        put_u64(&mut page, LAYOUT_HASH_AT, id.layout_hash);
+        let header_crc = crc(&page[..HEADER_CRC_AT]);
+        put_u32(&mut page, HEADER_CRC_AT, header_crc);
+        let map = Map::writable(&file, path, PAGE_SIZE)?;
+        map.write(0, &page);
+        map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        file::sync(&file, path)
+    }
+
+    /// Maps the page, for the writer (`writable`) or a reader.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
+    pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
+        let file: File =
+            if writable { file::open_write(path)? } else { file::open_read(path)? };
+        if file::size(&file, path)? != PAGE_SIZE as u64 {
+            return Err(Error::damaged(path, 0, "the live page is not 4096 bytes"));
+        }
+        let map = if writable {
+            Map::writable(&file, path, PAGE_SIZE)?
+        } else {
+            Map::read_only(&file, path, PAGE_SIZE)?
+        };
+        let mut header = [0; 128];
+        map.read(0, &mut header);
+        check_head(path, &header, MAGIC, 128)?;
+        if crc(&header[..HEADER_CRC_AT]) != get_u32(&header, HEADER_CRC_AT) {
+            return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
+        }
+        if get_id(&header, STORE_ID_AT) != id.store_id || get_u64(&header, FEED_ID_AT) != id.feed_id
+        {
+            return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
+        }
+        Ok(LivePage { identity: file::identity(&file, path)?, map })
+    }
+
+    /// Where the page lies.
+    pub fn path(&self) -> PathBuf {
+        self.map.path().to_owned()
+    }
+
+    /// Every record below this seq exists.
+    #[inline]
+    pub fn published(&self) -> u64 {
+        // SYNC: published; pairs with the Release in `publish`.
+        self.map.u64_at(PUBLISHED_AT).load(Ordering::Acquire)
+    }
+
+    /// Commits every record below `seq`.
+    #[inline]
+    pub fn publish(&self, seq: u64) {
+        // SYNC: published; pairs with the Acquire in `published`.
+        self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
+    }
+
+    /// The session on the page, if the page is to be believed: intact, of this boot, and of this
+    /// very file (a copied store has another inode).
+    pub fn session(&self) -> Option<SessionStamp> {
+        let mut bytes = [0; 200];
+        self.map.read(0, &mut bytes);
+        let sum = u64::from(crc(&bytes[SESSION_ID_AT..SESSION_CRC_AT]));
+        let own = (get_u64(&bytes, DEVICE_AT), get_u64(&bytes, INODE_AT)) == self.identity;
+        let boot_id = get_id(&bytes, BOOT_ID_AT);
+        let this_boot = boot_id == process::boot_id() && boot_id != [0; 16];
+        let intact = sum == get_u64(&bytes, SESSION_CRC_AT);
+        (own && this_boot && intact).then(|| SessionStamp {
+            session_id: get_u64(&bytes, SESSION_ID_AT),
+            pid: get_u64(&bytes, PID_AT) as u32,
+            pid_start: get_u64(&bytes, PID_START_AT),
+            boot_id,
+            opened_us: get_u64(&bytes, OPENED_AT),
+        })
+    }
+
+    /// Whether a writer opened the feed and has not closed it; says nothing of whether it lives.
+    pub fn is_open(&self) -> bool {
+        // SYNC: state; pairs with the Release in `begin` and `end`.
+        unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire)) == Some(OPEN)
+    }
+
+    /// Opens a session whose first record will be `seq`.
+    pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
+        let mut bytes = [0; 200];
+        put_u64(&mut bytes, SESSION_ID_AT, stamp.session_id);
+        put_u64(&mut bytes, PID_AT, u64::from(stamp.pid));
+        put_u64(&mut bytes, PID_START_AT, stamp.pid_start);
+        put_u64(&mut bytes, DEVICE_AT, self.identity.0);
+        put_u64(&mut bytes, INODE_AT, self.identity.1);
+        put(&mut bytes, BOOT_ID_AT, &stamp.boot_id);
+        put_u64(&mut bytes, OPENED_AT, stamp.opened_us);
+        let sum = u64::from(crc(&bytes[SESSION_ID_AT..SESSION_CRC_AT]));
+        // `published` goes first: a reader that believes the new stamp must find the new count.
+        self.publish(seq);
+        self.map.u64_at(SESSION_CRC_AT).store(0, Ordering::Release);
+        for at in (SESSION_ID_AT..SESSION_CRC_AT).step_by(8) {
+            self.map.u64_at(at).store(get_u64(&bytes, at), Ordering::Release);
+        }
+        self.map.u64_at(SESSION_CRC_AT).store(sum, Ordering::Release);
+        for at in (REJECTED_AT..=LATE_AT).step_by(8) {
+            self.map.u64_at(at).store(0, Ordering::Relaxed);
+        }
+        self.map.u64_at(RUNNING_MAX_AT).store(running_max, Ordering::Relaxed);
+        self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
+        // SYNC: state; pairs with the Acquire in `is_open`.
+        self.map.u64_at(STATE_AT).store(guard(OPEN), Ordering::Release);
+    }
+
+    /// Closes the session.
+    pub fn end(&self) {
+        // SYNC: state; pairs with the Acquire in `is_open`.
+        self.map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+    }
+
+    /// The newest record time so far.
+    pub fn running_max(&self) -> u64 {
+        self.map.u64_at(RUNNING_MAX_AT).load(Ordering::Relaxed)
+    }
+
+    /// Notes the newest record time so far.
+    #[inline]
+    pub fn set_running_max(&self, time: u64) {
+        self.map.u64_at(RUNNING_MAX_AT).store(time, Ordering::Relaxed);
+    }
+
+    /// The counts of the current or last session.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            rejected: self.map.u64_at(REJECTED_AT).load(Ordering::Relaxed),
+            passed_over: self.map.u64_at(PASSED_OVER_AT).load(Ordering::Relaxed),
+            late: self.map.u64_at(LATE_AT).load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stores the counts.
+    pub fn set_counters(&self, counters: &Counters) {
+        self.map.u64_at(REJECTED_AT).store(counters.rejected, Ordering::Relaxed);
+        self.map.u64_at(PASSED_OVER_AT).store(counters.passed_over, Ordering::Relaxed);
+        self.map.u64_at(LATE_AT).store(counters.late, Ordering::Relaxed);
+    }
+
+    /// Every record below this seq is on disk.
+    pub fn durable(&self) -> u64 {
+        self.map.u64_at(DURABLE_AT).load(Ordering::Acquire)
+    }
+
+    /// Notes that every record below `seq` is on disk.
+    pub fn set_durable(&self, seq: u64) {
+        self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
+    }
+
+    /// When records were last published: wall-clock microseconds, and nanoseconds since boot.
+    pub fn last_publish(&self) -> (u64, u64) {
+        (
+            self.map.u64_at(LAST_PUBLISH_US_AT).load(Ordering::Relaxed),
+            self.map.u64_at(LAST_PUBLISH_BOOT_AT).load(Ordering::Relaxed),
+        )
+    }
+
+    /// Notes that records were published just now.
+    pub fn set_last_publish(&self, wall_us: u64, boot_ns: u64) {
+        self.map.u64_at(LAST_PUBLISH_US_AT).store(wall_us, Ordering::Relaxed);
+        self.map.u64_at(LAST_PUBLISH_BOOT_AT).store(boot_ns, Ordering::Relaxed);
+    }
+
+    /// Adds a sample of the published count to the ring of samples, one a second.
+    pub fn sample(&self, boot_ns: u64, published: u64) {
+        let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Relaxed);
+        let at = SAMPLES_AT + (count % SAMPLES) as usize * SAMPLE_SIZE;
+        self.map.u64_at(at).store(boot_ns, Ordering::Relaxed);
+        self.map.u64_at(at + 8).store(published, Ordering::Relaxed);
+        self.map.u64_at(SAMPLE_COUNT_AT).store(count + 1, Ordering::Release);
+    }
+
+    /// Records a second over the last ten seconds, by arrival; 0 if nothing came.
+    pub fn rate(&self, now_boot_ns: u64) -> f64 {
+        const WINDOW_NS: u64 = 10_000_000_000;
+        let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Acquire);
+        let now = self.published();
+        let oldest = (count.saturating_sub(SAMPLES)..count)
+            .map(|i| {
+                let at = SAMPLES_AT + (i % SAMPLES) as usize * SAMPLE_SIZE;
+                let time = self.map.u64_at(at).load(Ordering::Relaxed);
+                (time, self.map.u64_at(at + 8).load(Ordering::Relaxed))
+            })
+            .filter(|&(time, _)| time <= now_boot_ns && now_boot_ns - time <= WINDOW_NS)
+            .min();
+        match oldest {
+            Some((time, then)) if now > then && now_boot_ns > time => {
+                (now - then) as f64 * 1e9 / (now_boot_ns - time) as f64
+            }
+            _ => 0.0,
+        }
+    }
+}

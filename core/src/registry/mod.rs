@@ -1,0 +1,6 @@
+//! Which feeds a store has, and what each feed consists of.
+
+pub mod feed;
+pub mod global;
+pub mod info;
+pub mod live;

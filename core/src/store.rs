@@ -1,0 +1,375 @@
+//! The store: one base directory and its feeds. The API mirrors the seed's `Platform`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::FORMAT_VERSION;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::os::lock::Lock;
+use crate::os::{file, process};
+use crate::reader::Reader;
+use crate::registry::feed::{FeedRegistry, Geometry, Identity};
+use crate::registry::global::{FeedEntry, Registry};
+use crate::registry::info::FeedInfo;
+use crate::registry::live::LivePage;
+use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
+use crate::writer::{Writer, WriterOptions};
+
+const MANIFEST_LIMIT: u64 = 64 * 1024;
+
+/// What [`Platform::create_feed`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The feed is new.
+    New,
+    /// It was there, exactly so.
+    Unchanged,
+    /// It was there; its policy was changed.
+    Updated,
+}
+
+/// A store, opened.
+pub struct Platform {
+    base: PathBuf,
+    store_id: [u8; 16],
+}
+
+impl Platform {
+    /// Opens the store at `base`.
+    ///
+    /// # Errors
+    /// [`Error::NoStore`] if there is none, [`Error::Version`] if it is of a format this build does
+    /// not know, [`Error::Damaged`] for a manifest that does not read.
+    pub fn open(base: impl AsRef<Path>) -> Result<Platform> {
+        let base = base.as_ref();
+        let path = base.join("manifest.json");
+        let no_store = |why: &str| Error::NoStore { base: base.to_owned(), why: why.to_owned() };
+        let bytes = match file::read_whole(&path, MANIFEST_LIMIT) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                let why = match (base.exists(), base.join("registry.bin").exists()) {
+                    (false, _) => "there is no such directory",
+                    (true, false) => "it has no manifest.json",
+                    (true, true) => {
+                        return Err(Error::damaged(
+                            &path,
+                            0,
+                            "it is missing, beside a registry.bin; put it back from a backup",
+                        ));
+                    }
+                };
+                return Err(no_store(why));
+            }
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotADirectory => {
+                return Err(no_store("it is a file"));
+            }
+            other => other?,
+        };
+        let json: Value =
+            serde_json::from_slice(&bytes).map_err(|e| Error::damaged(&path, 0, e.to_string()))?;
+        let version = json.get("format_version").and_then(Value::as_u64);
+        match version {
+            Some(found) if found == u64::from(FORMAT_VERSION) => {}
+            Some(found) => return Err(Error::Version { path, found: found as u32 }),
+            None => return Err(Error::damaged(&path, 0, "it has no format_version")),
+        }
+        let id = json.get("store_id").and_then(Value::as_str).filter(|text| text.len() == 32);
+        let id = id.and_then(|text| u128::from_str_radix(text, 16).ok());
+        let id = id.ok_or_else(|| Error::damaged(&path, 0, "it has no store_id"))?;
+        Ok(Platform { base: base.to_owned(), store_id: id.to_be_bytes() })
+    }
+
+    /// Opens the store at `base`, or makes one there.
+    ///
+    /// # Errors
+    /// As [`Platform::open`], and [`Error::Io`].
+    pub fn create(base: impl AsRef<Path>) -> Result<Platform> {
+        let base = base.as_ref();
+        match Platform::open(base) {
+            Err(Error::NoStore { .. }) => {}
+            other => return other,
+        }
+        let folder = file::folder_mode(DEFAULT_FILE_MODE);
+        fs::create_dir_all(base).map_err(|e| Error::io("cannot create the folder", base, e))?;
+        file::make_folder(&base.join("locks"), 0o700)?;
+        let _lock = Lock::wait(&base.join("locks/registry"))?;
+        match Platform::open(base) {
+            // Somebody made it while we waited.
+            Ok(platform) => return Ok(platform),
+            Err(Error::NoStore { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        file::make_folder(&base.join("feeds"), folder)?;
+        let store_id =
+            process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
+        Registry::empty(store_id).store(&base.join("registry.bin"), DEFAULT_FILE_MODE)?;
+        let manifest = json!({
+            "deepwater_version": env!("CARGO_PKG_VERSION"),
+            "format_version": FORMAT_VERSION,
+            "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
+        });
+        // Last, since it is what makes the directory a store.
+        let text = format!("{manifest}\n");
+        file::replace(&base.join("manifest.json"), text.as_bytes(), DEFAULT_FILE_MODE)?;
+        Platform::open(base)
+    }
+
+    /// The base directory.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    fn registry_path(&self) -> PathBuf {
+        self.base.join("registry.bin")
+    }
+
+    fn lock_path(&self, feed_id: u64) -> PathBuf {
+        self.base.join("locks").join(format!("{feed_id:016x}"))
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.base.join("feeds").join(name)
+    }
+
+    fn registry(&self) -> Result<Registry> {
+        Registry::load(&self.registry_path(), self.store_id)
+    }
+
+    fn identity(&self, entry: &FeedEntry) -> Identity {
+        let FeedEntry { id: feed_id, layout_hash, .. } = *entry;
+        Identity { store_id: self.store_id, feed_id, layout_hash }
+    }
+
+    /// The feeds, sorted by name.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a registry that does not check.
+    pub fn list_feeds(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = self.registry()?.feeds.into_iter().map(|f| f.name).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// A feed's spec, layout and place.
+    ///
+    /// # Errors
+    /// [`Error::NoFeed`]; [`Error::Damaged`] for files that do not check.
+    pub fn feed_info(&self, name: &str) -> Result<FeedInfo> {
+        self.info_in(&self.registry()?, name)
+    }
+
+    fn info_in(&self, registry: &Registry, name: &str) -> Result<FeedInfo> {
+        check_feed_name(name)?;
+        let entry = registry
+            .find(name)
+            .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
+        FeedInfo::load(&self.folder(name), &self.lock_path(entry.id), &self.identity(entry))
+    }
+
+    /// Makes a feed. The same spec again does nothing; with `update` its policy may differ and is
+    /// taken over.
+    ///
+    /// # Errors
+    /// [`Error::Drift`] for another layout, or another policy without `update`; [`Error::Spec`];
+    /// [`Error::Io`].
+    pub fn create_feed(&self, spec: &FeedSpec, update: bool) -> Result<Created> {
+        spec.check()?;
+        let layout = Layout::new(spec)?;
+        if !spec.policy.persist {
+            return Err(Error::Spec(format!(
+                "feed {:?}: persist false (a ring in shared memory) is not supported by this version",
+                spec.feed_name
+            )));
+        }
+        if spec.policy.stage == crate::schema::Stage::Shm {
+            return Err(Error::Spec(format!(
+                "feed {:?}: stage shm is not supported by this version",
+                spec.feed_name
+            )));
+        }
+        let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        let mut registry = self.registry()?;
+        match self.info_in(&registry, &spec.feed_name) {
+            Ok(old) => self.update_feed(old, spec, &layout, update),
+            Err(Error::NoFeed { .. }) => self.make_feed(&mut registry, spec, layout),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn update_feed(
+        &self,
+        mut old: FeedInfo,
+        spec: &FeedSpec,
+        layout: &Layout,
+        update: bool,
+    ) -> Result<Created> {
+        let drift = |differences, hint| {
+            Err(Error::Drift { feed: spec.feed_name.clone(), differences, hint })
+        };
+        let differences = old.layout.difference(layout);
+        if !differences.is_empty() {
+            return drift(differences, "a feed keeps its layout: make another feed, or delete it");
+        }
+        let differences = old.spec.policy.difference(&spec.policy);
+        if differences.is_empty() {
+            return Ok(Created::Unchanged);
+        }
+        if !update {
+            return drift(differences, "--update changes the policy");
+        }
+        old.spec.policy = spec.policy.clone();
+        old.save(&old.folder)?;
+        self.widen_modes(spec.policy.file_mode)?;
+        Ok(Created::Updated)
+    }
+
+    fn make_feed(
+        &self,
+        registry: &mut Registry,
+        spec: &FeedSpec,
+        layout: Layout,
+    ) -> Result<Created> {
+        let random =
+            process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
+        let feed_id = (u128::from_be_bytes(random) as u64).max(1);
+        let id = Identity { store_id: self.store_id, feed_id, layout_hash: layout.hash() };
+        let folder = self.folder(&spec.feed_name);
+        if folder.symlink_metadata().is_ok() {
+            return Err(Error::damaged(
+                &folder,
+                0,
+                "a folder of that name is there but not in the registry; move it away",
+            ));
+        }
+        let info = FeedInfo {
+            name: spec.feed_name.clone(),
+            id,
+            created_us: process::wall_us(),
+            spec: spec.clone(),
+            layout: layout.into(),
+            folder: folder.clone(),
+            lock: self.lock_path(feed_id),
+        };
+        let unborn = self.folder(&format!(".new-{feed_id:016x}"));
+        let made = build_feed(&info, &unborn).and_then(|()| {
+            fs::rename(&unborn, &folder).map_err(|e| Error::io("cannot create", &folder, e))
+        });
+        if made.is_err() {
+            let _ = fs::remove_dir_all(&unborn);
+        }
+        made?;
+        file::sync_folder(&self.base.join("feeds"))?;
+        registry.feeds.push(FeedEntry {
+            id: feed_id,
+            name: spec.feed_name.clone(),
+            created_us: info.created_us,
+            layout_hash: id.layout_hash,
+            persist: spec.policy.persist,
+        });
+        registry.store(&self.registry_path(), self.store_mode()?)?;
+        self.widen_modes(spec.policy.file_mode)?;
+        Ok(Created::New)
+    }
+
+    /// The mode of the store's own files, as its manifest has it.
+    fn store_mode(&self) -> Result<u32> {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.base.join("manifest.json");
+        let meta = fs::metadata(&path).map_err(|e| Error::io("cannot stat", &path, e))?;
+        Ok(meta.permissions().mode() & 0o666)
+    }
+
+    /// Lets whoever may read the widest feed read the store's own files.
+    fn widen_modes(&self, file_mode: u32) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let widen = |path: &Path, bits: u32| -> Result<()> {
+            let wrong = |e| Error::io("cannot set the mode of", path, e);
+            let old = fs::metadata(path).map_err(wrong)?.permissions().mode() & 0o7777;
+            if old | bits != old {
+                fs::set_permissions(path, fs::Permissions::from_mode(old | bits)).map_err(wrong)?;
+            }
+            Ok(())
+        };
+        let read = file_mode & 0o444;
+        for name in ["registry.bin", "manifest.json"] {
+            widen(&self.base.join(name), read)?;
+        }
+        let enter = file::folder_mode(read) & 0o555;
+        widen(&self.base, enter)?;
+        widen(&self.base.join("feeds"), enter)
+    }
+
+    /// Deletes a feed and its records.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while it is written; [`Error::NoFeed`]; [`Error::Io`].
+    pub fn delete_feed(&self, name: &str) -> Result<()> {
+        check_feed_name(name)?;
+        let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        let mut registry = self.registry()?;
+        let entry = registry
+            .find(name)
+            .cloned()
+            .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
+        let folder = self.folder(name);
+        let id = self.identity(&entry);
+        let Some(_feed_lock) = Lock::try_feed(&self.lock_path(entry.id))? else {
+            let page = LivePage::open(&folder.join("live"), &id, false).ok();
+            let pid = page.and_then(|page| page.session()).map(|session| session.pid);
+            return Err(Error::Locked { feed: name.to_owned(), pid });
+        };
+        // A registry too damaged to be marked must not keep a feed from being deleted.
+        if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
+            feed.set_deleted();
+        }
+        registry.feeds.retain(|feed| feed.id != entry.id);
+        registry.store(&self.registry_path(), self.store_mode()?)?;
+        let dead = self.folder(&format!(".deleted-{:016x}", entry.id));
+        match fs::rename(&folder, &dead) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|e| Error::io("cannot remove", &folder, e))?,
+        }
+        file::sync_folder(&self.base.join("feeds"))?;
+        fs::remove_dir_all(&dead).map_err(|e| Error::io("cannot remove", &dead, e))
+    }
+
+    /// Opens a feed for writing, as its policy says.
+    ///
+    /// # Errors
+    /// As [`Writer::open`].
+    pub fn create_writer(&self, name: &str) -> Result<Writer> {
+        self.create_writer_with(name, WriterOptions::default())
+    }
+
+    /// Opens a feed for writing.
+    ///
+    /// # Errors
+    /// As [`Writer::open`].
+    pub fn create_writer_with(&self, name: &str, options: WriterOptions) -> Result<Writer> {
+        Writer::open(&self.feed_info(name)?, options)
+    }
+
+    /// Opens a feed for reading.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn create_reader(&self, name: &str) -> Result<Reader> {
+        Reader::open(&self.feed_info(name)?)
+    }
+
+    /// Closes the store. Nothing is held, so nothing can fail; writers and readers live on.
+    pub fn close(self) {}
+}
+
+/// Makes everything a feed consists of in `folder`, durable.
+fn build_feed(info: &FeedInfo, folder: &Path) -> Result<()> {
+    let mode = info.spec.policy.file_mode;
+    file::make_folder(folder, file::folder_mode(mode))?;
+    let geometry: Geometry = info.geometry();
+    let path = folder.join("feed_registry.bin");
+    FeedRegistry::create(&path, &info.id, &geometry, info.created_us, mode)?;
+    LivePage::create(&folder.join("live"), &info.id, mode)?;
+    info.save(folder)
+}

@@ -1,0 +1,336 @@
+//! The writer's background thread: everything that may take time.
+//!
+//! It works only from what is published: allocates ahead, maps pages in, closes blocks with their
+//! checksums, starts writeback early, syncs and checkpoints, seals chunks that ended, makes the next
+//! chunk ready, and keeps the live page's clocks.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::chunk::live::LiveChunk;
+use crate::error::{Error, Result};
+use crate::os::{file, process, signal};
+use crate::registry::feed::{ChunkEnd, Checkpoint, Place, SessionClose, SessionEnd, SessionEntry};
+use crate::schema::Sync;
+use crate::writer::{FAILED, LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
+
+/// How often it looks while records come.
+const BUSY_TICK: Duration = Duration::from_millis(1);
+/// How rarely when none do.
+const IDLE_TICK: Duration = Duration::from_millis(50);
+const SAMPLE_NS: u64 = 1_000_000_000;
+/// Least and most that is mapped in ahead of the tail, in bytes.
+const AHEAD_BYTES: (usize, usize) = (256 << 10, 8 << 20);
+/// Written back as soon as this much has gathered, so that a sync has little left to do.
+const WRITEBACK_BYTES: usize = 4 << 20;
+
+pub(super) fn start(
+    shared: Arc<Shared>,
+    session: SessionEntry,
+    sync: Sync,
+    on_durable: Option<OnDurable>,
+) -> Result<JoinHandle<()>> {
+    let published = shared.live.published();
+    let now = Instant::now();
+    let mut background = Background {
+        session,
+        sync,
+        on_durable,
+        published,
+        tick: BUSY_TICK,
+        synced_at: now,
+        sampled_ns: 0,
+        mapped: (0, 0),
+        written_back: (0, 0),
+        folder_dirty: true,
+        shared,
+    };
+    std::thread::Builder::new()
+        .name("deepwater".into())
+        .spawn(move || {
+            signal::block_in_this_thread();
+            background.run();
+        })
+        .map_err(|e| Error::io("cannot start a thread for", &session_path(), e))
+}
+
+fn session_path() -> std::path::PathBuf {
+    std::path::PathBuf::from("the writer")
+}
+
+struct Background {
+    shared: Arc<Shared>,
+    session: SessionEntry,
+    sync: Sync,
+    on_durable: Option<OnDurable>,
+    /// As of the last tick.
+    published: u64,
+    tick: Duration,
+    synced_at: Instant,
+    sampled_ns: u64,
+    /// Chunk id, and the byte up to which it is mapped in.
+    mapped: (u64, usize),
+    /// Chunk id, and the byte up to which writeback was started.
+    written_back: (u64, usize),
+    /// Whether the folder has names that are not durable yet.
+    folder_dirty: bool,
+}
+
+impl Background {
+    fn run(&mut self) {
+        loop {
+            let (stop, sync_to) = self.wait();
+            let done = match stop {
+                Some(reason) => self.finish(reason).map(|()| true),
+                None => self.work(sync_to).map(|()| false),
+            };
+            match done {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    fn fail(&self, error: &Error) {
+        self.shared.queue().failure.get_or_insert(error.to_string());
+        self.shared.attention.fetch_or(FAILED, Ordering::Release);
+        self.shared.durable.notify_all();
+    }
+
+    /// Sleeps a tick, or until the writing thread asks for something.
+    fn wait(&self) -> (Option<SessionEnd>, u64) {
+        let mut queue = self.shared.queue();
+        let asked = |q: &super::Queue| q.stop.is_some() || q.sync_to > q.durable;
+        if !asked(&queue) {
+            let waited = self.shared.wake.wait_timeout(queue, self.tick);
+            queue = waited.unwrap_or_else(|e| e.into_inner()).0;
+        }
+        (queue.stop, queue.sync_to)
+    }
+
+    fn work(&mut self, sync_to: u64) -> Result<()> {
+        let published = self.shared.live.published();
+        let moved = published != self.published;
+        let news = (published - self.published) as usize * self.shared.geometry.record_size;
+        self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
+        self.keep_clocks(published, moved);
+        self.published = published;
+        let chunks = self.shared.queue().chunks.clone();
+        for chunk in &chunks {
+            chunk.close_blocks(published, false);
+        }
+        self.seal_ended(&chunks, published)?;
+        if let Some(chunk) = chunks.last() {
+            self.look_ahead(chunk, published, news);
+        }
+        let due = match self.sync {
+            Sync::Every(every) => self.synced_at.elapsed() >= every,
+            Sync::None | Sync::Batch => false,
+        };
+        let durable = self.shared.queue().durable;
+        if (due && published > durable) || sync_to > durable {
+            self.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    fn keep_clocks(&mut self, published: u64, moved: bool) {
+        let now_ns = process::boottime_ns();
+        if moved {
+            self.shared.live.set_last_publish(process::wall_us(), now_ns);
+        }
+        if now_ns - self.sampled_ns >= SAMPLE_NS && (moved || self.sampled_ns == 0) {
+            self.shared.live.sample(now_ns, published);
+            self.sampled_ns = now_ns;
+        }
+    }
+
+    /// Everything that makes the next records cheap: room, pages, the next chunk, the lease, early
+    /// writeback. A full disk is no error here: the writing thread meets it when it needs the room.
+    fn look_ahead(&mut self, chunk: &Arc<LiveChunk>, published: u64, news: usize) {
+        let record_size = self.shared.geometry.record_size;
+        let used = published.saturating_sub(chunk.base_seq()) as usize * record_size;
+        let used = used.min(chunk.capacity_bytes());
+        if used > chunk.limit_bytes() / 2 {
+            let _ = chunk.grow_to(chunk.limit_bytes() + 1);
+        }
+        self.map_in(chunk, used, news);
+        self.write_back(chunk, used);
+        if used > chunk.capacity_bytes() / 2 {
+            self.make_ready();
+        }
+        let lease = self.shared.lease.load(Ordering::Relaxed);
+        if published + LEASE_STEP / 2 > lease {
+            // Under the queue's lock: the writing thread may be raising it too.
+            let _one_at_a_time = self.shared.queue();
+            let lease = published + LEASE_STEP + LEASE_STEP / 2;
+            if self.shared.registry.set_lease(lease).is_ok() {
+                self.shared.lease.store(lease, Ordering::Release);
+            }
+        }
+        let age_ns = process::boottime_ns().saturating_sub(chunk.entered_boot_ns());
+        if used > 0 && u128::from(age_ns) >= self.shared.feed.spec.policy.chunk_age().as_nanos() {
+            self.shared.attention.fetch_or(ROTATE, Ordering::Release);
+        }
+    }
+
+    /// Maps in a little ahead of the tail: four times what came in the last tick.
+    fn map_in(&mut self, chunk: &LiveChunk, used: usize, news: usize) {
+        if self.mapped.0 != chunk.chunk_id() {
+            self.mapped = (chunk.chunk_id(), 0);
+        }
+        let wanted = used + (news * 4).clamp(AHEAD_BYTES.0, AHEAD_BYTES.1);
+        let from = self.mapped.1.max(used);
+        // Not for every record: half of it must be used up first.
+        if from < wanted && from - used <= (wanted - used) / 2 {
+            chunk.populate(from, wanted - from);
+            self.mapped.1 = wanted.min(chunk.limit_bytes());
+        }
+    }
+
+    fn write_back(&mut self, chunk: &LiveChunk, used: usize) {
+        if self.written_back.0 != chunk.chunk_id() {
+            self.written_back = (chunk.chunk_id(), 0);
+        }
+        // The tail's own block stays: writing it back would make the next store to it fault.
+        let ready = used.saturating_sub(self.shared.geometry.block_bytes());
+        if ready >= self.written_back.1 + WRITEBACK_BYTES {
+            chunk.start_writeback(self.written_back.1, ready);
+            self.written_back.1 = ready;
+        }
+    }
+
+    fn make_ready(&mut self) {
+        let chunk_id = {
+            let mut queue = self.shared.queue();
+            if queue.ready.is_some() {
+                return;
+            }
+            queue.next_chunk_id += 1;
+            queue.next_chunk_id - 1
+        };
+        if let Ok(chunk) = self.shared.make_chunk(chunk_id) {
+            chunk.populate(0, AHEAD_BYTES.0);
+            self.folder_dirty = true;
+            self.shared.queue().ready = Some(Arc::new(chunk));
+        }
+    }
+
+    /// Seals every chunk that another one follows, once all its records are published.
+    fn seal_ended(&mut self, chunks: &[Arc<LiveChunk>], published: u64) -> Result<()> {
+        for pair in chunks.windows(2) {
+            let (chunk, end_seq) = (&pair[0], pair[1].base_seq());
+            if published < end_seq {
+                break;
+            }
+            let reason = end_of(chunk, end_seq, self.shared.geometry.record_size);
+            self.seal(chunk, end_seq, reason)?;
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, chunk: &Arc<LiveChunk>, end_seq: u64, reason: ChunkEnd) -> Result<()> {
+        if end_seq <= chunk.base_seq() {
+            self.shared.registry.set_place(chunk.position(), Place::Live, Place::Expired)?;
+            chunk.discard()?;
+        } else {
+            let seal = chunk.seal(end_seq, reason as u32)?;
+            self.sync_folder()?;
+            self.shared.registry.seal_chunk(chunk.position(), Place::Live, &seal)?;
+        }
+        self.shared.queue().chunks.retain(|c| !Arc::ptr_eq(c, chunk));
+        Ok(())
+    }
+
+    fn sync_folder(&mut self) -> Result<()> {
+        if self.folder_dirty {
+            file::sync_folder(&self.shared.feed.folder)?;
+            self.folder_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Data, index, folder, then the checkpoint and the registry: FORMAT.md, Durability.
+    fn checkpoint(&mut self) -> Result<()> {
+        let published = self.shared.live.published();
+        let chunks = self.shared.queue().chunks.clone();
+        self.seal_ended(&chunks, published)?;
+        let chunks = self.shared.queue().chunks.clone();
+        for chunk in &chunks {
+            chunk.close_blocks(published, false);
+            chunk.sync()?;
+        }
+        self.folder_dirty |= !chunks.is_empty();
+        self.sync_folder()?;
+        // Entries before the checkpoint that names their chunks.
+        self.shared.registry.sync()?;
+        self.write_checkpoint(chunks.iter().rfind(|c| c.base_seq() < published), published)?;
+        self.note_durable(published);
+        self.synced_at = Instant::now();
+        if let Some(chunk) = chunks.last() {
+            // The sync has write-protected the tail's pages.
+            self.mapped = (chunk.chunk_id(), 0);
+        }
+        Ok(())
+    }
+
+    fn write_checkpoint(&self, chunk: Option<&Arc<LiveChunk>>, seq: u64) -> Result<()> {
+        self.shared.registry.write_checkpoint(&Checkpoint {
+            generation: 0,
+            session_id: self.session.session_id,
+            boot_id: self.session.boot_id,
+            seq,
+            chunk_id: chunk.map_or(0, |c| c.chunk_id()),
+            chunk_base_seq: chunk.map_or(0, |c| c.base_seq()),
+            closed_blocks: chunk.map_or(0, |c| c.closed_blocks() as u32),
+            open_block_crc: chunk.map_or(0, |c| c.open_block_crc(seq)),
+            running_max: self.shared.live.running_max(),
+            written_us: process::wall_us(),
+        });
+        self.shared.registry.sync()
+    }
+
+    fn note_durable(&mut self, seq: u64) {
+        let news = {
+            let mut queue = self.shared.queue();
+            let news = seq > queue.durable;
+            queue.durable = queue.durable.max(seq);
+            news
+        };
+        self.shared.live.set_durable(seq);
+        self.shared.durable.notify_all();
+        if let Some(tell) = self.on_durable.as_mut().filter(|_| news) {
+            tell(seq);
+        }
+    }
+
+    /// Seals everything, makes it durable and closes the session.
+    fn finish(&mut self, reason: SessionEnd) -> Result<()> {
+        let published = self.shared.live.published();
+        self.keep_clocks(published, published != self.published);
+        let ready = self.shared.queue().ready.take();
+        if let Some(chunk) = ready {
+            chunk.discard()?;
+        }
+        let chunks = self.shared.queue().chunks.clone();
+        self.seal_ended(&chunks, published)?;
+        self.folder_dirty |= !chunks.is_empty();
+        if let Some(chunk) = chunks.last() {
+            self.seal(chunk, published, ChunkEnd::Closed)?;
+        }
+        let close = SessionClose {
+            end_seq: published,
+            closed_us: process::wall_us(),
+            counters: self.shared.live.counters(),
+            reason,
+        };
+        self.shared.registry.close_session(self.session.position, &close);
+        self.write_checkpoint(None, published)?;
+        self.note_durable(published);
+        self.shared.live.end();
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! What a new writer does first: seal what the last one left, and begin a session.
+
+use std::fs;
+
+use crate::chunk::ChunkPaths;
+use crate::chunk::index::{ChunkKey, Index};
+use crate::chunk::live::LiveChunk;
+use crate::chunk::proof::Standing;
+use crate::error::{Error, Result};
+use crate::os::{file, process};
+use crate::registry::feed::{
+    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
+    SessionEnd, SessionEntry,
+};
+use crate::registry::info::FeedInfo;
+use crate::registry::live::{LivePage, SessionStamp};
+use crate::writer::LEASE_STEP;
+
+/// Where a session begins.
+pub struct Start {
+    pub registry: FeedRegistry,
+    pub live: LivePage,
+    pub session: SessionEntry,
+    pub next_seq: u64,
+    pub next_chunk_id: u64,
+    pub lease: u64,
+    pub running_max: u64,
+}
+
+/// Opens a feed's files and begins a session. The caller holds the feed's lock.
+pub fn start(feed: &FeedInfo) -> Result<Start> {
+    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
+    if registry.is_deleted()? {
+        return Err(Error::Invalid(format!("{}: the feed was deleted", feed.name)));
+    }
+    let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
+    let standing = Standing::of(feed, &registry, Some(&live))?;
+    let running_max = seal_left_over(feed, &registry, &standing)?;
+    let last = standing.entries.iter().rev().find_map(|entry| match entry {
+        Entry::Session(session) => Some(*session),
+        _ => None,
+    });
+    let next_seq = first_seq(&registry, &standing)?;
+    if let Some(session) = last.filter(|s| s.close.is_none()) {
+        note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
+    }
+    let last_chunk = standing.chunks().last().map_or(0, |(chunk, _)| chunk.chunk_id);
+    remove_strays(feed, last_chunk)?;
+    let mut session = SessionEntry {
+        position: 0,
+        session_id: last.map_or(0, |s| s.session_id) + 1,
+        base_seq: next_seq,
+        opened_us: process::wall_us(),
+        opened_boot_ns: process::boottime_ns(),
+        boot_id: process::boot_id(),
+        pid: std::process::id(),
+        close: None,
+    };
+    registry.append_session(&mut session)?;
+    let lease = next_seq + LEASE_STEP;
+    registry.set_lease(lease)?;
+    let stamp = SessionStamp {
+        session_id: session.session_id,
+        pid: session.pid,
+        pid_start: process::start_ticks(session.pid).unwrap_or(0),
+        boot_id: session.boot_id,
+        opened_us: session.opened_us,
+    };
+    live.begin(&stamp, next_seq, running_max);
+    let next_chunk_id = last_chunk + 1;
+    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max })
+}
+
+/// The seq that the new session starts with: where the last one ended, or the lease where that is not
+/// known for sure.
+fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
+    if standing.exact {
+        return Ok(standing.end);
+    }
+    let lease = registry.lease().ok_or_else(|| {
+        let what = "the lease's checksum; which seqs were used is not known";
+        Error::damaged(registry.path(), 1024, what)
+    })?;
+    Ok(lease.max(standing.end))
+}
+
+/// Seals every live chunk; returns the newest record time of all chunks.
+fn seal_left_over(feed: &FeedInfo, registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
+    let mut running_max = 0;
+    for (chunk, end) in standing.chunks() {
+        if let Some(seal) = chunk.seal {
+            running_max = running_max.max(seal.max_time);
+            continue;
+        }
+        match chunk.place {
+            Place::Live if end <= chunk.base_seq => expire(feed, registry, &chunk)?,
+            Place::Live => running_max = running_max.max(seal(feed, registry, &chunk, end)?),
+            Place::Staged | Place::Flushing => {
+                return Err(Error::Invalid(format!(
+                    "{}: chunk {} is staged in shared memory, which this version does not adopt",
+                    feed.name, chunk.chunk_id
+                )));
+            }
+            Place::OnDisk | Place::Expired | Place::Lost => {}
+        }
+    }
+    Ok(running_max)
+}
+
+fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+    let geometry = feed.geometry();
+    let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
+    let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
+    let paths = ChunkPaths::new(&feed.folder, chunk_id);
+    let header = *Index::open(&paths.index, &key)?.header();
+    let needed = (end - base_seq) * geometry.record_size as u64;
+    let data = file::open_read(&paths.data)?;
+    let size = file::size(&data, &paths.data)?;
+    if size < needed {
+        let what = format!("the file ends here, and its records at {needed}; run dw-repair");
+        return Err(Error::damaged(&paths.data, size, what));
+    }
+    let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
+    let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
+    file::sync_folder(&feed.folder)?;
+    registry.seal_chunk(chunk.position, Place::Live, &seal)?;
+    registry.sync()?;
+    Ok(seal.max_time)
+}
+
+/// A chunk whose first record was never published.
+fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Result<()> {
+    registry.set_place(chunk.position, Place::Live, Place::Expired)?;
+    registry.sync()?;
+    let paths = ChunkPaths::new(&feed.folder, chunk.chunk_id);
+    file::remove_file(&paths.data)?;
+    file::remove_file(&paths.index)
+}
+
+/// Closes the session that did not close itself, and puts the hole up to the lease on record.
+fn note_unclean_end(
+    registry: &FeedRegistry,
+    session: &SessionEntry,
+    standing: &Standing,
+    live: &LivePage,
+    next_seq: u64,
+) -> Result<()> {
+    let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
+    // The page's counts are the session's own only if the page is.
+    let own = live.session().is_some_and(|s| s.session_id == session.session_id);
+    let close = SessionClose {
+        end_seq: standing.end.max(session.base_seq),
+        closed_us: process::wall_us(),
+        counters: if own { live.counters() } else { Default::default() },
+        reason,
+    };
+    registry.close_session(session.position, &close);
+    if next_seq > standing.end && !standing.exact {
+        registry.append_range(&RangeEntry {
+            seqs: (standing.end, next_seq),
+            session_id: session.session_id,
+            recorded_us: process::wall_us(),
+            reason: RANGE_SKIPPED,
+        })?;
+    }
+    registry.sync()
+}
+
+/// Removes chunk files that no entry names: prepared by a writer that died before it used them.
+fn remove_strays(feed: &FeedInfo, last_chunk: u64) -> Result<()> {
+    let listing =
+        fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
+    for item in listing.flatten() {
+        let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
+        if id.is_some_and(|id| id > last_chunk) {
+            file::remove_file(&item.path())?;
+        }
+    }
+    Ok(())
+}
