@@ -7,6 +7,7 @@ pub mod error;
 pub mod layout;
 pub mod os;
 pub mod reader;
+pub mod record;
 pub mod registry;
 pub mod schema;
 pub mod store;

@@ -67,7 +67,8 @@ impl LiveChunk {
         let made = Self::create_index(&paths, &header, mode).and_then(|(index_file, index)| {
             let capacity = header.capacity() * header.geometry.record_size;
             let data = Map::writable(&data_file, &paths.data, capacity)?;
-            let chunk = LiveChunk::new(header, paths.clone(), (data_file, data), (index_file, index));
+            let chunk =
+                LiveChunk::new(header, paths.clone(), (data_file, data), (index_file, index));
             chunk.grow_to(1)?;
             Ok(chunk)
         });
@@ -260,7 +261,8 @@ impl LiveChunk {
     /// thread only.
     pub fn close_blocks(&self, published: u64, last: bool) {
         let geometry = &self.header.geometry;
-        let count = (published.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
+        let count =
+            (published.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
         let full = count / geometry.block_records;
         let end = if last { count.div_ceil(geometry.block_records) } else { full };
         for block in self.closed_blocks()..end {

@@ -36,9 +36,7 @@ impl Standing {
         let exact = |end| Ok((end, true));
         let (end, exact) = match (last, page) {
             (None, _) => exact(0)?,
-            (Some(session), Some((id, published))) if id >= session.session_id => {
-                exact(published)?
-            }
+            (Some(session), Some((id, published))) if id >= session.session_id => exact(published)?,
             (Some(SessionEntry { close: Some(close), .. }), _) => exact(close.end_seq)?,
             // Entered in the table, not yet on the page: nothing of it can be published.
             (Some(session), Some(_)) if session.boot_id == process::boot_id() => {

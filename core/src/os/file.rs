@@ -31,12 +31,10 @@ pub fn open_write(path: &Path) -> Result<File> {
 fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
     // O_NONBLOCK: a FIFO in a file's place must not hang us.
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    let file = options.custom_flags(flags).open(path).map_err(|e| {
-        match e.raw_os_error() {
-            Some(libc::ELOOP) => Error::damaged(path, 0, "a symbolic link where a file should be"),
-            Some(libc::EISDIR) => Error::damaged(path, 0, "a folder where a file should be"),
-            _ => Error::io("cannot open", path, e),
-        }
+    let file = options.custom_flags(flags).open(path).map_err(|e| match e.raw_os_error() {
+        Some(libc::ELOOP) => Error::damaged(path, 0, "a symbolic link where a file should be"),
+        Some(libc::EISDIR) => Error::damaged(path, 0, "a folder where a file should be"),
+        _ => Error::io("cannot open", path, e),
     })?;
     let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
     if !meta.is_file() {

@@ -46,11 +46,8 @@ impl Terminator {
     pub fn install() -> Result<Terminator> {
         let null = File::open("/dev/null").map_err(|e| Error::io("cannot open", "/dev/null", e))?;
         NULL.store(null.as_raw_fd(), Ordering::SeqCst);
-        let action = SigAction::new(
-            SigHandler::Handler(on_signal),
-            SaFlags::SA_RESETHAND,
-            SigSet::empty(),
-        );
+        let action =
+            SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESETHAND, SigSet::empty());
         for signal in TERMINATING {
             // SAFETY: the handler only stores to atomics and calls dup2, both async-signal-safe.
             let old = unsafe { sigaction(signal, &action) };

@@ -6,6 +6,7 @@
 //! record of it is given.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use crate::checksum::crc;
 use crate::chunk::ChunkPaths;
@@ -13,6 +14,7 @@ use crate::chunk::index::{BlockEntry, ChunkKey, Index};
 use crate::error::{Error, Result};
 use crate::os::file;
 use crate::reader::{Selection, Snapshot, SnapshotChunk};
+use crate::record::Record;
 use crate::registry::info::FeedInfo;
 
 /// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
@@ -98,8 +100,8 @@ impl Scan {
             .chunks
             .iter()
             .filter(|chunk| {
-                let seqs = chunk.entry.base_seq < selection.seqs.1
-                    && chunk.end_seq > selection.seqs.0;
+                let seqs =
+                    chunk.entry.base_seq < selection.seqs.1 && chunk.end_seq > selection.seqs.0;
                 let times = chunk.entry.seal.is_none_or(|seal| {
                     selection.every_time()
                         || (seal.min_time < selection.times.1 && seal.max_time >= selection.times.0)
@@ -141,6 +143,27 @@ impl Scan {
                 return Ok(None);
             }
         }
+    }
+
+    /// Calls `each` with every record of the selection, in the scan's direction, until it returns
+    /// false.
+    ///
+    /// # Errors
+    /// As [`Scan::next_run`]; afterwards ask [`Scan::take_damage`].
+    pub fn for_each(&mut self, mut each: impl FnMut(Record<'_>) -> bool) -> Result<()> {
+        let layout = Arc::clone(&self.feed.layout);
+        let (size, direction) = (layout.record_size(), self.direction);
+        while let Some(run) = self.next_run()? {
+            let n = run.records.len() / size;
+            for i in 0..n {
+                let i = if direction == Direction::Forward { i } else { n - 1 - i };
+                let bytes = &run.records[i * size..(i + 1) * size];
+                if !each(Record::new(run.first_seq + i as u64, &layout, bytes)) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What could not be given since the last call, in the order it was met.
@@ -193,7 +216,9 @@ impl Scan {
             let Some(chunk) = self.chunks.pop() else { return false };
             match self.open(chunk) {
                 Ok(open) => self.current = Some(open),
-                Err(error) => self.lose(&chunk, 0, (chunk.entry.base_seq, chunk.end_seq), None, error),
+                Err(error) => {
+                    self.lose(&chunk, 0, (chunk.entry.base_seq, chunk.end_seq), None, error)
+                }
             }
         }
     }

@@ -381,8 +381,7 @@ impl FeedRegistry {
             let what = "it belongs to another feed, or another layout";
             return Err(Error::damaged(path, STORE_ID_AT as u64, what));
         }
-        let unit =
-            if get_u32(&head, UNIT_AT) == 1 { TimeUnit::Nanos } else { TimeUnit::Micros };
+        let unit = if get_u32(&head, UNIT_AT) == 1 { TimeUnit::Nanos } else { TimeUnit::Micros };
         let geometry = Geometry::new(
             get_u32(&head, RECORD_SIZE_AT) as usize,
             get_u32(&head, TIME_OFFSET_AT) as usize,
@@ -396,13 +395,7 @@ impl FeedRegistry {
         if !fits {
             return Err(Error::damaged(path, RECORD_SIZE_AT as u64, "an impossible geometry"));
         }
-        Ok(FeedRegistry {
-            file,
-            map,
-            path: path.to_owned(),
-            geometry,
-            allocated: Mutex::new(size),
-        })
+        Ok(FeedRegistry { file, map, path: path.to_owned(), geometry, allocated: Mutex::new(size) })
     }
 
     /// Record and block sizes.

@@ -114,7 +114,8 @@ impl Registry {
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER_SIZE + self.feeds.len() * ENTRY_SIZE];
-        for (feed, entry) in self.feeds.iter().zip(bytes[HEADER_SIZE..].chunks_exact_mut(ENTRY_SIZE))
+        for (feed, entry) in
+            self.feeds.iter().zip(bytes[HEADER_SIZE..].chunks_exact_mut(ENTRY_SIZE))
         {
             put_u64(entry, ENTRY_ID_AT, feed.id);
             put_u64(entry, ENTRY_CREATED_AT, feed.created_us);

@@ -98,8 +98,7 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
-        let file: File =
-            if writable { file::open_write(path)? } else { file::open_read(path)? };
+        let file: File = if writable { file::open_write(path)? } else { file::open_read(path)? };
         if file::size(&file, path)? != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, 0, "the live page is not 4096 bytes"));
         }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::chunk::live::LiveChunk;
 use crate::error::{Error, Result};
 use crate::os::{file, process, signal};
-use crate::registry::feed::{ChunkEnd, Checkpoint, Place, SessionClose, SessionEnd, SessionEntry};
+use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
 use crate::writer::{FAILED, LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
 

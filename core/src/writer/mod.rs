@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::os::lock::Lock;
 use crate::os::{file, process};
+use crate::record::{Value, write_values};
 use crate::registry::feed::{ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage};
@@ -211,6 +212,16 @@ impl Writer {
     #[inline]
     pub fn append(&mut self, record: &[u8]) -> Result<Appended> {
         self.append_batch(record)
+    }
+
+    /// Appends one record given as a value a field, in record order: the seed's `write_values`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a value that does not fit its field; as [`Writer::append_batch`].
+    pub fn write_values(&mut self, values: &[Value]) -> Result<Appended> {
+        let mut record = self.shared.feed.layout.zeroed();
+        write_values(&self.shared.feed.layout, values, &mut record)?;
+        self.append_batch(&record)
     }
 
     /// Appends whole records, back to back; readers see all of them or none.

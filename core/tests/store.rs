@@ -1,0 +1,343 @@
+//! The library as a program uses it: written, read back, compared with a model.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use deepwater::Platform;
+use deepwater::reader::{Direction, Reader, Selection};
+use deepwater::record::Value;
+use deepwater::schema::{FeedSpec, Order};
+use deepwater::writer::{SessionEnd, WriterOptions};
+
+/// A small random number generator: the tests must do the same every time.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+fn spec(name: &str) -> FeedSpec {
+    let json = format!(
+        r#"{{"feed_name":"{name}","mode":"UF","fields":[
+            {{"name":"price","type":"float64","desc":"Trade price"}},
+            {{"name":"n","type":"uint64"}},
+            {{"name":"ts","type":"uint64"}},
+            {{"name":"batch","type":"uint32"}}],
+            "ts_col":"ts","chunk_size_bytes":65536,"persist":true}}"#
+    );
+    FeedSpec::from_json(&json).unwrap()
+}
+
+fn record(n: u64, ts: u64, batch: u32) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32);
+    bytes.extend_from_slice(&(n as f64 / 4.0).to_le_bytes());
+    bytes.extend_from_slice(&n.to_le_bytes());
+    bytes.extend_from_slice(&ts.to_le_bytes());
+    bytes.extend_from_slice(&batch.to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes
+}
+
+/// Seq, number and time of every record of a scan.
+fn collect(reader: &Reader, selection: Selection, direction: Direction) -> Vec<(u64, u64, u64)> {
+    let snapshot = reader.snapshot().unwrap();
+    let mut scan = reader.scan(&snapshot, selection, direction);
+    let mut got = Vec::new();
+    scan.for_each(|record| {
+        let Some(Value::Uint(n)) = record.get("n") else { panic!("no n") };
+        assert_eq!(record.get("price"), Some(Value::Float64(n as f64 / 4.0)));
+        got.push((record.seq, n, record.time()));
+        true
+    })
+    .unwrap();
+    assert_eq!(scan.take_damage(), [], "an undamaged feed");
+    got
+}
+
+/// Writes `rows` late and repeated times in batches of odd sizes, over several sessions.
+fn write_sessions(platform: &Platform, rows: usize, random: &mut Random) -> Vec<(u64, u64, u64)> {
+    let mut model = Vec::new();
+    let mut clock = 1_000_000;
+    while model.len() < rows {
+        let mut writer = platform.create_writer("t").unwrap();
+        assert_eq!(writer.next_seq(), model.len() as u64);
+        for _ in 0..1 + random.below(20) {
+            let mut batch = Vec::new();
+            for _ in 0..random.below(2500) {
+                clock += random.below(3) * 100;
+                let late = if random.below(10) == 0 { random.below(500_000) } else { 0 };
+                let (n, ts) = (model.len() as u64, clock - late.min(clock));
+                batch.extend_from_slice(&record(n, ts, 0));
+                model.push((n, n, ts));
+            }
+            writer.append_batch(&batch).unwrap();
+        }
+        writer.close(SessionEnd::Ended).unwrap();
+    }
+    model
+}
+
+#[test]
+fn ranges_of_late_data_in_small_chunks_agree_with_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let mut random = Random(7);
+    let model = write_sessions(&platform, 60_000, &mut random);
+    let reader = platform.create_reader("t").unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    assert!(snapshot.chunks.len() > 25, "{} chunks", snapshot.chunks.len());
+    assert_eq!(snapshot.records(), model.len() as u64);
+    let newest = model.iter().map(|r| r.2).max().unwrap();
+    for i in 0..400 {
+        let seqs = match i % 3 {
+            0 => (0, u64::MAX),
+            _ => {
+                let lo = random.below(model.len() as u64);
+                (lo, lo + random.below(9000))
+            }
+        };
+        let since = random.below(newest + 10_000);
+        let times = if i % 5 == 0 { (0, u64::MAX) } else { (since, since + random.below(300_000)) };
+        let selection = Selection { seqs, times };
+        let mut want: Vec<_> = model
+            .iter()
+            .filter(|r| r.0 >= seqs.0 && r.0 < seqs.1 && r.2 >= times.0 && r.2 < times.1)
+            .copied()
+            .collect();
+        assert_eq!(collect(&reader, selection, Direction::Forward), want, "{selection:?}");
+        want.reverse();
+        assert_eq!(collect(&reader, selection, Direction::Reverse), want, "back, {selection:?}");
+    }
+    let got = reader.times(&snapshot).unwrap();
+    let oldest = model.iter().map(|r| r.2).min().unwrap();
+    assert_eq!(got, Some((oldest, newest)));
+}
+
+#[test]
+fn the_last_records_and_playback_from_marks() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let mut writer = platform.create_writer("t").unwrap();
+    for n in 0..10_000 {
+        if n % 1000 == 500 {
+            writer.mark();
+        }
+        writer.append(&record(n, n * 10, 0)).unwrap();
+    }
+    let reader = platform.create_reader("t").unwrap();
+    let numbers = |mut scan: deepwater::reader::Scan| {
+        let mut got = Vec::new();
+        scan.for_each(|r| {
+            got.push(r.seq);
+            true
+        })
+        .unwrap();
+        got
+    };
+    for _open_then_closed in 0..2 {
+        assert_eq!(numbers(reader.last(3).unwrap()), [9997, 9998, 9999]);
+        assert!(numbers(reader.last(0).unwrap()).is_empty());
+        assert_eq!(numbers(reader.last(99_999).unwrap()).len(), 10_000);
+        assert_eq!(numbers(reader.playback(35_010).unwrap())[0], 3500);
+        assert_eq!(numbers(reader.playback(35_000).unwrap())[0], 3500);
+        assert_eq!(numbers(reader.playback(34_999).unwrap())[0], 2500);
+        assert!(reader.playback(4_999).is_err(), "no mark that early");
+        writer.sync_now().unwrap();
+        assert_eq!(writer.durable(), 10_000);
+    }
+    writer.close(SessionEnd::Ended).unwrap();
+    assert_eq!(numbers(reader.playback(u64::MAX).unwrap())[0], 9500);
+}
+
+#[test]
+fn a_reader_beside_a_writer_sees_whole_batches_in_order() {
+    const BATCHES: u32 = 3000;
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = platform.create_writer("t").unwrap();
+            let mut random = Random(3);
+            let mut n = 0;
+            for batch in 0..BATCHES {
+                let rows = 1 + random.below(400);
+                let bytes: Vec<u8> = (0..rows).flat_map(|i| record(rows, n + i, batch)).collect();
+                writer.append_batch(&bytes).unwrap();
+                n += rows;
+            }
+            writer.close(SessionEnd::Ended).unwrap();
+            done.store(true, Ordering::Release);
+        });
+        let reader = platform.create_reader("t").unwrap();
+        let mut looks = 0;
+        loop {
+            let last_look = done.load(Ordering::Acquire);
+            let snapshot = reader.snapshot().unwrap();
+            let mut scan = reader.scan(&snapshot, Selection::ALL, Direction::Forward);
+            let (mut next, mut in_batch, mut last) = (0, (0, 0), None);
+            scan.for_each(|r| {
+                assert_eq!(r.seq, next, "no gap, no repeat");
+                assert_eq!(r.time(), next);
+                let (Some(Value::Uint(rows)), Some(Value::Uint(batch))) =
+                    (r.get("n"), r.get("batch"))
+                else {
+                    panic!("fields")
+                };
+                if last != Some(batch) {
+                    assert_eq!(in_batch.0, in_batch.1, "batch {last:?} was whole");
+                    in_batch = (0, rows);
+                    last = Some(batch);
+                }
+                in_batch.0 += 1;
+                next += 1;
+                true
+            })
+            .unwrap();
+            assert_eq!(scan.take_damage(), []);
+            assert_eq!(in_batch.0, in_batch.1, "the newest batch is whole");
+            assert_eq!(next, snapshot.end_seq);
+            looks += 1;
+            if last_look {
+                assert_eq!(last, Some(u64::from(BATCHES) - 1));
+                break;
+            }
+        }
+        assert!(looks > 3, "{looks} looks while it was written");
+    });
+}
+
+fn flip(path: &Path, at: u64) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+}
+
+#[test]
+fn a_flipped_byte_costs_its_block_and_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    let mut wide = spec("t");
+    wide.policy.chunk_size_bytes = 1 << 20;
+    platform.create_feed(&wide, false).unwrap();
+    let mut writer = platform.create_writer("t").unwrap();
+    let rows: Vec<u8> = (0..30_000).flat_map(|n| record(n, n, 0)).collect();
+    writer.append_batch(&rows).unwrap();
+    writer.close(SessionEnd::Ended).unwrap();
+    flip(&folder.path().join("feeds/t/00000001.data"), 5 * 65536 + 99);
+    let reader = platform.create_reader("t").unwrap();
+    let mut lost = Vec::new();
+    for direction in [Direction::Forward, Direction::Reverse] {
+        let snapshot = reader.snapshot().unwrap();
+        let mut scan = reader.scan(&snapshot, Selection::ALL, direction);
+        let mut got = HashSet::new();
+        scan.for_each(|r| got.insert(r.seq)).unwrap();
+        let damage = scan.take_damage();
+        assert_eq!(damage.len(), 1, "{damage:?}");
+        assert_eq!((damage[0].chunk_id, damage[0].block), (1, 5));
+        assert_eq!(damage[0].seqs, (5 * 2048, 6 * 2048));
+        assert_eq!(damage[0].times, Some((5 * 2048, 6 * 2048 - 1)));
+        assert_eq!(got.len(), 30_000 - 2048);
+        lost.push(damage);
+    }
+    assert_eq!(lost[0], lost[1]);
+}
+
+#[test]
+fn late_records_are_refused_or_clamped_as_the_policy_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    for (order, want, rejected) in [
+        (Order::Accept, vec![10, 20, 15, 30], vec![]),
+        (Order::Reject, vec![10, 20, 30], vec![2]),
+        (Order::Clamp, vec![10, 20, 20, 30], vec![]),
+    ] {
+        let mut spec = spec(&format!("{order:?}"));
+        spec.policy.order = order;
+        platform.create_feed(&spec, false).unwrap();
+        let mut writer = platform.create_writer(&spec.feed_name).unwrap();
+        let rows: Vec<u8> = [10, 20, 15, 30].iter().flat_map(|&ts| record(1, ts, 0)).collect();
+        let done = writer.append_batch(&rows).unwrap();
+        assert_eq!(done.rejected, rejected);
+        assert_eq!(writer.counters().late, 1);
+        writer.close(SessionEnd::Ended).unwrap();
+        let reader = platform.create_reader(&spec.feed_name).unwrap();
+        let got = collect(&reader, Selection::ALL, Direction::Forward);
+        assert_eq!(got.iter().map(|r| r.2).collect::<Vec<_>>(), want, "{order:?}");
+    }
+}
+
+#[test]
+fn a_copied_store_believes_its_checkpoint_not_its_live_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path().join("a")).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let options =
+        WriterOptions { sync: Some(deepwater::schema::Sync::None), ..WriterOptions::default() };
+    let mut writer = platform.create_writer_with("t", options).unwrap();
+    let rows: Vec<u8> = (0..1000).flat_map(|n| record(n, n, 0)).collect();
+    writer.append_batch(&rows).unwrap();
+    writer.sync_now().unwrap();
+    writer.append_batch(&rows[..32 * 10]).unwrap();
+    let copied = std::process::Command::new("cp")
+        .arg("-r")
+        .args([folder.path().join("a"), folder.path().join("b")])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let copy = Platform::open(folder.path().join("b")).unwrap();
+    let end = |p: &Platform| p.create_reader("t").unwrap().snapshot().unwrap().end_seq;
+    assert_eq!(end(&platform), 1010);
+    assert_eq!(end(&copy), 1000, "the checkpoint");
+    let second = copy.create_writer("t").unwrap();
+    assert!(second.next_seq() >= 1010, "no seq is used twice: {}", second.next_seq());
+    second.close(SessionEnd::Ended).unwrap();
+    assert_eq!(copy.create_reader("t").unwrap().snapshot().unwrap().records(), 1000);
+}
+
+#[test]
+fn a_second_writer_is_refused_with_the_first_ones_pid() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let first = platform.create_writer("t").unwrap();
+    let text = platform.create_writer("t").err().unwrap().to_string();
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    let text = platform.delete_feed("t").err().unwrap().to_string();
+    assert!(text.contains(&format!("process {}", std::process::id())), "{text}");
+    first.close(SessionEnd::Ended).unwrap();
+    platform.create_writer("t").unwrap().close(SessionEnd::Ended).unwrap();
+    platform.delete_feed("t").unwrap();
+    assert!(platform.list_feeds().unwrap().is_empty());
+    assert!(!folder.path().join("feeds/t").exists());
+}
+
+#[test]
+fn a_session_without_records_leaves_no_chunk() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    platform.create_writer("t").unwrap().close(SessionEnd::Signal).unwrap();
+    let snapshot = platform.create_reader("t").unwrap().snapshot().unwrap();
+    assert!(snapshot.chunks.is_empty());
+    assert_eq!(snapshot.sessions[0].close.unwrap().reason, SessionEnd::Signal);
+    let files: Vec<_> = std::fs::read_dir(folder.path().join("feeds/t")).unwrap().collect();
+    assert_eq!(files.len(), 3, "feed.json, feed_registry.bin, live: {files:?}");
+}
