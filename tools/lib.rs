@@ -1,1 +1,2 @@
 //! What the tools share, and the tools.
+pub mod cli;
