@@ -14,10 +14,12 @@ pub struct Page {
     pub name: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
+    /// The ways to call it, a line each.
+    pub usage: &'static [&'static str],
     /// What it does, in paragraphs.
     pub description: &'static [&'static str],
     /// Shell lines and what each does. They stand alone: run in this order in one empty store
-    /// each succeeds.
+    /// each succeeds. No line is over 76 columns, so that help does not break it.
     pub examples: &'static [Entry],
     /// Exit statuses.
     pub exit_status: &'static [Entry],
@@ -65,6 +67,7 @@ impl Page {
             .name(self.name)
             .bin_name(self.name)
             .version(env!("CARGO_PKG_VERSION"))
+            .override_usage(self.usage.join("\n       "))
             .about(self.about)
             .long_about(self.description.join("\n\n"))
             .help_template(TEMPLATE)
@@ -77,7 +80,7 @@ impl Page {
     fn examples_text(&self) -> String {
         let mut text = "Examples:".to_owned();
         for (command, what) in self.examples {
-            let _ = write!(text, "\n  # {what}\n  {command}\n");
+            let _ = write!(text, "\n  # {what}\n  {}\n", command.replace('\n', "\n  "));
         }
         text
     }

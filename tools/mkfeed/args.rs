@@ -25,6 +25,12 @@ use super::infer::{Choices, names_time};
 pub const PAGE: Page = Page {
     name: "dw-mkfeed",
     about: "Make a feed of market data, propose one from a sample, or delete it",
+    usage: &[
+        "dw-mkfeed [OPTIONS] FEED FIELD:TYPE...",
+        "dw-mkfeed [OPTIONS] [FEED] --spec FILE",
+        "dw-mkfeed [OPTIONS] FEED --infer < SAMPLE",
+        "dw-mkfeed [-b DIR] --delete [--yes] FEED...",
+    ],
     description: &[
         "Makes a feed in a store, and the store if there is none. The fields come from the \
          arguments, from a JSON spec, or from a sample of the data.",
@@ -40,18 +46,19 @@ pub const PAGE: Page = Page {
             "Make a feed of trades, in microseconds",
         ),
         (
-            "dw-mkfeed trades ts:timestamp price:decimal64.2 size:uint32 side:char --update \
-             --retention 30d --max-size 10GiB",
+            "dw-mkfeed trades ts:timestamp price:decimal64.2 size:uint32 side:char \\\n    \
+             --update --retention 30d --max-size 10GiB",
             "Change how long it is kept, and how much",
         ),
         (
-            "printf 'ts,bid,ask\\n2024-05-01T09:30:00.1Z,10.25,10.27\\n' | dw-mkfeed quotes \
-             --infer --dry-run",
+            "printf 'ts,bid,ask\\n2024-05-01T09:30:00.1Z,10.25,10.27\\n' |\n    \
+             dw-mkfeed quotes --infer --dry-run",
             "Propose a feed from a sample, and print its spec",
         ),
         (
-            "echo '{\"feed_name\":\"ticks\",\"ts_col\":\"ts\",\"fields\":[{\"name\":\"ts\",\
-             \"type\":\"uint64\"},{\"name\":\"px\",\"type\":\"float64\"}]}' | dw-mkfeed --spec -",
+            "echo '{\"feed_name\": \"ticks\", \"ts_col\": \"ts\", \"fields\": [\n    \
+             {\"name\": \"ts\", \"type\": \"uint64\"},\n    \
+             {\"name\": \"px\", \"type\": \"float64\"}]}' | dw-mkfeed --spec -",
             "Make a feed from a JSON spec",
         ),
         ("dw-mkfeed --delete ticks --yes", "Delete a feed and all its records"),
@@ -115,7 +122,7 @@ pub struct Args {
 
 /// Options that shape the record.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Layout")]
+#[command(next_help_heading = "Layout options")]
 pub struct LayoutArgs {
     /// The time column [default: the first timestamp field]
     #[arg(long, value_name = "FIELD", conflicts_with = "delete")]
@@ -130,7 +137,7 @@ pub struct LayoutArgs {
 
 /// Options that say how a feed is kept; those given win over the spec.
 #[derive(clap::Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Policy")]
+#[command(next_help_heading = "Policy options")]
 pub struct PolicyArgs {
     /// Size of a chunk's data, 64KiB to 16GiB [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "delete")]
