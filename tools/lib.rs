@@ -1,1 +1,22 @@
-//! What the tools share, and the tools.
+//! What the tools share, and the tools: one folder a program, none imports another.
+
+pub mod cli;
+pub mod mkfeed;
+
+use cli::page::Page;
+
+/// One program: its command line and its page.
+pub struct Tool {
+    /// What the page says beyond the options.
+    pub page: &'static Page,
+    /// Builds the command line.
+    pub command: fn() -> clap::Command,
+}
+
+/// Every program of this build, in the order the README names them.
+pub const TOOLS: &[Tool] = &[Tool { page: &mkfeed::args::PAGE, command: mkfeed::args::command }];
+
+/// The command line of every program: man pages and completions are made from them.
+pub fn commands() -> Vec<clap::Command> {
+    TOOLS.iter().map(|tool| (tool.command)()).collect()
+}

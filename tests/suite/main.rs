@@ -1,0 +1,5 @@
+//! The tests of the tools, one binary.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod generated;

@@ -1,0 +1,234 @@
+//! The arguments that every tool has, and the store they name.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Command, FromArgMatches};
+use jiff::tz::TimeZone;
+
+use super::color::{self, ColorChoice};
+use super::messages;
+use super::times::{TimeArg, parse_time};
+use super::tz::{LocalZone, parse_zone};
+
+/// `-b -q -v --color`: in all the tools, under one heading at the end of the help.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Common options")]
+pub struct Common {
+    /// The store's directory [default: $DEEPWATER_BASE, else ~/.local/share/deepwater]
+    #[arg(short, long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub base_path: Option<PathBuf>,
+    /// Errors only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Say more: resolved times, counts
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// When to colour
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
+    #[arg(help = "When to colour: auto, always or never")]
+    pub color: ColorChoice,
+}
+
+impl Common {
+    /// Puts the choices into effect.
+    pub fn start(&self) {
+        messages::set_level(self.quiet, self.verbose);
+        color::choose(self.color);
+    }
+
+    /// The store's directory.
+    ///
+    /// # Errors
+    /// No option, variable or home names one.
+    pub fn base(&self) -> anyhow::Result<PathBuf> {
+        base_path(self.base_path.clone(), |name| std::env::var_os(name))
+    }
+}
+
+/// `--base-path`, else `$DEEPWATER_BASE`, else `$XDG_DATA_HOME/deepwater`, else
+/// `~/.local/share/deepwater`. An empty variable counts as unset, as does a relative
+/// `$XDG_DATA_HOME` (its specification says so).
+fn base_path(
+    option: Option<PathBuf>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> anyhow::Result<PathBuf> {
+    let path = |name| variable(name).filter(|text| !text.is_empty()).map(PathBuf::from);
+    if let Some(base) = option {
+        anyhow::ensure!(!base.as_os_str().is_empty(), "--base-path is empty; give a directory");
+        return Ok(base);
+    }
+    let data = || path("XDG_DATA_HOME").filter(|dir| dir.is_absolute());
+    let home = || path("HOME").map(|dir| dir.join(".local/share"));
+    path("DEEPWATER_BASE")
+        .or_else(|| data().or_else(home).map(|dir| dir.join("deepwater")))
+        .ok_or_else(|| {
+            anyhow::anyhow!(
+                "no store is named: give --base-path DIR, or set DEEPWATER_BASE or HOME"
+            )
+        })
+}
+
+/// Feeds by position and by `--feed`.
+#[derive(Args, Clone, Debug)]
+pub struct Feeds {
+    /// Feeds, by name
+    #[arg(value_name = "FEED")]
+    pub positional: Vec<String>,
+    /// A feed, as by position; may be repeated
+    #[arg(long = "feed", value_name = "FEED", action = ArgAction::Append)]
+    pub named: Vec<String>,
+}
+
+impl Feeds {
+    /// All of them in the order given, those by position first; a feed named twice is one.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for name in self.positional.iter().chain(&self.named) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+}
+
+/// `-S -U --tz`: a range of times.
+#[derive(Args, Clone, Debug)]
+pub struct Range {
+    /// From this time on (see TIMES)
+    #[arg(short = 'S', long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(value_parser = parse_time)]
+    pub since: Option<TimeArg>,
+    /// Up to this time, which is not included
+    #[arg(short = 'U', long, value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(value_parser = parse_time)]
+    pub until: Option<TimeArg>,
+    /// Zone of times without one: a name as America/New_York, or an offset [default: $TZ]
+    #[arg(long, value_name = "ZONE", allow_hyphen_values = true, value_parser = parse_zone)]
+    pub tz: Option<TimeZone>,
+}
+
+impl Range {
+    /// The zone of local times, looked up when first needed.
+    pub fn zone(&self) -> LocalZone {
+        LocalZone::new(self.tz.clone())
+    }
+}
+
+/// Parses the program's arguments with a command made from `T`.
+///
+/// # Errors
+/// clap's, help and version among them: [`super::exit::main_with`] tells them all.
+pub fn parse<T: FromArgMatches>(command: Command) -> Result<T, clap::Error> {
+    parse_from(command, std::env::args_os())
+}
+
+/// As [`parse`], from any arguments; the first is the program.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_from<T: FromArgMatches>(
+    mut command: Command,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<T, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(choice) = early_color(&args) {
+        // Help and errors come out before `Common::start` could say so.
+        color::choose(choice);
+    }
+    let matches = command.try_get_matches_from_mut(args)?;
+    T::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
+}
+
+/// The value of `--color`, if it is right; a wrong one is clap's to refuse.
+fn early_color(args: &[OsString]) -> Option<ColorChoice> {
+    let texts = args.iter().map(|arg| arg.to_str().unwrap_or_default());
+    let mut texts = texts.take_while(|text| *text != "--");
+    let mut choice = None;
+    while let Some(text) = texts.next() {
+        let value = match text.strip_prefix("--color") {
+            Some("") => texts.next(),
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        };
+        let parsed = value.and_then(|v| <ColorChoice as clap::ValueEnum>::from_str(v, false).ok());
+        choice = parsed.or(choice);
+    }
+    choice
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_store_is_found() {
+        let base = |option: Option<&str>, variables: &[(&str, &str)]| {
+            base_path(option.map(PathBuf::from), |name| {
+                let found = variables.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| OsString::from(value))
+            })
+            .map(|path| path.to_string_lossy().into_owned())
+            .map_err(|e| e.to_string())
+        };
+        let home = ("HOME", "/home/me");
+        let all = [("DEEPWATER_BASE", "/base"), ("XDG_DATA_HOME", "/xdg"), home];
+        assert_eq!(base(Some("/option"), &all).unwrap(), "/option");
+        assert_eq!(base(None, &all).unwrap(), "/base");
+        assert_eq!(base(None, &all[1..]).unwrap(), "/xdg/deepwater");
+        assert_eq!(base(None, &[home]).unwrap(), "/home/me/.local/share/deepwater");
+        let empty = [("DEEPWATER_BASE", ""), ("XDG_DATA_HOME", ""), home];
+        assert_eq!(base(None, &empty).unwrap(), "/home/me/.local/share/deepwater");
+        let relative = [("XDG_DATA_HOME", "data"), home];
+        assert_eq!(base(None, &relative).unwrap(), "/home/me/.local/share/deepwater");
+        assert!(base(None, &[]).unwrap_err().contains("--base-path"));
+        assert!(base(Some(""), &all).unwrap_err().contains("empty"));
+    }
+
+    #[derive(clap::Parser, Debug)]
+    struct Sample {
+        #[command(flatten)]
+        feeds: Feeds,
+        #[command(flatten)]
+        range: Range,
+        #[command(flatten)]
+        common: Common,
+    }
+
+    fn sample(args: &[&str]) -> Result<Sample, clap::Error> {
+        let args = std::iter::once("dw-x").chain(args.iter().copied()).map(OsString::from);
+        parse_from(<Sample as clap::CommandFactory>::command(), args)
+    }
+
+    #[test]
+    fn times_before_now_need_no_equals_sign() {
+        let found = sample(&["--since", "-1h", "-U", "-5m", "--tz", "-05:00", "trades"]).unwrap();
+        assert_eq!(found.range.since.unwrap().to_string(), "-1h");
+        assert_eq!(found.range.until.unwrap().to_string(), "-5m");
+        assert_eq!(found.range.tz.unwrap().to_fixed_offset().unwrap().seconds(), -18_000);
+        assert_eq!(found.feeds.names(), ["trades"]);
+        let error = sample(&["--since", "12345"]).unwrap_err().to_string();
+        assert!(error.contains("'12345' for '--since <TIME>'") && error.contains("@12345us"));
+        assert!(sample(&["-q", "-v"]).is_err());
+    }
+
+    #[test]
+    fn feeds_by_position_and_by_name() {
+        let found = sample(&["--feed", "c", "a", "b", "--feed=a"]).unwrap();
+        assert_eq!(found.feeds.names(), ["a", "b", "c"]);
+        assert_eq!(sample(&["--", "-odd"]).unwrap().feeds.names(), ["-odd"]);
+    }
+
+    #[test]
+    fn colour_is_known_before_the_rest() {
+        let early =
+            |args: &[&str]| early_color(&args.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(early(&["x", "--color", "always", "--help"]), Some(ColorChoice::Always));
+        assert_eq!(early(&["x", "--color=never"]), Some(ColorChoice::Never));
+        assert_eq!(early(&["x", "--color=pink"]), None);
+        assert_eq!(early(&["x", "--", "--color=never"]), None);
+        assert_eq!(early(&["x"]), None);
+    }
+}

@@ -1,0 +1,103 @@
+//! Durations as arguments: humantime's text (`90s`, `1h 30m`, `2weeks`), months and years left
+//! out, because they have no fixed length.
+
+use std::time::Duration;
+
+/// Parses a duration. `forever`, `none` and their like are the caller's. For clap's
+/// `value_parser`.
+///
+/// # Errors
+/// The reason, and what would be right.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    const RIGHT: &str = "durations are as 500ms, 90s, 5m, 1h30m, 7d or 2w";
+    let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    for word in words {
+        let unit = match word {
+            "M" => "M (a month to humantime, perhaps a minute to you)",
+            "month" | "months" | "mo" => "a month",
+            "y" | "yr" | "yrs" | "year" | "years" => "a year",
+            _ => continue,
+        };
+        return Err(format!("{unit} has no fixed length; write days as 30d, minutes as 5m"));
+    }
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') && !text.is_empty() {
+        return Err(format!("a duration needs a unit; {RIGHT}"));
+    }
+    humantime::parse_duration(text).map_err(|e| match e {
+        humantime::DurationError::NumberOverflow => "too long, or finer than 1ns".to_owned(),
+        _ => format!("no duration; {RIGHT}"),
+    })
+}
+
+/// Parses a duration of whole seconds, at least one.
+///
+/// # Errors
+/// As [`parse_duration`]; also for zero and for fractions of a second.
+pub fn parse_seconds(text: &str) -> Result<u64, String> {
+    let duration = parse_duration(text)?;
+    if duration.is_zero() {
+        return Err("the least is 1s".to_owned());
+    }
+    if duration.subsec_nanos() != 0 {
+        return Err("whole seconds only".to_owned());
+    }
+    Ok(duration.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn durations_that_are_right() {
+        let table = [
+            ("500ms", 500),
+            ("90s", 90_000),
+            ("5m", 300_000),
+            ("5min", 300_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("1.5h", 5_400_000),
+            ("1d", 86_400_000),
+            ("2w", 1_209_600_000),
+            ("2weeks", 1_209_600_000),
+            ("0s", 0),
+        ];
+        for (text, ms) in table {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        assert_eq!(parse_duration("7us"), Ok(Duration::from_micros(7)));
+        assert_eq!(parse_duration("7ns"), Ok(Duration::from_nanos(7)));
+    }
+
+    #[test]
+    fn durations_that_are_wrong() {
+        let table = [
+            ("", "no duration"),
+            ("5", "needs a unit"),
+            ("1.5", "needs a unit"),
+            ("1M", "no fixed length"),
+            ("1month", "no fixed length"),
+            ("3 months", "no fixed length"),
+            ("1y", "no fixed length"),
+            ("2years", "no fixed length"),
+            ("1h 1M", "no fixed length"),
+            ("1fortnight", "no duration"),
+            ("-1h", "no duration"),
+            ("h", "no duration"),
+            ("99999999999999999999s", "too long"),
+        ];
+        for (text, why) in table {
+            let error = parse_duration(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn whole_seconds() {
+        assert_eq!(parse_seconds("2m"), Ok(120));
+        assert!(parse_seconds("1500ms").unwrap_err().contains("whole"));
+        assert!(parse_seconds("0s").unwrap_err().contains("least"));
+    }
+}

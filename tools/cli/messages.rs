@@ -1,0 +1,131 @@
+//! Messages to people, on stderr: `dw-cat: what, where, what to do`.
+//!
+//! A failure that does not end the tool prints at once and is remembered: [`seen_partial`] makes
+//! the exit status 1 at the end. A stderr that is closed or full never fails a tool. Each message
+//! is one write, so that the lines of several processes do not mix.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use super::color;
+
+static NAME: OnceLock<&'static str> = OnceLock::new();
+static LEVEL: AtomicU8 = AtomicU8::new(NORMAL);
+static PARTIAL: AtomicBool = AtomicBool::new(false);
+
+const QUIET: u8 = 0;
+const NORMAL: u8 = 1;
+const VERBOSE: u8 = 2;
+
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const PLAIN: &str = "\x1b[1m";
+
+/// Names the tool; the first name stays.
+pub fn start(name: &'static str) {
+    let _ = NAME.set(name);
+}
+
+/// The tool's name.
+pub fn name() -> &'static str {
+    NAME.get().copied().unwrap_or("deepwater")
+}
+
+/// Sets how much is said: quiet keeps errors only, verbose adds notes.
+pub fn set_level(quiet: bool, verbose: bool) {
+    let level = match (quiet, verbose) {
+        (true, _) => QUIET,
+        (_, true) => VERBOSE,
+        _ => NORMAL,
+    };
+    LEVEL.store(level, Ordering::Relaxed);
+}
+
+/// Whether notes are printed; for those that cost something to make.
+pub fn is_verbose() -> bool {
+    LEVEL.load(Ordering::Relaxed) == VERBOSE
+}
+
+/// Whether warnings are kept back.
+pub fn is_quiet() -> bool {
+    LEVEL.load(Ordering::Relaxed) == QUIET
+}
+
+/// The error that ends the tool.
+pub fn fatal(text: impl fmt::Display) {
+    print(RED, text);
+}
+
+/// An error after which the tool goes on; its exit status will be 1. Printed even when quiet.
+pub fn partial(text: impl fmt::Display) {
+    mark_partial();
+    print(RED, text);
+}
+
+/// Makes the exit status 1 without a message of its own, as for errors beyond a rate limit.
+pub fn mark_partial() {
+    PARTIAL.store(true, Ordering::Relaxed);
+}
+
+/// Whether an error was told that did not end the tool.
+pub fn seen_partial() -> bool {
+    PARTIAL.load(Ordering::Relaxed)
+}
+
+/// Something to know that is no failure; not printed when quiet.
+pub fn warn(text: impl fmt::Display) {
+    if !is_quiet() {
+        print(YELLOW, text);
+    }
+}
+
+/// Something for the curious; printed with `-v`.
+pub fn note(text: impl fmt::Display) {
+    if is_verbose() {
+        print(PLAIN, text);
+    }
+}
+
+fn print(style: &str, text: impl fmt::Display) {
+    let line = format(style, color::on_stderr(), name(), &text.to_string());
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn format(style: &str, colored: bool, name: &str, text: &str) -> String {
+    let mut line = if colored { format!("{style}{name}:\x1b[0m ") } else { format!("{name}: ") };
+    for c in text.trim_end().chars() {
+        // Rejected input is quoted in messages, and must not drive the terminal.
+        match c {
+            '\n' => line.push_str("\n  "),
+            '\t' => line.push('\t'),
+            c if c.is_control() => {
+                let _ = write!(line, "\\x{:02x}", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_with_the_name_first() {
+        assert_eq!(format(RED, false, "dw-cat", "no such feed\n"), "dw-cat: no such feed\n");
+        assert_eq!(format(RED, true, "dw-cat", "no"), "\x1b[1;31mdw-cat:\x1b[0m no\n");
+    }
+
+    #[test]
+    fn input_cannot_drive_the_terminal() {
+        let text = "row 1: \"\x1b[2J\x07é\u{9b}\"\tnot a number\nline 2";
+        assert_eq!(
+            format(RED, false, "dw-write", text),
+            "dw-write: row 1: \"\\x1b[2J\\x07é\\x9b\"\tnot a number\n  line 2\n"
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! What every tool does the same way: its arguments, its output, its messages and its exit.
+
+pub mod args;
+pub mod color;
+pub mod durations;
+pub mod exit;
+pub mod messages;
+pub mod out;
+pub mod page;
+pub mod progress;
+pub mod sizes;
+pub mod times;
+pub mod tz;

@@ -1,0 +1,482 @@
+//! dw-mkfeed's command line, and the request it stands for.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args as _, Command, FromArgMatches as _, ValueEnum};
+use deepwater::layout::Layout;
+use deepwater::schema::{
+    FeedSpec, FieldSpec, FieldType, Order, Policy, Sync, check_feed_name, file_mode,
+};
+use deepwater::time::TimeUnit;
+
+use crate::cli::args::Common;
+use crate::cli::durations::{parse_duration, parse_seconds};
+use crate::cli::page::{self, Page};
+use crate::cli::sizes::parse_size;
+use crate::cli::{messages, out};
+
+use super::infer::{Choices, names_time};
+
+/// dw-mkfeed's page.
+pub const PAGE: Page = Page {
+    name: "dw-mkfeed",
+    about: "Make a feed of market data, propose one from a sample, or delete it",
+    usage: &[
+        "dw-mkfeed [OPTIONS] FEED FIELD:TYPE...",
+        "dw-mkfeed [OPTIONS] [FEED] --spec FILE",
+        "dw-mkfeed [OPTIONS] FEED --infer < SAMPLE",
+        "dw-mkfeed [-b DIR] --delete [--yes] FEED...",
+    ],
+    description: &[
+        "Makes a feed in a store, and the store if there is none. The fields come from the \
+         arguments, from a JSON spec, or from a sample of the data.",
+        "Types: char bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64, \
+         decimal64.S (exact, S digits after the point), timestamp, bytesN, stringN (UTF-8), and \
+         _N for padding. The time column is --ts, else the first timestamp field.",
+        "Made again with the same fields, a feed stays as it is. Other fields are refused with \
+         the difference; another policy needs --update.",
+    ],
+    examples: &[
+        (
+            "dw-mkfeed trades ts:timestamp price:decimal64.2 size:uint32 side:char",
+            "Make a feed of trades, in microseconds",
+        ),
+        (
+            "dw-mkfeed trades ts:timestamp price:decimal64.2 size:uint32 side:char \\\n    \
+             --update --retention 30d --max-size 10GiB",
+            "Change how long it is kept, and how much",
+        ),
+        (
+            "printf 'ts,bid,ask\\n2024-05-01T09:30:00.1Z,10.25,10.27\\n' |\n    \
+             dw-mkfeed quotes --infer --dry-run",
+            "Propose a feed from a sample, and print its spec",
+        ),
+        (
+            "echo '{\"feed_name\": \"ticks\", \"ts_col\": \"ts\", \"fields\": [\n    \
+             {\"name\": \"ts\", \"type\": \"uint64\"},\n    \
+             {\"name\": \"px\", \"type\": \"float64\"}]}' | dw-mkfeed --spec -",
+            "Make a feed from a JSON spec",
+        ),
+        ("dw-mkfeed --delete ticks --yes", "Delete a feed and all its records"),
+    ],
+    exit_status: &[
+        ("0", "Done; the feed is there, or was already."),
+        ("1", "Deleting was declined."),
+        ("2", "Could not: wrong usage, a feed that differs, no such feed, input or output."),
+    ],
+    environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::NO_COLOR],
+    files: &[
+        page::FILE_STORE,
+        ("BASE/feeds/NAME/feed.json", "The spec as given, and the layout computed from it."),
+        page::FILE_LOG,
+    ],
+};
+
+/// The command line.
+pub fn command() -> Command {
+    PAGE.dress(Args::augment_args(Command::new(PAGE.name)))
+}
+
+/// The arguments as given.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The feed, then its fields as NAME:TYPE; padding is _N or _:_N
+    #[arg(value_name = "FEED|FIELD:TYPE")]
+    pub words: Vec<String>,
+    /// The feed, as by position; all positions are then fields
+    #[arg(long, value_name = "FEED")]
+    pub feed: Option<String>,
+    /// Read JSON specs from FILE, or from stdin (-): one, a list, or {"feeds": [...]}
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["infer", "delete"])]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub spec: Option<PathBuf>,
+    /// Propose the fields from a sample on stdin: CSV or TSV with a header, or JSON lines
+    #[arg(long, conflicts_with = "delete")]
+    pub infer: bool,
+    /// Change the policy of a feed that exists
+    #[arg(long, conflicts_with = "delete")]
+    pub update: bool,
+    /// Make nothing; print the specs
+    #[arg(long, conflicts_with = "delete")]
+    pub dry_run: bool,
+    /// Delete the feeds named and all their records
+    #[arg(long)]
+    pub delete: bool,
+    /// Delete without asking
+    #[arg(long, requires = "delete")]
+    pub yes: bool,
+    /// How the feed is laid out.
+    #[command(flatten)]
+    pub layout: LayoutArgs,
+    /// How the feed is kept.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// What all tools have.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options that shape the record.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Layout options")]
+pub struct LayoutArgs {
+    /// The time column [default: the first timestamp field]
+    #[arg(long, value_name = "FIELD", conflicts_with = "delete")]
+    pub ts: Option<String>,
+    /// The unit of all times: us or ns [default: us]
+    #[arg(long, value_name = "UNIT", conflicts_with = "delete")]
+    pub time_unit: Option<TimeUnit>,
+    /// No alignment, no padding between fields
+    #[arg(long, conflicts_with = "delete")]
+    pub packed: bool,
+}
+
+/// Options that say how a feed is kept; those given win over the spec.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Policy options")]
+pub struct PolicyArgs {
+    /// Size of a chunk's data, 64KiB to 16GiB [default: 64MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "delete")]
+    pub chunk_size: Option<u64>,
+    /// Age at which a chunk ends [default: a day, or an eighth of the retention if shorter]
+    #[arg(long, value_name = "DUR", value_parser = parse_seconds, conflicts_with = "delete")]
+    pub chunk_age: Option<u64>,
+    /// How long records are kept after they arrived: a duration, or forever [default: forever]
+    #[arg(long, value_name = "DUR", value_parser = parse_retention, conflicts_with = "delete")]
+    pub retention: Option<Limit>,
+    /// How much is kept, indexes counted: a size, or none [default: none]
+    #[arg(long, value_name = "SIZE", value_parser = parse_max_size, conflicts_with = "delete")]
+    pub max_size: Option<Limit>,
+    /// When records become durable: every DUR, none (the kernel's time), or batch [default: 1s]
+    #[arg(long, value_name = "DUR", value_parser = parse_sync, conflicts_with = "delete")]
+    pub sync: Option<Sync>,
+    /// A record older than one before it: accept, reject or clamp [default: accept]
+    #[arg(long, value_name = "ORDER", value_parser = parse_order, conflicts_with = "delete")]
+    pub order: Option<Order>,
+    /// Whether dw-health expects it to be written all the time: yes or no [default: yes]
+    #[arg(long, value_name = "YES|NO", value_enum, hide_possible_values = true)]
+    #[arg(conflicts_with = "delete")]
+    pub live: Option<YesNo>,
+    /// Mode of the feed's files, in octal [default: 0640]
+    #[arg(long, value_name = "MODE", value_parser = file_mode, conflicts_with = "delete")]
+    pub mode: Option<u32>,
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// No limit.
+    None,
+    /// Seconds or bytes.
+    Of(u64),
+}
+
+impl Limit {
+    fn value(self) -> Option<u64> {
+        match self {
+            Limit::None => None,
+            Limit::Of(value) => Some(value),
+        }
+    }
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum YesNo {
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+}
+
+fn parse_retention(text: &str) -> Result<Limit, String> {
+    match text {
+        "forever" => Ok(Limit::None),
+        _ => parse_seconds(text).map(Limit::Of).map_err(|why| format!("{why}; or forever")),
+    }
+}
+
+fn parse_max_size(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit::None),
+        _ => match parse_size(text).map_err(|why| format!("{why}; or none"))? {
+            0 => Err("a feed of no size; for no limit write none".to_owned()),
+            bytes => Ok(Limit::Of(bytes)),
+        },
+    }
+}
+
+fn parse_sync(text: &str) -> Result<Sync, String> {
+    match text {
+        "none" => return Ok(Sync::None),
+        "batch" => return Ok(Sync::Batch),
+        _ => {}
+    }
+    let every = parse_duration(text).map_err(|why| format!("{why}; or none, or batch"))?;
+    if every.is_zero() || every.subsec_nanos() % 1_000_000 != 0 {
+        return Err("whole milliseconds, at least 1ms; to sync each batch write batch".to_owned());
+    }
+    if every > Duration::from_secs(86_400) {
+        return Err("a day at most; to leave it to the kernel write none".to_owned());
+    }
+    Ok(Sync::Every(every))
+}
+
+fn parse_order(text: &str) -> Result<Order, String> {
+    match text {
+        "accept" => Ok(Order::Accept),
+        "reject" => Ok(Order::Reject),
+        "clamp" => Ok(Order::Clamp),
+        _ => Err("it is accept, reject or clamp".to_owned()),
+    }
+}
+
+/// What dw-mkfeed is asked to do, checked as far as that goes without a store.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Make feeds.
+    Create {
+        /// The feeds.
+        specs: Vec<FeedSpec>,
+        /// Change the policy of feeds that exist.
+        update: bool,
+        /// Print the specs only.
+        dry_run: bool,
+    },
+    /// Make a feed from a sample on stdin.
+    Infer {
+        /// The feed and what is already decided of it; [`super::infer::infer`] takes it.
+        choices: Choices,
+        /// Overrides the proposal's policy.
+        policy: Box<PolicyArgs>,
+        /// Change the policy of a feed that exists.
+        update: bool,
+        /// Print the spec only.
+        dry_run: bool,
+    },
+    /// Delete feeds.
+    Delete {
+        /// Their names.
+        feeds: Vec<String>,
+        /// Do not ask.
+        yes: bool,
+    },
+}
+
+impl Args {
+    /// Parses the program's arguments.
+    ///
+    /// # Errors
+    /// clap's, help among them.
+    pub fn parse() -> Result<Args, clap::Error> {
+        crate::cli::args::parse(command())
+    }
+
+    /// What is asked for. Reads the spec's file; the sample is read later.
+    ///
+    /// # Errors
+    /// Says which argument is wrong and what would be right.
+    pub fn request(&self) -> anyhow::Result<Request> {
+        if self.delete {
+            return self.delete_request();
+        }
+        let (feed, fields) = self.split_words();
+        if let Some(name) = feed {
+            check_feed_name(name)?;
+        }
+        if self.infer {
+            return self.infer_request(feed, fields);
+        }
+        let mut specs = match &self.spec {
+            Some(path) => {
+                ensure!(
+                    fields.is_empty(),
+                    "{:?}: fields come from --spec or from the arguments, not both",
+                    fields[0]
+                );
+                read_specs(path, feed)?
+            }
+            None => vec![self.spec_of_fields(feed, fields)?],
+        };
+        for spec in &mut specs {
+            if self.spec.is_some() {
+                self.layout.apply(spec);
+            }
+            self.policy.apply(&mut spec.policy);
+            spec.check()?;
+            Layout::new(spec)?;
+        }
+        Ok(Request::Create { specs, update: self.update, dry_run: self.dry_run })
+    }
+
+    /// The feed's name, if it is given, and the words that are fields.
+    fn split_words(&self) -> (Option<&str>, &[String]) {
+        match (&self.feed, self.words.split_first()) {
+            (Some(feed), _) => (Some(feed), &self.words),
+            (None, Some((first, rest))) if !first.contains(':') && !first.starts_with('_') => {
+                (Some(first), rest)
+            }
+            (None, _) => (None, &self.words),
+        }
+    }
+
+    fn delete_request(&self) -> anyhow::Result<Request> {
+        let mut feeds: Vec<String> = Vec::new();
+        for name in self.words.iter().chain(&self.feed) {
+            check_feed_name(name)?;
+            if !feeds.contains(name) {
+                feeds.push(name.clone());
+            }
+        }
+        ensure!(!feeds.is_empty(), "--delete which feeds? name them, as --delete trades");
+        Ok(Request::Delete { feeds, yes: self.yes })
+    }
+
+    fn infer_request(&self, feed: Option<&str>, fields: &[String]) -> anyhow::Result<Request> {
+        let Some(feed) = feed else {
+            bail!("--infer needs the feed's name, as dw-mkfeed trades --infer");
+        };
+        if let Some(field) = fields.first() {
+            bail!(
+                "{field:?}: with --infer the fields come from the sample; change its spec \
+                   (--dry-run prints it) and give it to --spec"
+            );
+        }
+        let choices = Choices {
+            feed: feed.to_owned(),
+            ts: self.layout.ts.clone(),
+            time_unit: self.layout.time_unit,
+            packed: self.layout.packed,
+        };
+        let policy = Box::new(self.policy.clone());
+        Ok(Request::Infer { choices, policy, update: self.update, dry_run: self.dry_run })
+    }
+
+    fn spec_of_fields(&self, feed: Option<&str>, words: &[String]) -> anyhow::Result<FeedSpec> {
+        let Some(feed) = feed else {
+            bail!("no feed is named; as dw-mkfeed trades ts:timestamp price:float64");
+        };
+        ensure!(
+            !words.is_empty(),
+            "{feed}: a feed of which fields? as dw-mkfeed {feed} ts:timestamp price:float64, or \
+             --spec FILE, or --infer"
+        );
+        let fields = words.iter().map(|word| parse_field(word)).collect::<Result<Vec<_>, _>>()?;
+        let ts_col = match &self.layout.ts {
+            Some(name) => name.clone(),
+            None => time_column(&fields).with_context(|| {
+                format!("{feed}: which field is the time? give --ts FIELD, or a field ts:timestamp")
+            })?,
+        };
+        Ok(FeedSpec {
+            feed_name: feed.to_owned(),
+            fields,
+            ts_col,
+            time_unit: self.layout.time_unit.unwrap_or_default(),
+            packed: self.layout.packed,
+            policy: Policy::default(),
+        })
+    }
+}
+
+/// The first timestamp; else the first uint64 with a name that times have.
+fn time_column(fields: &[FieldSpec]) -> Option<String> {
+    let timestamp = fields.iter().find(|field| field.kind == FieldType::Timestamp);
+    let by_name = || fields.iter().find(|f| f.kind == FieldType::Uint64 && names_time(&f.name));
+    timestamp.or_else(by_name).map(|field| field.name.clone())
+}
+
+/// `NAME:TYPE`, `_:_N` or `_N`. A name may contain colons, a type has none.
+fn parse_field(word: &str) -> anyhow::Result<FieldSpec> {
+    let (name, kind) = match word.rsplit_once(':') {
+        Some(parts) => parts,
+        None if word.starts_with('_') => ("_", word),
+        None => bail!("{word:?} is no field; as price:float64"),
+    };
+    let kind: FieldType = kind.parse().with_context(|| format!("field {word:?}"))?;
+    let padding = matches!(kind, FieldType::Pad(_));
+    ensure!(padding || !name.is_empty(), "field {word:?}: a name comes first, as price:{kind}");
+    ensure!(
+        !padding || matches!(name, "" | "_"),
+        "field {word:?}: padding has no name; as _:{kind} or {kind}"
+    );
+    let name = if padding { String::new() } else { name.to_owned() };
+    Ok(FieldSpec { name, kind, desc: String::new(), default: None })
+}
+
+/// Reads specs from a file, or from stdin for `-`.
+fn read_specs(path: &PathBuf, feed: Option<&str>) -> anyhow::Result<Vec<FeedSpec>> {
+    let (text, origin) = if path.as_os_str() == "-" {
+        ensure!(!out::stdin_is_missing(), "stdin is closed; --spec - reads the spec from it");
+        let mut text = String::new();
+        io::stdin().lock().read_to_string(&mut text).context("stdin")?;
+        (text, "stdin".to_owned())
+    } else {
+        let origin = path.display().to_string();
+        (fs::read_to_string(path).with_context(|| format!("cannot read {origin}"))?, origin)
+    };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let specs = FeedSpec::list_from_json(text).with_context(|| origin.clone())?;
+    for (at, spec) in specs.iter().enumerate() {
+        let twice = specs[..at].iter().any(|earlier| earlier.feed_name == spec.feed_name);
+        ensure!(!twice, "{origin}: two specs are named {:?}", spec.feed_name);
+    }
+    if let Some(feed) = feed {
+        let others = specs.iter().find(|spec| spec.feed_name != feed);
+        if let Some(other) = others {
+            bail!(
+                "{origin}: the spec is of feed {:?}, the argument says {feed:?}; leave the \
+                 argument out or make them equal",
+                other.feed_name
+            );
+        }
+    }
+    messages::note(format_args!("{origin}: {} feed specs", specs.len()));
+    Ok(specs)
+}
+
+impl LayoutArgs {
+    /// Puts what is given into the spec.
+    fn apply(&self, spec: &mut FeedSpec) {
+        if let Some(ts) = &self.ts {
+            spec.ts_col.clone_from(ts);
+        }
+        spec.time_unit = self.time_unit.unwrap_or(spec.time_unit);
+        spec.packed |= self.packed;
+    }
+}
+
+impl PolicyArgs {
+    /// Puts what is given into the policy.
+    pub fn apply(&self, policy: &mut Policy) {
+        policy.chunk_size_bytes = self.chunk_size.unwrap_or(policy.chunk_size_bytes);
+        policy.chunk_age_seconds = self.chunk_age.or(policy.chunk_age_seconds);
+        if let Some(limit) = self.retention {
+            policy.retention_seconds = limit.value();
+        }
+        if let Some(limit) = self.max_size {
+            policy.max_size_bytes = limit.value();
+        }
+        policy.sync = self.sync.unwrap_or(policy.sync);
+        policy.order = self.order.unwrap_or(policy.order);
+        policy.live = self.live.map_or(policy.live, |live| live == YesNo::Yes);
+        policy.file_mode = self.mode.unwrap_or(policy.file_mode);
+    }
+}
+
+/// Parses arguments given as text; for tests and for the tool's own.
+///
+/// # Errors
+/// clap's.
+pub fn parse_from<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Args, clap::Error> {
+    let words = std::iter::once(PAGE.name).chain(words);
+    let matches = command().try_get_matches_from(words)?;
+    Args::from_arg_matches(&matches)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! `--infer`: a feed proposed from a sample.
+//!
+//! The rule for a column, first match wins:
+//!
+//! | values | type |
+//! |---|---|
+//! | dates with a time of day | `timestamp` |
+//! | numbers that are times since 1970, in a column named like a time | `timestamp` |
+//! | `true`, `false` | `bool` |
+//! | integers | `int64`, or `uint64` if one is too large for it |
+//! | decimals of up to 10 fraction digits, or of the same number of them in every row | `decimal64.S` |
+//! | other numbers (exponents, `NaN`, longer or ragged fractions) | `float64` |
+//! | single ASCII characters | `char` |
+//! | other text | `stringN`, N the next power of two above the longest |
+//!
+//! Prices and sizes are decimals in the venue's text, and exchanges quote ten digits at most: the
+//! exact type is the default, and what looks like the print of a binary float stays one. A
+//! decimal keeps room for values ten times the sample's greatest. Numbers with leading zeros
+//! are identifiers, hence text. Numbers that are sometimes absent become `float64` with `NaN`
+//! for the absent ones, since no integer says "none".
+
+use anyhow::{bail, ensure};
+use deepwater::layout::Layout;
+use deepwater::schema::{FeedSpec, FieldSpec, FieldType, Policy};
+use deepwater::time::TimeUnit;
+use serde_json::{Value, json};
+
+use super::sample::{self, Column, Sample, Shape};
+
+/// The most fraction digits that a decimal of varying length may have.
+const MAX_RAGGED_DIGITS: usize = 10;
+/// The digits that an `i64` always holds, less one for values ten times as large.
+const MAX_DECIMAL_DIGITS: usize = 17;
+/// Integers up to here are exact in a `float64`.
+const MAX_EXACT_FLOAT: i128 = 1 << 53;
+
+/// What is already decided of the feed.
+#[derive(Clone, Debug, Default)]
+pub struct Choices {
+    /// Its name.
+    pub feed: String,
+    /// The time column; none: the first that is like one.
+    pub ts: Option<String>,
+    /// The unit of times; none: as fine as the sample's.
+    pub time_unit: Option<TimeUnit>,
+    /// No alignment.
+    pub packed: bool,
+}
+
+/// A feed that would hold the sample.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    /// The feed, its policy the default.
+    pub spec: FeedSpec,
+    /// What to know when writing to it, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// How a column of times is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Rfc3339,
+    /// A date without a zone, or with a blank in the middle.
+    Local,
+    /// Numbers of 10^-N seconds.
+    Epoch(usize),
+    /// Small numbers, their unit unknown.
+    Number,
+}
+
+/// Proposes a feed for the rows of `sample`.
+///
+/// # Errors
+/// The sample cannot be read, or has no time column.
+pub fn infer(sample: &[u8], choices: &Choices) -> anyhow::Result<Proposal> {
+    let sample = sample::read(sample)?;
+    if sample.columns.is_empty() {
+        bail!(
+            "the sample has no flat fields; name the fields yourself and map them, as dw-write {} \
+             --map NAME={}; it has {}",
+            choices.feed,
+            sample.pointers.iter().next().map_or("/POINTER", String::as_str),
+            listed(&sample)
+        );
+    }
+    let mut notes = Vec::new();
+    let mut fields = Vec::new();
+    let mut times: Vec<(&Column, Written)> = Vec::new();
+    for column in &sample.columns {
+        let asked = choices.ts.as_ref() == Some(&column.name);
+        let field = match written_time(column, asked) {
+            Some(written) => {
+                times.push((column, written));
+                time_field(column, &mut notes)
+            }
+            None => plain_field(column, &mut notes),
+        };
+        fields.push(field);
+    }
+    let ts_col = time_column(&sample, &times, choices)?;
+    let finest = times.iter().map(|&(column, written)| digits(&column.shape, written)).max();
+    let needed = if finest > Some(6) { TimeUnit::Nanos } else { TimeUnit::Micros };
+    time_notes(&times, &ts_col, &mut notes);
+    if !sample.pointers.is_empty() || !sample.arrays.is_empty() {
+        notes.push(format!("nested values are left out: {}", listed(&sample)));
+    }
+    let spec = FeedSpec {
+        feed_name: choices.feed.clone(),
+        fields,
+        ts_col,
+        time_unit: choices.time_unit.unwrap_or(needed),
+        packed: choices.packed,
+        policy: Policy::default(),
+    };
+    if choices.time_unit == Some(TimeUnit::Micros) && needed == TimeUnit::Nanos {
+        notes.push(
+            "the sample's times are finer than microseconds: rows are rejected without dw-write \
+             --ts-truncate"
+                .to_owned(),
+        );
+    }
+    spec.check()?;
+    Layout::new(&spec)?;
+    Ok(Proposal { spec, notes })
+}
+
+/// The pointers and arrays, with the options that reach them.
+fn listed(sample: &Sample) -> String {
+    let mut parts = Vec::new();
+    if !sample.pointers.is_empty() {
+        let pointers: Vec<&str> = sample.pointers.iter().map(String::as_str).collect();
+        parts.push(format!("{} (dw-write --map FIELD=POINTER takes one)", pointers.join(" ")));
+    }
+    if !sample.arrays.is_empty() {
+        let arrays: Vec<&str> = sample.arrays.iter().map(String::as_str).collect();
+        parts.push(format!("the arrays {} (dw-write --explode POINTER)", arrays.join(" ")));
+    }
+    parts.join("; ")
+}
+
+/// Whether a field of this name is a time whatever its values: `ts`, `time`, `timestamp...`.
+pub fn names_time(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(name.as_str(), "ts" | "time" | "datetime" | "date_time")
+        || name.starts_with("timestamp")
+}
+
+/// Whether a field of this name is a time if its values can be: `event_time`, `recvTime`,
+/// `local_us`.
+fn may_name_time(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["ts_", "time_"].iter().any(|prefix| name.starts_with(prefix))
+        || ["_ts", "time", "timestamp", "_s", "_ms", "_us", "_ns", "_at"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
+}
+
+/// How the column's times are written, if it is one of times.
+fn written_time(column: &Column, asked: bool) -> Option<Written> {
+    let shape = &column.shape;
+    if shape.count == 0 {
+        return None;
+    }
+    if shape.dates {
+        return Some(if shape.dates_local { Written::Local } else { Written::Rfc3339 });
+    }
+    if !shape.decimals || shape.negative {
+        return None;
+    }
+    let epoch = epoch_digits(shape).filter(|at| at + shape.fraction.1 <= 9);
+    let named = names_time(&column.name);
+    match epoch {
+        Some(at) if named || asked || may_name_time(&column.name) => Some(Written::Epoch(at)),
+        None if (named || asked) && shape.integers => Some(Written::Number),
+        _ => None,
+    }
+}
+
+/// The decimal power of a second that makes all the numbers times from 1980 to 2100.
+fn epoch_digits(shape: &Shape) -> Option<usize> {
+    const YEARS: (i128, i128) = (315_532_800, 4_102_444_800);
+    let (least, greatest) = shape.whole?;
+    [0, 3, 6, 9].into_iter().find(|&digits| {
+        let scale = 10i128.pow(digits as u32);
+        least >= YEARS.0 * scale && greatest < YEARS.1 * scale
+    })
+}
+
+/// Digits of a second that the column's times are written to.
+fn digits(shape: &Shape, written: Written) -> usize {
+    match written {
+        Written::Epoch(at) => at + shape.fraction.1,
+        Written::Number => 0,
+        Written::Rfc3339 | Written::Local => shape.fraction.1,
+    }
+}
+
+fn field(name: &str, kind: FieldType, default: Option<Value>) -> FieldSpec {
+    FieldSpec { name: name.to_owned(), kind, desc: String::new(), default }
+}
+
+fn time_field(column: &Column, notes: &mut Vec<String>) -> FieldSpec {
+    if column.shape.empty == 0 {
+        return field(&column.name, FieldType::Timestamp, None);
+    }
+    notes.push(format!("{}: some rows have no time; it is 0 there", column.name));
+    field(&column.name, FieldType::Timestamp, Some(json!(0)))
+}
+
+/// The type of a column that is not one of times.
+fn plain_field(column: &Column, notes: &mut Vec<String>) -> FieldSpec {
+    let (name, shape) = (&column.name, &column.shape);
+    let full = shape.empty == 0;
+    if shape.count == 0 {
+        notes.push(format!("{name}: empty in every row; string8 until more is known"));
+        return field(name, FieldType::String(8), Some(json!("")));
+    }
+    if shape.bools && full {
+        return field(name, FieldType::Bool, None);
+    }
+    if let Some(kind) = number_type(shape) {
+        if full {
+            return field(name, kind, None);
+        }
+        let (least, greatest) = shape.whole.unwrap_or_default();
+        if least.abs().max(greatest.abs()) <= MAX_EXACT_FLOAT {
+            notes.push(format!("{name}: some rows have no number; it is NaN there"));
+            return field(name, FieldType::Float64, Some(json!("NaN")));
+        }
+    }
+    if shape.letters && full {
+        return field(name, FieldType::Char, None);
+    }
+    let size = (shape.longest + 1).next_power_of_two().max(4);
+    let size = u16::try_from(size).unwrap_or(u16::MAX);
+    field(name, FieldType::String(size), (!full).then(|| json!("")))
+}
+
+/// The type that holds the column's numbers, if they are numbers.
+fn number_type(shape: &Shape) -> Option<FieldType> {
+    let (least, greatest) = shape.whole.unwrap_or_default();
+    if shape.integers {
+        return match (i64::try_from(least), i64::try_from(greatest)) {
+            (Ok(_), Ok(_)) => Some(FieldType::Int64),
+            _ if least >= 0 && u64::try_from(greatest).is_ok() => Some(FieldType::Uint64),
+            // More than 64 bits: an identifier, kept as text.
+            _ => None,
+        };
+    }
+    if shape.decimals {
+        let (fewest, most) = shape.fraction;
+        let whole_digits = least.abs().max(greatest.abs()).to_string().len();
+        let told = most <= MAX_RAGGED_DIGITS || fewest == most;
+        if told && whole_digits + most <= MAX_DECIMAL_DIGITS {
+            return Some(FieldType::Decimal64(most as u8));
+        }
+    }
+    shape.floats.then_some(FieldType::Float64)
+}
+
+/// The time column: as asked, else the first column of times.
+fn time_column(
+    sample: &Sample,
+    times: &[(&Column, Written)],
+    choices: &Choices,
+) -> anyhow::Result<String> {
+    let names: Vec<&str> = sample.columns.iter().map(|column| column.name.as_str()).collect();
+    let names = names.join(", ");
+    let Some(asked) = &choices.ts else {
+        let Some((column, _)) = times.first() else {
+            bail!(
+                "no field of the sample is like a time; say which with --ts FIELD (fields: {names})"
+            );
+        };
+        return Ok(column.name.clone());
+    };
+    let known = sample.columns.iter().any(|column| column.name == *asked);
+    ensure!(known, "--ts {asked}: the sample has no such field (fields: {names})");
+    let is_time = times.iter().any(|(column, _)| column.name == *asked);
+    ensure!(is_time, "--ts {asked}: its values are neither dates nor positive integers");
+    Ok(asked.clone())
+}
+
+/// What dw-write must be told to read the times.
+fn time_notes(times: &[(&Column, Written)], ts_col: &str, notes: &mut Vec<String>) {
+    let options = |written: Written| match written {
+        Written::Rfc3339 => None,
+        Written::Local => Some("--ts-format '%Y-%m-%d %H:%M:%S%.f' --tz ZONE"),
+        Written::Epoch(0) => Some("--ts-unit s"),
+        Written::Epoch(3) => Some("--ts-unit ms"),
+        Written::Epoch(6) => Some("--ts-unit us"),
+        Written::Epoch(_) => Some("--ts-unit ns"),
+        Written::Number => None,
+    };
+    for &(column, written) in times {
+        if let Some(options) = options(written) {
+            notes.push(format!("{}: write with dw-write {options}", column.name));
+        }
+        if written == Written::Number && column.name == ts_col {
+            notes.push(format!(
+                "{}: too small for a time since 1970 and taken in the feed's unit; dw-write \
+                 --ts-unit and --ts-base say otherwise",
+                column.name
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! dw-mkfeed: makes feeds, proposes them from samples, deletes them.
+
+pub mod args;
+pub mod infer;
+pub mod sample;
