@@ -1,1 +1,8 @@
 //! Text and records, both ways; no I/O.
+
+pub mod encode;
+pub mod escape;
+pub mod format;
+mod npy;
+mod program;
+mod table;
