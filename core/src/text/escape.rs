@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::format::{put, put_slice};
+use super::format::{Window, put, put_slice};
 
 /// Digits of hexadecimal numbers.
 pub const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -23,38 +23,37 @@ pub enum Style {
     Table,
 }
 
-/// A Latin-1 character in a style: UTF-8, escaped or quoted, eight bytes at most.
+/// All Latin-1 characters in a style: UTF-8, escaped or quoted.
 #[derive(Clone, Debug)]
 pub struct CharTable {
-    text: Vec<[u8; 8]>,
-    len: Vec<u8>,
+    /// Seven bytes of text, then its length.
+    chars: Box<[[u8; 8]; 256]>,
 }
 
-/// The widest character: `"\u0000"` inside quotes, or a quote in a cell (`""""`).
-pub const CHAR_WIDTH: usize = 8;
+/// The widest character: `\u0000`.
+pub const CHAR_WIDTH: usize = 6;
 
 impl CharTable {
-    /// All 256 characters in `style`.
+    /// The characters in `style`.
     pub fn new(style: Style) -> CharTable {
-        let mut table = CharTable { text: Vec::new(), len: Vec::new() };
-        for byte in 0..=255u8 {
+        let mut chars = Box::new([[0; 8]; 256]);
+        for (byte, text) in (0..=255u8).zip(chars.iter_mut()) {
             let mut utf8 = [0; 2];
             let utf8 = char::from(byte).encode_utf8(&mut utf8);
             let mut slab = [0; 16];
             let end = put_text(&mut slab, 0, utf8.as_bytes(), style);
-            let mut text = [0; CHAR_WIDTH];
-            text.copy_from_slice(&slab[..CHAR_WIDTH]);
-            table.text.push(text);
-            table.len.push(end as u8);
+            text[..CHAR_WIDTH].copy_from_slice(&slab[..CHAR_WIDTH]);
+            text[7] = end as u8;
         }
-        table
+        CharTable { chars }
     }
 
     /// Writes the character `byte`.
     #[inline(always)]
-    pub fn put(&self, slab: &mut [u8], at: usize, byte: u8) -> usize {
-        put(slab, at, &self.text[usize::from(byte)]);
-        at + usize::from(self.len[usize::from(byte)])
+    pub fn put(&self, window: &mut Window, at: usize, byte: u8) -> usize {
+        let text = &self.chars[usize::from(byte)];
+        put(window, at, text);
+        at + usize::from(text[7] & 7)
     }
 }
 
@@ -106,11 +105,9 @@ fn put_escaped(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
         };
         if short == 0 {
             let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX_DIGITS[usize::from(digit)]);
-            put(slab, at, &[b'\\', b'u', b'0', b'0', high, low]);
-            at += 6;
+            at = put_slice(slab, at, &[b'\\', b'u', b'0', b'0', high, low]);
         } else {
-            put(slab, at, &[b'\\', short]);
-            at += 2;
+            at = put_slice(slab, at, &[b'\\', short]);
         }
     }
     at

@@ -1,17 +1,25 @@
-//! Numbers and times as text, written into a slab of bytes.
+//! Numbers and times as text, written into a window of bytes.
 //!
-//! Every `put_*` writes its text at position `at` and returns the position after it. They store
-//! whole words, so up to [`SLACK`] bytes after the text are overwritten too: a slab is that much
-//! longer than the widest text it has to hold. This is what makes safe code as fast as pointers:
-//! one length check a word instead of one a byte, and no call to `memcpy` for a short text.
+//! Every `put_*` writes its text at position `at` of a [`Window`] and returns the position after
+//! it. They store whole words, which may overwrite what follows the text. A window has room for a
+//! text of [`WIDEST`] bytes after a lead of [`LEAD`] bytes and for the words stored past it; its
+//! size is a constant, so the compiler proves most stores in bounds: one check a value is left, where
+//! the window is cut out of the output. This is what makes safe code as fast as pointers.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::time::TimeUnit;
 
-/// How many bytes after a text a `put_*` may overwrite.
-pub const SLACK: usize = 32;
+/// Room for one value and the bytes before it.
+pub type Window = [u8; WINDOW];
+/// Size of a [`Window`].
+pub const WINDOW: usize = 128;
+/// The last position in a window at which a value may begin.
+pub const LEAD: usize = 31;
+/// The widest number or time: [`TIME_WIDTH`].
+pub const WIDEST: usize = TIME_WIDTH;
+
 /// The widest integer: `-9223372036854775808` or 20 digits.
 pub const INT_WIDTH: usize = 20;
 /// The widest float: zmij's 24 bytes, with room for the quotes of `"-inf"`.
@@ -25,10 +33,27 @@ const E8: u64 = 100_000_000;
 const E16: u64 = E8 * E8;
 const ASCII: u64 = u64::from_le_bytes([b'0'; 8]);
 
+/// The window of `slab` at `at`.
+///
+/// # Panics
+/// If `slab` ends before the window does.
+#[inline(always)]
+pub fn window(slab: &mut [u8], at: usize) -> &mut Window {
+    match slab.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        Some(window) => window,
+        None => too_narrow(),
+    }
+}
+
+#[cold]
+fn too_narrow() -> ! {
+    panic!("a slab is narrower than the widest row")
+}
+
 /// Stores `bytes` at `at`.
 #[inline(always)]
-pub fn put<const N: usize>(slab: &mut [u8], at: usize, bytes: &[u8; N]) {
-    slab[at..at + N].copy_from_slice(bytes);
+pub fn put<const N: usize>(window: &mut Window, at: usize, bytes: &[u8; N]) {
+    window[at..at + N].copy_from_slice(bytes);
 }
 
 /// Stores a text of any length at `at`.
@@ -52,58 +77,58 @@ fn digits8(value: u64) -> u64 {
 
 /// Eight digits, zeros in front included; `value` is below 10^8.
 #[inline(always)]
-fn put_eight(slab: &mut [u8], at: usize, value: u64) -> usize {
-    put(slab, at, &(digits8(value) | ASCII).to_le_bytes());
+fn put_eight(window: &mut Window, at: usize, value: u64) -> usize {
+    put(window, at, &(digits8(value) | ASCII).to_le_bytes());
     at + 8
 }
 
 /// A number below 10^8 without leading zeros.
 #[inline(always)]
-fn put_short(slab: &mut [u8], at: usize, value: u64) -> usize {
+fn put_short(window: &mut Window, at: usize, value: u64) -> usize {
     let digits = digits8(value);
     // The bit set in the last digit's byte keeps one digit of a zero.
     let zeros = (digits | 1 << 63).trailing_zeros() as usize / 8;
-    put(slab, at, &((digits | ASCII) >> (8 * zeros)).to_le_bytes());
+    put(window, at, &((digits | ASCII) >> (8 * zeros)).to_le_bytes());
     at + 8 - zeros
 }
 
 /// An unsigned integer.
 #[inline(always)]
-pub fn put_u64(slab: &mut [u8], at: usize, value: u64) -> usize {
+pub fn put_u64(window: &mut Window, at: usize, value: u64) -> usize {
     if value < E8 {
-        return put_short(slab, at, value);
+        return put_short(window, at, value);
     }
     let (high, low) = (value / E8, value % E8);
     let at = if high < E8 {
-        put_short(slab, at, high)
+        put_short(window, at, high)
     } else {
-        let at = put_short(slab, at, value / E16);
-        put_eight(slab, at, high % E8)
+        let at = put_short(window, at, value / E16);
+        put_eight(window, at, high % E8)
     };
-    put_eight(slab, at, low)
+    put_eight(window, at, low)
 }
 
 /// A minus sign where `negative`.
 #[inline(always)]
-fn put_sign(slab: &mut [u8], at: usize, negative: bool) -> usize {
-    slab[at] = b'-';
+fn put_sign(window: &mut Window, at: usize, negative: bool) -> usize {
+    window[at] = b'-';
     at + usize::from(negative)
 }
 
 /// A signed integer.
 #[inline(always)]
-pub fn put_i64(slab: &mut [u8], at: usize, value: i64) -> usize {
-    let at = put_sign(slab, at, value < 0);
-    put_u64(slab, at, value.unsigned_abs())
+pub fn put_i64(window: &mut Window, at: usize, value: i64) -> usize {
+    let at = put_sign(window, at, value < 0);
+    put_u64(window, at, value.unsigned_abs())
 }
 
 /// A point and the fraction `value` (below 10^8, in units of 10^-8) without trailing zeros, but
 /// with at least one digit.
 #[inline(always)]
-fn put_fraction8(slab: &mut [u8], at: usize, value: u64) -> usize {
+fn put_fraction8(window: &mut Window, at: usize, value: u64) -> usize {
     let digits = digits8(value);
-    slab[at] = b'.';
-    put(slab, at + 1, &(digits | ASCII).to_le_bytes());
+    window[at] = b'.';
+    put(window, at + 1, &(digits | ASCII).to_le_bytes());
     // The bit set in the first digit's byte keeps one digit of a zero.
     at + 9 - (digits | 1).leading_zeros() as usize / 8
 }
@@ -117,37 +142,39 @@ fn put_fraction8(slab: &mut [u8], at: usize, value: u64) -> usize {
 /// reads back as this float. No other decimal of 15 digits or fewer does (binary64 keeps 15
 /// digits apart), so with its zeros trimmed it is the shortest one, which is what zmij would find.
 #[inline(always)]
-pub fn put_f64(slab: &mut [u8], at: usize, value: f64, json: bool) -> usize {
+pub fn put_f64(window: &mut Window, at: usize, value: f64, json: bool) -> usize {
+    /// Adding 2^52 leaves no bits for a fraction: the sum is rounded to an integer, and that is
+    /// what its low 52 bits say.
+    const ROUND: f64 = (1u64 << 52) as f64;
     let magnitude = value.abs();
-    // The conversion saturates and makes NaN zero; both fail the comparison below.
-    let scaled = (magnitude * 1e8 + 0.5) as i64;
-    if scaled < 1_000_000_000_000_000 && scaled as f64 / 1e8 == magnitude {
-        let scaled = scaled as u64;
-        let at = put_sign(slab, at, value.is_sign_negative());
-        let at = put_short(slab, at, scaled / E8);
-        return put_fraction8(slab, at, scaled % E8);
+    let sum = magnitude * 1e8 + ROUND;
+    if magnitude < 1e7 && (sum - ROUND) / 1e8 == magnitude {
+        let scaled = sum.to_bits() & ((1 << 52) - 1);
+        let at = put_sign(window, at, value.is_sign_negative());
+        let at = put_short(window, at, scaled / E8);
+        return put_fraction8(window, at, scaled % E8);
     }
-    put_f64_general(slab, at, value, json)
+    put_f64_general(window, at, value, json)
 }
 
 #[inline(never)]
-fn put_f64_general(slab: &mut [u8], at: usize, value: f64, json: bool) -> usize {
+fn put_f64_general(window: &mut Window, at: usize, value: f64, json: bool) -> usize {
     if !value.is_finite() {
-        return put_not_finite(slab, at, value, json);
+        return put_not_finite(window, at, value, json);
     }
-    put_slice(slab, at, zmij::Buffer::new().format_finite(value).as_bytes())
+    put_slice(window, at, zmij::Buffer::new().format_finite(value).as_bytes())
 }
 
 /// As [`put_f64`], for the shortest form that reads back as the same binary32.
 #[inline(never)]
-pub fn put_f32(slab: &mut [u8], at: usize, value: f32, json: bool) -> usize {
+pub fn put_f32(window: &mut Window, at: usize, value: f32, json: bool) -> usize {
     if !value.is_finite() {
-        return put_not_finite(slab, at, f64::from(value), json);
+        return put_not_finite(window, at, f64::from(value), json);
     }
-    put_slice(slab, at, zmij::Buffer::new().format_finite(value).as_bytes())
+    put_slice(window, at, zmij::Buffer::new().format_finite(value).as_bytes())
 }
 
-fn put_not_finite(slab: &mut [u8], at: usize, value: f64, json: bool) -> usize {
+fn put_not_finite(window: &mut Window, at: usize, value: f64, json: bool) -> usize {
     let text = match (json, value.is_nan(), value > 0.0) {
         (true, true, _) => "null",
         (true, _, true) => "\"inf\"",
@@ -156,7 +183,7 @@ fn put_not_finite(slab: &mut [u8], at: usize, value: f64, json: bool) -> usize {
         (false, _, true) => "inf",
         (false, _, false) => "-inf",
     };
-    put_slice(slab, at, text.as_bytes())
+    put_slice(window, at, text.as_bytes())
 }
 
 const POWERS: [u64; 19] = {
@@ -172,27 +199,27 @@ const POWERS: [u64; 19] = {
 /// `value` x 10^-`scale` (0 to 18), exact. The look is that of floats: trailing zeros trimmed, at
 /// least one digit after the point; scale 0 is an integer.
 #[inline]
-pub fn put_decimal(slab: &mut [u8], at: usize, value: i64, scale: u8) -> usize {
+pub fn put_decimal(window: &mut Window, at: usize, value: i64, scale: u8) -> usize {
     let scale = usize::from(scale);
     if scale == 0 {
-        return put_i64(slab, at, value);
+        return put_i64(window, at, value);
     }
     let (unit, magnitude) = (POWERS[scale], value.unsigned_abs());
-    let at = put_sign(slab, at, value < 0);
-    let at = put_u64(slab, at, magnitude / unit);
+    let at = put_sign(window, at, value < 0);
+    let at = put_u64(window, at, magnitude / unit);
     let fraction = magnitude % unit;
     if scale <= 8 {
-        return put_fraction8(slab, at, fraction * POWERS[8 - scale]);
+        return put_fraction8(window, at, fraction * POWERS[8 - scale]);
     }
     // Eighteen digits: two eights, then the last two, then back over the zeros.
     let fraction = fraction * POWERS[18 - scale];
-    slab[at] = b'.';
+    window[at] = b'.';
     let first = at + 1;
-    put_eight(slab, first, fraction / 10_000_000_000);
-    put_eight(slab, first + 8, fraction / 100 % E8);
-    put(slab, first + 16, &pair(fraction % 100));
+    put_eight(window, first, fraction / 10_000_000_000);
+    put_eight(window, first + 8, fraction / 100 % E8);
+    put(window, first + 16, &pair(fraction % 100));
     let mut end = first + 18;
-    while end > first + 1 && slab[end - 1] == b'0' {
+    while end > first + 1 && window[end - 1] == b'0' {
         end -= 1;
     }
     end
@@ -246,14 +273,14 @@ impl Clock {
     /// Writes the time `ticks`. What RFC 3339 has no year for (after 9999, possible in
     /// microseconds only) is written as the raw integer, which reads back too.
     #[inline]
-    pub fn put(&mut self, slab: &mut [u8], at: usize, ticks: u64) -> usize {
+    pub fn put(&mut self, window: &mut Window, at: usize, ticks: u64) -> usize {
         let (seconds, fraction) = match self.unit {
             TimeUnit::Micros => (ticks / 1_000_000, ticks % 1_000_000),
             TimeUnit::Nanos => (ticks / 1_000_000_000, ticks % 1_000_000_000),
         };
         let seconds = seconds as i64;
         if seconds > Timestamp::MAX.as_second() {
-            return put_u64(slab, at, ticks);
+            return put_u64(window, at, ticks);
         }
         if seconds < self.from || seconds >= self.until {
             self.look_up(seconds);
@@ -261,17 +288,17 @@ impl Clock {
         // RFC 3339 has no seconds in an offset; the few zones that had them are shown in UTC.
         let whole = self.offset % 60 == 0;
         let offset = if whole { self.offset } else { 0 };
-        let at = put_date_time(slab, at, seconds + offset);
-        let at = put_ticks(slab, at, fraction, self.unit);
+        let at = put_date_time(window, at, seconds + offset);
+        let at = put_ticks(window, at, fraction, self.unit);
         if self.zone.is_none() || !whole {
-            slab[at] = b'Z';
+            window[at] = b'Z';
             return at + 1;
         }
         let minutes = offset.unsigned_abs() / 60;
         let [h1, h0] = pair(minutes / 60);
         let [m1, m0] = pair(minutes % 60);
         let sign = if offset < 0 { b'-' } else { b'+' };
-        put(slab, at, &[sign, h1, h0, b':', m1, m0]);
+        put(window, at, &[sign, h1, h0, b':', m1, m0]);
         at + 6
     }
 
@@ -294,7 +321,7 @@ impl Clock {
 
 /// `2025-11-21T16:00:00` of the local second `seconds`.
 #[inline]
-fn put_date_time(slab: &mut [u8], at: usize, seconds: i64) -> usize {
+fn put_date_time(window: &mut Window, at: usize, seconds: i64) -> usize {
     let (year, month, day) = civil(seconds.div_euclid(86_400));
     let second = seconds.rem_euclid(86_400) as u64;
     let ([y3, y2], [y1, y0]) = (pair(year / 100), pair(year % 100));
@@ -303,22 +330,22 @@ fn put_date_time(slab: &mut [u8], at: usize, seconds: i64) -> usize {
     let [s1, s0] = pair(second % 60);
     let text =
         [y3, y2, y1, y0, b'-', mo1, mo0, b'-', d1, d0, b'T', h1, h0, b':', mi1, mi0, b':', s1, s0];
-    put(slab, at, &text);
+    put(window, at, &text);
     at + text.len()
 }
 
 /// A point and the fraction of a second, all its digits.
 #[inline]
-fn put_ticks(slab: &mut [u8], at: usize, fraction: u64, unit: TimeUnit) -> usize {
-    slab[at] = b'.';
+fn put_ticks(window: &mut Window, at: usize, fraction: u64, unit: TimeUnit) -> usize {
+    window[at] = b'.';
     match unit {
         TimeUnit::Micros => {
-            put_eight(slab, at + 1, fraction * 100);
+            put_eight(window, at + 1, fraction * 100);
             at + 7
         }
         TimeUnit::Nanos => {
-            put_eight(slab, at + 1, fraction / 10);
-            slab[at + 9] = b'0' + (fraction % 10) as u8;
+            put_eight(window, at + 1, fraction / 10);
+            window[at + 9] = b'0' + (fraction % 10) as u8;
             at + 10
         }
     }
@@ -330,24 +357,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn text(width: usize, put: impl FnOnce(&mut [u8]) -> usize) -> String {
-        let mut slab = vec![b'?'; width + SLACK];
-        let end = put(&mut slab);
+    fn text(width: usize, put: impl FnOnce(&mut Window) -> usize) -> String {
+        let mut window = [b'?'; WINDOW];
+        let end = put(&mut window);
         assert!(end <= width, "{end} bytes, {width} allowed");
-        String::from_utf8(slab[..end].to_vec()).unwrap()
+        String::from_utf8(window[..end].to_vec()).unwrap()
     }
 
     fn float(value: f64) -> String {
-        text(FLOAT_WIDTH, |slab| put_f64(slab, 0, value, false))
+        text(FLOAT_WIDTH, |window| put_f64(window, 0, value, false))
     }
 
     fn time(unit: TimeUnit, zone: &str, ticks: u64) -> String {
         let mut clock = Clock::new(unit, &TimeZone::get(zone).unwrap());
-        text(TIME_WIDTH, |slab| clock.put(slab, 0, ticks))
+        text(TIME_WIDTH, |window| clock.put(window, 0, ticks))
     }
 
     fn decimal(value: i64, scale: u8) -> String {
-        text(DECIMAL_WIDTH, |slab| put_decimal(slab, 0, value, scale))
+        text(DECIMAL_WIDTH, |window| put_decimal(window, 0, value, scale))
     }
 
     #[test]
@@ -397,7 +424,7 @@ mod tests {
         for (value, wanted) in cases {
             assert_eq!(float(value), wanted);
         }
-        let json = |value| text(FLOAT_WIDTH, |slab| put_f64(slab, 0, value, true));
+        let json = |value| text(FLOAT_WIDTH, |window| put_f64(window, 0, value, true));
         assert_eq!(json(f64::NAN), "null");
         assert_eq!(json(f64::NEG_INFINITY), "\"-inf\"");
         assert_eq!(text(FLOAT_WIDTH, |s| put_f32(s, 0, 1.1, false)), "1.1");
@@ -437,7 +464,7 @@ mod tests {
         let spring = 1_762_063_200i64; // 2025-11-02T06:00:00Z, when the clocks went back
         let seconds = [0, -1, 1, -86_400, 180 * 86_400, 0, -400 * 86_400, -1, 0];
         for second in seconds.map(|s| spring + s) {
-            let got = text(TIME_WIDTH, |slab| clock.put(slab, 0, second as u64 * 1_000_000));
+            let got = text(TIME_WIDTH, |window| clock.put(window, 0, second as u64 * 1_000_000));
             let instant = Timestamp::from_second(second).unwrap();
             let wanted = instant.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S.000000%:z");
             assert_eq!(got, wanted.to_string());
@@ -481,7 +508,7 @@ mod tests {
         fn binary32_reads_back(bits: u32) {
             let value = f32::from_bits(bits);
             prop_assume!(!value.is_nan());
-            let shown = text(FLOAT_WIDTH, |slab| put_f32(slab, 0, value, false));
+            let shown = text(FLOAT_WIDTH, |window| put_f32(window, 0, value, false));
             prop_assert_eq!(shown.parse::<f32>().unwrap().to_bits(), bits);
         }
 

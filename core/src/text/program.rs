@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::encode::{EncodeOptions, TimeStyle};
 use super::escape::{CHAR_WIDTH, CharTable, HEX_DIGITS, Style, put_text, text_width};
-use super::format::{self, Clock, SLACK, put, put_slice};
+use super::format::{self, Clock, LEAD, WINDOW, Window, put, put_i64, put_slice, put_u64};
 use crate::layout::Layout;
 use crate::schema::FieldType;
 
@@ -47,8 +47,8 @@ enum Kind {
 #[derive(Clone, Copy, Debug)]
 struct Op {
     key: [u8; KEY],
-    key_len: usize,
-    offset: usize,
+    key_len: u8,
+    offset: u16,
     kind: Kind,
 }
 
@@ -76,7 +76,7 @@ impl Program {
         Program {
             ops: Vec::new(),
             pending: Vec::new(),
-            width: SLACK,
+            width: WINDOW,
             style,
             chars: CharTable::new(style),
             time_text,
@@ -142,7 +142,7 @@ impl Program {
         let mut op = |text: &[u8], offset, kind| {
             let mut key = [0; KEY];
             key[..text.len()].copy_from_slice(text);
-            self.ops.push(Op { key, key_len: text.len(), offset, kind });
+            self.ops.push(Op { key, key_len: text.len() as u8, offset: offset as u16, kind });
         };
         for text in whole.chunks(KEY) {
             op(text, 0, Kind::Nothing);
@@ -171,51 +171,58 @@ impl Program {
     fn row(&mut self, record: &[u8], seq: u64, slab: &mut [u8], mut at: usize) -> usize {
         let json = self.style == Style::Json;
         for op in &self.ops {
-            put(slab, at, &op.key);
-            at += op.key_len;
-            let offset = op.offset;
-            at = match op.kind {
-                Kind::Nothing => at,
-                Kind::Seq => format::put_u64(slab, at, seq),
-                Kind::Char => self.chars.put(slab, at, record[offset]),
-                Kind::Bool => put_bool(slab, at, record[offset]),
-                Kind::Int8 => {
-                    format::put_i64(slab, at, i8::from_le_bytes(load(record, offset)).into())
-                }
-                Kind::Int16 => {
-                    format::put_i64(slab, at, i16::from_le_bytes(load(record, offset)).into())
-                }
-                Kind::Int32 => {
-                    format::put_i64(slab, at, i32::from_le_bytes(load(record, offset)).into())
-                }
-                Kind::Int64 => format::put_i64(slab, at, i64::from_le_bytes(load(record, offset))),
-                Kind::Uint8 => format::put_u64(slab, at, record[offset].into()),
+            let window = format::window(slab, at);
+            put(window, 0, &op.key);
+            let key = usize::from(op.key_len) & LEAD;
+            let offset = usize::from(op.offset);
+            at += match op.kind {
+                Kind::Nothing => key,
+                Kind::Seq => put_seq(window, key, seq),
+                Kind::Char => self.chars.put(window, key, record[offset]),
+                Kind::Bool => put_bool(window, key, record[offset]),
+                Kind::Uint8 => put_u64(window, key, record[offset].into()),
                 Kind::Uint16 => {
-                    format::put_u64(slab, at, u16::from_le_bytes(load(record, offset)).into())
+                    put_u64(window, key, u16::from_le_bytes(load(record, offset)).into())
                 }
                 Kind::Uint32 => {
-                    format::put_u64(slab, at, u32::from_le_bytes(load(record, offset)).into())
+                    put_u64(window, key, u32::from_le_bytes(load(record, offset)).into())
                 }
-                Kind::Uint64 => format::put_u64(slab, at, u64::from_le_bytes(load(record, offset))),
+                Kind::Uint64 => put_u64(window, key, u64::from_le_bytes(load(record, offset))),
+                Kind::Int8 => put_i64(window, key, i8::from_le_bytes(load(record, offset)).into()),
+                Kind::Int16 => {
+                    put_i64(window, key, i16::from_le_bytes(load(record, offset)).into())
+                }
+                Kind::Int32 => {
+                    put_i64(window, key, i32::from_le_bytes(load(record, offset)).into())
+                }
+                Kind::Int64 => put_i64(window, key, i64::from_le_bytes(load(record, offset))),
                 Kind::Float32 => {
-                    format::put_f32(slab, at, f32::from_le_bytes(load(record, offset)), json)
+                    format::put_f32(window, key, f32::from_le_bytes(load(record, offset)), json)
                 }
                 Kind::Float64 => {
-                    format::put_f64(slab, at, f64::from_le_bytes(load(record, offset)), json)
+                    format::put_f64(window, key, f64::from_le_bytes(load(record, offset)), json)
                 }
                 Kind::Decimal64(scale) => {
-                    format::put_decimal(slab, at, i64::from_le_bytes(load(record, offset)), scale)
+                    let value = i64::from_le_bytes(load(record, offset));
+                    format::put_decimal(window, key, value, scale)
                 }
-                Kind::Time => self.clock.put(slab, at, u64::from_le_bytes(load(record, offset))),
-                Kind::Bytes(size) => put_hex(slab, at, &record[offset..offset + size]),
+                Kind::Time => self.clock.put(window, key, u64::from_le_bytes(load(record, offset))),
+                Kind::Bytes(size) => put_hex(slab, at + key, &record[offset..offset + size]) - at,
                 Kind::String(size) => {
                     let text = trimmed(&record[offset..offset + size]);
-                    put_text(slab, at, text, self.style)
+                    put_text(slab, at + key, text, self.style) - at
                 }
             };
         }
         at
     }
+}
+
+/// A seq. It is the same for all operations of a row: were this inlined, the compiler would
+/// compute its digits before them, for the rows without a seq too.
+#[inline(never)]
+fn put_seq(window: &mut Window, at: usize, seq: u64) -> usize {
+    put_u64(window, at, seq)
 }
 
 /// The bytes of a value.
@@ -233,15 +240,15 @@ pub(super) fn trimmed(field: &[u8]) -> &[u8] {
 }
 
 #[inline(always)]
-fn put_bool(slab: &mut [u8], at: usize, byte: u8) -> usize {
-    put_slice(slab, at, if byte == 0 { b"false" } else { b"true" })
+fn put_bool(window: &mut Window, at: usize, byte: u8) -> usize {
+    put(window, at, if byte == 0 { b"false" } else { b"true " });
+    at + if byte == 0 { 5 } else { 4 }
 }
 
 fn put_hex(slab: &mut [u8], mut at: usize, bytes: &[u8]) -> usize {
     for &byte in bytes {
         let digits = [byte >> 4, byte & 15].map(|digit| HEX_DIGITS[usize::from(digit)]);
-        put(slab, at, &digits);
-        at += 2;
+        at = put_slice(slab, at, &digits);
     }
     at
 }
