@@ -2,6 +2,7 @@
 
 pub mod encode;
 pub mod escape;
+pub mod filter;
 pub mod format;
 mod npy;
 mod program;
