@@ -1,1 +1,9 @@
 //! Text and records, both ways; no I/O.
+
+pub mod encode;
+pub mod escape;
+pub mod filter;
+pub mod format;
+mod npy;
+mod program;
+mod table;

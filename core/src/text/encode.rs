@@ -1,0 +1,312 @@
+//! Records into text or bytes: an encoder is compiled once from the layout, then only runs.
+//!
+//! What each value looks like, and why it reads back exactly, is in [`super::format`] (numbers and
+//! times) and [`super::escape`] (text); how rows are made fast, in `program`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::tz::TimeZone;
+
+use super::escape::{Style, cell, json_string};
+use super::npy::Npy;
+use super::program::Program;
+use super::table::Table;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::schema::FieldType;
+
+/// What records are written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// One JSON object a line.
+    #[default]
+    Jsonl,
+    /// Comma-separated, RFC 4180.
+    Csv,
+    /// As csv, with tabs.
+    Tsv,
+    /// The records' bytes as they are stored.
+    Raw,
+    /// One NumPy structured array.
+    Npy,
+    /// Aligned columns for people.
+    Table,
+}
+
+const FORMATS: [(&str, OutputFormat); 6] = [
+    ("jsonl", OutputFormat::Jsonl),
+    ("csv", OutputFormat::Csv),
+    ("tsv", OutputFormat::Tsv),
+    ("raw", OutputFormat::Raw),
+    ("npy", OutputFormat::Npy),
+    ("table", OutputFormat::Table),
+];
+
+impl fmt::Display for OutputFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(FORMATS.iter().find(|(_, format)| format == self).map_or("", |(name, _)| name))
+    }
+}
+
+impl FromStr for OutputFormat {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        FORMATS.iter().find(|(name, _)| *name == text).map(|&(_, format)| format).ok_or_else(|| {
+            let names = FORMATS.map(|(name, _)| name).join(", ");
+            Error::Spec(format!("no output format {text:?}; there are {names}"))
+        })
+    }
+}
+
+/// How times are written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum TimeStyle {
+    /// As the integer that is stored, in the feed's unit.
+    #[default]
+    Raw,
+    /// As RFC 3339 in this zone: six fraction digits in microsecond feeds, nine in nanosecond
+    /// feeds. Applies to the time column and to every `timestamp` field.
+    Rfc3339(TimeZone),
+}
+
+/// How JSON shows numbers that JavaScript would round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IntStyle {
+    /// As numbers.
+    #[default]
+    Number,
+    /// `int64`, `uint64`, `timestamp`, `decimal64` and `_seq` as strings.
+    String,
+}
+
+/// What an [`Encoder`] writes beside the format itself.
+#[derive(Clone, Debug)]
+pub struct EncodeOptions {
+    /// The fields to write, in this order; none: all, in record order.
+    pub fields: Option<Vec<String>>,
+    /// Whether csv, tsv and table begin with the field names.
+    pub header: bool,
+    /// How times are written as text.
+    pub time: TimeStyle,
+    /// How JSON shows 64-bit numbers.
+    pub ints: IntStyle,
+    /// Whether a record's seq comes first, as `_seq`.
+    pub with_seq: bool,
+    /// The feed's name, where it comes first (after `_seq`), as `_feed`.
+    pub with_feed: Option<String>,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        EncodeOptions {
+            fields: None,
+            header: true,
+            time: TimeStyle::Raw,
+            ints: IntStyle::Number,
+            with_seq: false,
+            with_feed: None,
+        }
+    }
+}
+
+impl EncodeOptions {
+    /// Positions in [`Layout::fields`] of the fields to write.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for an unknown field, with those there are, or one that is named twice.
+    pub(super) fn chosen(&self, layout: &Layout) -> Result<Vec<usize>> {
+        let Some(names) = &self.fields else {
+            return Ok((0..layout.fields().len()).collect());
+        };
+        let mut chosen = Vec::new();
+        for name in names {
+            let position = layout.position(name).ok_or_else(|| no_field(layout, name))?;
+            if chosen.contains(&position) {
+                return Err(Error::Spec(format!("field {name:?} is chosen twice")));
+            }
+            chosen.push(position);
+        }
+        if chosen.is_empty() {
+            return Err(Error::Spec(format!(
+                "no fields are chosen; there are {}",
+                names_of(layout)
+            )));
+        }
+        Ok(chosen)
+    }
+}
+
+/// The names of a layout's fields, for messages.
+pub(super) fn names_of(layout: &Layout) -> String {
+    let names: Vec<&str> = layout.fields().iter().map(|field| field.name.as_str()).collect();
+    names.join(", ")
+}
+
+pub(super) fn no_field(layout: &Layout, name: &str) -> Error {
+    Error::Spec(format!("no field {name:?}; the fields are {}", names_of(layout)))
+}
+
+/// Writes records in one format. Compiled once, then given runs of consecutive records.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    record_size: usize,
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    Rows(Box<Rows>),
+    Raw,
+    Npy(Npy),
+    Table(Box<Table>),
+}
+
+impl Encoder {
+    /// Compiles an encoder of `layout`'s records.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for a field that is unknown (the text lists those there are) or chosen
+    /// twice, and for raw output of anything but whole records.
+    pub fn new(layout: &Layout, format: OutputFormat, options: &EncodeOptions) -> Result<Encoder> {
+        let form = match format {
+            OutputFormat::Jsonl => Form::Rows(Box::new(Rows::json(layout, options)?)),
+            OutputFormat::Csv => Form::Rows(Box::new(Rows::delimited(layout, options, b',')?)),
+            OutputFormat::Tsv => Form::Rows(Box::new(Rows::delimited(layout, options, b'\t')?)),
+            OutputFormat::Npy => Form::Npy(Npy::new(layout, options)?),
+            OutputFormat::Table => Form::Table(Box::new(Table::new(layout, options)?)),
+            OutputFormat::Raw => {
+                if options.fields.is_some() || options.with_seq || options.with_feed.is_some() {
+                    return Err(Error::Spec(
+                        "raw output is the records as they are stored; fields are chosen and _seq \
+                         and _feed added in jsonl, csv, tsv, npy and table"
+                            .into(),
+                    ));
+                }
+                Form::Raw
+            }
+        };
+        Ok(Encoder { record_size: layout.record_size(), form })
+    }
+
+    /// What comes before the first record: the header line of csv and tsv, the header of an npy
+    /// file of `count` records. The table's header comes with its first rows.
+    pub fn head(&self, out: &mut Vec<u8>, count: u64) {
+        match &self.form {
+            Form::Rows(rows) => out.extend_from_slice(&rows.head),
+            Form::Npy(npy) => npy.head(out, count),
+            Form::Raw | Form::Table(_) => {}
+        }
+    }
+
+    /// Appends consecutive records to `out`: `bytes` holds whole records, `first_seq` is the seq
+    /// of the first. A remainder shorter than a record is left out.
+    ///
+    /// `out` grows by the text of these records, so give it no more than about 64 KiB at a time.
+    pub fn records(&mut self, bytes: &[u8], first_seq: u64, out: &mut Vec<u8>) {
+        let records = bytes.chunks_exact(self.record_size);
+        match &mut self.form {
+            Form::Rows(rows) => rows.program.records(records, first_seq, out),
+            Form::Raw => out.extend_from_slice(&bytes[..records.len() * self.record_size]),
+            Form::Npy(npy) => npy.records(records, first_seq, out),
+            Form::Table(table) => table.records(records, first_seq, out),
+        }
+    }
+
+    /// Appends what is held back: a table's first rows, where there were too few to settle the
+    /// widths of its columns. Calling it earlier, when live rows must not wait, settles them then.
+    pub fn tail(&mut self, out: &mut Vec<u8>) {
+        if let Form::Table(table) = &mut self.form {
+            table.flush(out);
+        }
+    }
+}
+
+/// Lines of jsonl, csv or tsv.
+#[derive(Clone, Debug)]
+struct Rows {
+    program: Program,
+    head: Vec<u8>,
+}
+
+impl Rows {
+    fn json(layout: &Layout, options: &EncodeOptions) -> Result<Rows> {
+        let mut program = Program::new(layout, options, Style::Json);
+        let strings = options.ints == IntStyle::String;
+        let mut between = b'{';
+        let mut key = |program: &mut Program, name: &str| {
+            program.text(&[between]);
+            program.text(&json_string(name));
+            program.text(b":");
+            between = b',';
+        };
+        if options.with_seq {
+            key(&mut program, "_seq");
+            quoted(&mut program, strings, Program::seq);
+        }
+        if let Some(feed) = &options.with_feed {
+            key(&mut program, "_feed");
+            program.text(&json_string(feed));
+        }
+        for position in options.chosen(layout)? {
+            let field = &layout.fields()[position];
+            key(&mut program, &field.name);
+            let text = match field.kind {
+                _ if program.shows_time(layout, position) => true,
+                FieldType::Char | FieldType::Bytes(_) | FieldType::String(_) => true,
+                FieldType::Int64
+                | FieldType::Uint64
+                | FieldType::Timestamp
+                | FieldType::Decimal64(_) => strings,
+                _ => false,
+            };
+            quoted(&mut program, text, |program| program.field(layout, position));
+        }
+        program.text(b"}\n");
+        program.end();
+        Ok(Rows { program, head: Vec::new() })
+    }
+
+    fn delimited(layout: &Layout, options: &EncodeOptions, delimiter: u8) -> Result<Rows> {
+        let chosen = options.chosen(layout)?;
+        let others = usize::from(options.with_seq) + usize::from(options.with_feed.is_some());
+        let alone = chosen.len() + others == 1;
+        let mut program = Program::new(layout, options, Style::Cell { delimiter, alone });
+        let mut head = Vec::new();
+        let mut name = |program: &mut Program, name: &str| {
+            if !head.is_empty() {
+                head.push(delimiter);
+                program.text(&[delimiter]);
+            }
+            head.extend_from_slice(&cell(name, delimiter, alone));
+        };
+        if options.with_seq {
+            name(&mut program, "_seq");
+            program.seq();
+        }
+        if let Some(feed) = &options.with_feed {
+            name(&mut program, "_feed");
+            program.text(&cell(feed, delimiter, alone));
+        }
+        for position in chosen {
+            name(&mut program, &layout.fields()[position].name);
+            program.field(layout, position);
+        }
+        program.text(b"\n");
+        program.end();
+        head.push(b'\n');
+        if !options.header {
+            head.clear();
+        }
+        Ok(Rows { program, head })
+    }
+}
+
+/// Adds a value between quotes, where `quotes` says so.
+fn quoted(program: &mut Program, quotes: bool, value: impl FnOnce(&mut Program)) {
+    let quote: &[u8] = if quotes { b"\"" } else { b"" };
+    program.text(quote);
+    value(program);
+    program.text(quote);
+}

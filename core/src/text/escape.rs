@@ -1,0 +1,204 @@
+//! Text inside text: JSON strings, CSV cells, table cells and Python literals.
+
+use std::fmt::Write as _;
+
+use super::format::{Window, put, put_slice};
+
+/// Digits of hexadecimal numbers.
+pub const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// How text is written around and inside a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Inside the quotes of a JSON string.
+    Json,
+    /// A cell between delimiters, quoted where RFC 4180 asks for it or a reader might trim it.
+    Cell {
+        /// The delimiter: a comma or a tab.
+        delimiter: u8,
+        /// Whether a row is this one cell: then an empty text is `""`, as an empty line is no row.
+        alone: bool,
+    },
+    /// For people: control characters are shown as escapes.
+    Table,
+}
+
+/// All Latin-1 characters in a style: UTF-8, escaped or quoted.
+#[derive(Clone, Debug)]
+pub struct CharTable {
+    /// Seven bytes of text, then its length.
+    chars: Box<[[u8; 8]; 256]>,
+}
+
+/// The widest character: `\u0000`.
+pub const CHAR_WIDTH: usize = 6;
+
+impl CharTable {
+    /// The characters in `style`.
+    pub fn new(style: Style) -> CharTable {
+        let mut chars = Box::new([[0; 8]; 256]);
+        for (byte, text) in (0..=255u8).zip(chars.iter_mut()) {
+            let mut utf8 = [0; 2];
+            let utf8 = char::from(byte).encode_utf8(&mut utf8);
+            let mut slab = [0; 16];
+            let end = put_text(&mut slab, 0, utf8.as_bytes(), style);
+            text[..CHAR_WIDTH].copy_from_slice(&slab[..CHAR_WIDTH]);
+            text[7] = end as u8;
+        }
+        CharTable { chars }
+    }
+
+    /// Writes the character `byte`.
+    #[inline(always)]
+    pub fn put(&self, window: &mut Window, at: usize, byte: u8) -> usize {
+        let text = &self.chars[usize::from(byte)];
+        put(window, at, text);
+        at + usize::from(text[7] & 7)
+    }
+}
+
+/// The widest text of a field of `size` bytes: every byte escaped as `\u0000`, or replaced.
+pub fn text_width(size: usize) -> usize {
+    6 * size + 2
+}
+
+/// Writes UTF-8 text in a style. What is not UTF-8 (a record that was never checked) is shown as
+/// the replacement character, so that the output is valid text in any case.
+#[inline]
+pub fn put_text(slab: &mut [u8], at: usize, text: &[u8], style: Style) -> usize {
+    if text.is_ascii() || std::str::from_utf8(text).is_ok() {
+        return put_utf8(slab, at, text, style);
+    }
+    put_utf8(slab, at, String::from_utf8_lossy(text).as_bytes(), style)
+}
+
+#[inline]
+fn put_utf8(slab: &mut [u8], at: usize, text: &[u8], style: Style) -> usize {
+    match style {
+        Style::Json => put_escaped(slab, at, text),
+        Style::Cell { delimiter, alone } => put_cell(slab, at, text, delimiter, alone),
+        Style::Table => put_printable(slab, at, text),
+    }
+}
+
+/// Writes `text` with the escapes of a JSON string.
+#[inline(always)]
+fn put_escaped(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
+    let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    if !text.iter().any(|&byte| special(byte)) {
+        return put_slice(slab, at, text);
+    }
+    for &byte in text {
+        if !special(byte) {
+            slab[at] = byte;
+            at += 1;
+            continue;
+        }
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            _ => 0,
+        };
+        if short == 0 {
+            let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX_DIGITS[usize::from(digit)]);
+            at = put_slice(slab, at, &[b'\\', b'u', b'0', b'0', high, low]);
+        } else {
+            at = put_slice(slab, at, &[b'\\', short]);
+        }
+    }
+    at
+}
+
+/// Writes text for a person: what moves the cursor or breaks the line is shown as an escape.
+fn put_printable(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
+    // Control characters of Latin-1 begin with 0xc2 in UTF-8, as some others do.
+    if !text.iter().any(|&byte| byte < b' ' || byte == 0x7f || byte == 0xc2) {
+        return put_slice(slab, at, text);
+    }
+    for c in std::str::from_utf8(text).unwrap_or_default().chars() {
+        if c.is_control() {
+            for escape in c.escape_default() {
+                at = put_slice(slab, at, &[escape as u8]);
+            }
+        } else {
+            at = put_slice(slab, at, c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+    at
+}
+
+/// Writes a cell. Beside what RFC 4180 asks quotes for, a cell that begins or ends with a blank or
+/// a control character, or begins with a byte order mark, has them: a reader might take it off.
+#[inline(always)]
+fn put_cell(slab: &mut [u8], mut at: usize, text: &[u8], delimiter: u8, alone: bool) -> usize {
+    let special = |&byte: &u8| byte == delimiter || byte == b'"' || byte == b'\r' || byte == b'\n';
+    let quoted = match text {
+        [] => alone,
+        [first, .., last] | [first @ last] => {
+            *first <= b' '
+                || *last <= b' '
+                || text.iter().any(special)
+                || !text.is_ascii() && has_odd_ends(text)
+        }
+    };
+    if !quoted {
+        return put_slice(slab, at, text);
+    }
+    slab[at] = b'"';
+    at += 1;
+    for &byte in text {
+        slab[at] = byte;
+        at += 1;
+        if byte == b'"' {
+            slab[at] = b'"';
+            at += 1;
+        }
+    }
+    slab[at] = b'"';
+    at + 1
+}
+
+#[inline(never)]
+fn has_odd_ends(text: &[u8]) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
+    std::str::from_utf8(text).is_ok_and(|text| text.starts_with(odd) || text.ends_with(odd))
+}
+
+/// A cell of a header line, as [`put_text`] writes it.
+pub fn cell(text: &str, delimiter: u8, alone: bool) -> Vec<u8> {
+    let mut slab = vec![0; text_width(text.len())];
+    let end = put_text(&mut slab, 0, text.as_bytes(), Style::Cell { delimiter, alone });
+    slab.truncate(end);
+    slab
+}
+
+/// A JSON string, quotes included.
+pub fn json_string(text: &str) -> Vec<u8> {
+    let mut slab = vec![b'"'; text_width(text.len())];
+    let end = put_text(&mut slab, 1, text.as_bytes(), Style::Json);
+    slab.truncate(end);
+    slab.push(b'"');
+    slab
+}
+
+/// A Python string literal in ASCII, which NumPy headers and scripts in any encoding can hold.
+pub fn python_string(text: &str) -> String {
+    let mut literal = String::from("'");
+    for c in text.chars() {
+        let code = u32::from(c);
+        // Writing to a string cannot fail.
+        let _ = match code {
+            0x27 | 0x5c => write!(literal, "\\{c}"),
+            0x20..=0x7e => write!(literal, "{c}"),
+            0..=0xff => write!(literal, "\\x{code:02x}"),
+            0x100..=0xffff => write!(literal, "\\u{code:04x}"),
+            _ => write!(literal, "\\U{code:08x}"),
+        };
+    }
+    literal.push('\'');
+    literal
+}
