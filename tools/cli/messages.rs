@@ -81,6 +81,11 @@ pub fn warn(text: impl fmt::Display) {
     }
 }
 
+/// Something that was asked for by an option of its own; printed even when quiet.
+pub fn say(text: impl fmt::Display) {
+    print(PLAIN, text);
+}
+
 /// Something for the curious; printed with `-v`.
 pub fn note(text: impl fmt::Display) {
     if is_verbose() {

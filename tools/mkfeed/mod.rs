@@ -2,4 +2,5 @@
 
 pub mod args;
 pub mod infer;
+pub mod run;
 pub mod sample;

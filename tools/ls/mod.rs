@@ -1,0 +1,5 @@
+//! dw-ls: what feeds there are, and what they consist of.
+
+pub mod args;
+mod listing;
+pub mod run;

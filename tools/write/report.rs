@@ -1,0 +1,235 @@
+//! What dw-write tells: rejected rows, acknowledged seqs, counts.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use deepwater::time::TimeUnit;
+use deepwater::writer::OnDurable;
+use serde_json::json;
+
+use crate::cli::messages;
+use crate::cli::out::{self, Out};
+
+/// Rejected rows told one by one in a second; the others of it are told as a number.
+const TOLD_PER_SECOND: u64 = 5;
+
+/// Rejected rows: counted, told, kept.
+pub struct Rejects {
+    file: Option<(BufWriter<File>, String)>,
+    second: Instant,
+    told: u64,
+    silent: u64,
+    /// All of them.
+    pub count: u64,
+}
+
+/// A rejected row.
+pub struct Rejected<'a> {
+    /// The input it came in.
+    pub file: &'a str,
+    /// From 1; of raw input, the record's number.
+    pub line: u64,
+    /// Byte in the line, from 1.
+    pub column: u64,
+    /// Why.
+    pub reason: &'a str,
+    /// The row.
+    pub text: &'a [u8],
+}
+
+impl Rejects {
+    /// Keeps rows in `path`, if one is named.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn new(path: Option<&Path>) -> anyhow::Result<Rejects> {
+        let file = match path {
+            None => None,
+            Some(path) => {
+                let name = path.display().to_string();
+                let file = File::options().append(true).create(true).open(path);
+                let file = file.with_context(|| format!("cannot open {name} for --rejects"))?;
+                Some((BufWriter::new(file), name))
+            }
+        };
+        Ok(Rejects { file, second: Instant::now(), told: 0, silent: 0, count: 0 })
+    }
+
+    /// Counts, tells and keeps one row.
+    ///
+    /// # Errors
+    /// If it cannot be kept: a row would be lost.
+    pub fn add(&mut self, row: &Rejected<'_>) -> anyhow::Result<()> {
+        self.count += 1;
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            self.tell_silent();
+            (self.second, self.told) = (Instant::now(), 0);
+        }
+        if self.told < TOLD_PER_SECOND {
+            self.told += 1;
+            let Rejected { file, line, column, reason, .. } = row;
+            messages::partial(format!("{file}:{line}:{column}: rejected: {reason}"));
+        } else {
+            self.silent += 1;
+            messages::mark_partial();
+        }
+        if let Some((file, name)) = &mut self.file {
+            let text = String::from_utf8_lossy(row.text);
+            let line = json!({
+                "file": row.file, "line": row.line, "column": row.column,
+                "reason": row.reason, "text": text,
+            });
+            writeln!(file, "{line}").with_context(|| format!("cannot write to {name}"))?;
+        }
+        Ok(())
+    }
+
+    fn tell_silent(&mut self) {
+        if self.silent > 0 {
+            let count = std::mem::take(&mut self.silent);
+            messages::partial(format!("{count} more rows were rejected"));
+        }
+    }
+
+    /// Hands kept rows to the system, so that they are there when somebody looks.
+    ///
+    /// # Errors
+    /// If that fails.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        if let Some((file, name)) = &mut self.file {
+            file.flush().with_context(|| format!("cannot write to {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Tells what is not told yet.
+    ///
+    /// # Errors
+    /// As [`Rejects::flush`].
+    pub fn finish(&mut self) -> anyhow::Result<()> {
+        self.tell_silent();
+        self.flush()
+    }
+}
+
+/// Durable seqs on stdout, printed by the writer's background thread.
+#[derive(Clone, Default)]
+pub struct Acks {
+    failed: Arc<Mutex<Option<out::Error>>>,
+}
+
+impl Acks {
+    /// What the writer calls.
+    pub fn printer(&self) -> OnDurable {
+        let failed = Arc::clone(&self.failed);
+        let mut out = Out::stdout();
+        Box::new(move |seq| {
+            let printed = out.put(format!("{seq}\n").as_bytes()).and_then(|()| out.flush());
+            if let Err(error) = printed {
+                failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+            }
+        })
+    }
+
+    /// Why acknowledging failed, unless only the reader has left: that harms no record.
+    pub fn failure(&self) -> Option<out::Error> {
+        let failed = self.failed.lock().unwrap_or_else(|e| e.into_inner()).take();
+        failed.filter(|error| !matches!(error, out::Error::Closed))
+    }
+}
+
+/// Counts that the main thread adds to and `--stats` shows.
+#[derive(Default)]
+pub struct Counts {
+    /// Records written.
+    pub rows: AtomicU64,
+    /// Bytes read.
+    pub bytes: AtomicU64,
+    /// Rows rejected.
+    pub rejected: AtomicU64,
+    /// Messages passed over.
+    pub passed_over: AtomicU64,
+    /// Newest record time, in the feed's unit.
+    pub newest: AtomicU64,
+}
+
+/// The thread behind `--stats`; stops when dropped.
+pub struct Stats {
+    counts: Arc<Counts>,
+    unit: TimeUnit,
+    began: Instant,
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+    running: AtomicBool,
+}
+
+impl Stats {
+    /// Reports `counts` every so often.
+    ///
+    /// # Errors
+    /// If no thread can be had.
+    pub fn start(every: Duration, counts: Arc<Counts>, unit: TimeUnit) -> anyhow::Result<Stats> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let (shared, seen) = (Arc::clone(&stop), Arc::clone(&counts));
+        let thread = std::thread::Builder::new().name("stats".into()).spawn(move || {
+            deepwater::os::signal::block_in_this_thread();
+            let (mut rows, mut bytes) = (0, 0);
+            loop {
+                let began = Instant::now();
+                let guard = shared.0.lock().unwrap_or_else(|e| e.into_inner());
+                let waited = shared.1.wait_timeout_while(guard, every, |stop| !*stop);
+                if *waited.unwrap_or_else(|e| e.into_inner()).0 {
+                    return;
+                }
+                let seconds = began.elapsed().as_secs_f64();
+                let now = seen.rows.load(Ordering::Relaxed);
+                let read = seen.bytes.load(Ordering::Relaxed);
+                tell(&seen, unit, (now - rows) as f64 / seconds, (read - bytes) as f64 / seconds);
+                (rows, bytes) = (now, read);
+            }
+        });
+        let thread = Some(thread.context("cannot start a thread for --stats")?);
+        let running = AtomicBool::new(true);
+        Ok(Stats { counts, unit, began: Instant::now(), stop, thread, running })
+    }
+
+    /// Stops, and tells the whole run.
+    pub fn finish(&self) {
+        if !self.running.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
+        let rows = self.counts.rows.load(Ordering::Relaxed) as f64;
+        let bytes = self.counts.bytes.load(Ordering::Relaxed) as f64;
+        tell(&self.counts, self.unit, rows / seconds, bytes / seconds);
+    }
+}
+
+impl Drop for Stats {
+    fn drop(&mut self) {
+        *self.stop.0.lock().unwrap_or_else(|e| e.into_inner()) = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn tell(counts: &Counts, unit: TimeUnit, rows_per_second: f64, bytes_per_second: f64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let newest = counts.newest.load(Ordering::Relaxed) as f64 / unit.per_second() as f64;
+    let lag = if newest > 0.0 { format!("{:.3}", now.as_secs_f64() - newest) } else { "-".into() };
+    messages::say(format!(
+        "rows {} rows/s {rows_per_second:.0} MB/s {:.3} lag_s {lag} rejected {} passed_over {}",
+        counts.rows.load(Ordering::Relaxed),
+        bytes_per_second / 1e6,
+        counts.rejected.load(Ordering::Relaxed),
+        counts.passed_over.load(Ordering::Relaxed),
+    ));
+}

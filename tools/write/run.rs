@@ -1,0 +1,300 @@
+//! dw-write's work: read, parse, append, until the input ends or a signal comes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, bail};
+use deepwater::Platform;
+use deepwater::layout::Layout;
+use deepwater::os::process;
+use deepwater::os::signal::{Terminator, reraise};
+use deepwater::registry::info::FeedInfo;
+use deepwater::schema::FeedSpec;
+use deepwater::text::filter::Filter;
+use deepwater::text::input::{Batch, FinalLine, InputFormat, InputOptions, Parser};
+use deepwater::writer::{SessionEnd, Writer, WriterOptions};
+
+use super::args::{Args, OnBad, Request};
+use super::input::Input;
+use super::report::{Acks, Counts, Rejected, Rejects, Stats};
+use crate::cli::exit::Exit;
+use crate::cli::messages;
+use crate::cli::out::Out;
+use crate::cli::progress::Progress;
+
+/// Runs dw-write.
+///
+/// # Errors
+/// What makes it fail, for [`crate::cli::exit::main_with`].
+pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
+    let args = Args::parse()?;
+    args.common.start();
+    let base = args.common.base()?;
+    let request = args.request()?;
+    let platform = match &request.create {
+        Some(path) => create(&base, path, &request.feed)?,
+        None => Platform::open(base)?,
+    };
+    let feed = platform.feed_info(&request.feed)?;
+    // Before the first input is opened and the feed's lock taken: an option that is wrong.
+    let filter = request.mark_when.as_ref().map(|text| Filter::parse(&feed.layout, text));
+    let filter = filter.transpose()?;
+    if request.format.is_some() {
+        Parser::new(Arc::clone(&feed.layout), request.options.clone())?;
+    }
+    let rejects = Rejects::new(request.rejects.as_deref())?;
+    let inputs = open_first(&request)?;
+    let terminator = Terminator::install()?;
+    let acks = Acks::default();
+    let options = WriterOptions {
+        sync: request.sync,
+        on_durable: request.ack.then(|| acks.printer()),
+    };
+    let writer = Writer::open(&feed, options)?;
+    let mut session = Session {
+        writer,
+        layout: Arc::clone(&feed.layout),
+        rejects,
+        acks,
+        counts: Arc::new(Counts::default()),
+        terminator,
+        marks: Marks { every: request.mark_every, when: filter, positions: Vec::new() },
+        batch: Batch::new(),
+    };
+    let stats = match request.stats {
+        Some(every) => Some(Stats::start(every, Arc::clone(&session.counts), feed.layout.unit())?),
+        None => None,
+    };
+    let done = session.read_all(&request, inputs);
+    let exit = session.finish(&feed, done);
+    if let Some(stats) = stats {
+        stats.finish();
+    }
+    exit
+}
+
+/// Makes the feed that `--create` describes, if it is not there.
+fn create(base: &std::path::Path, path: &std::path::Path, feed: &str) -> anyhow::Result<Platform> {
+    let name = path.display();
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read the spec {name}"))?;
+    let spec = FeedSpec::from_json(&text).with_context(|| format!("{name}"))?;
+    if spec.feed_name != feed {
+        bail!("{name}: the spec is of feed {}, and {feed} is to be written", spec.feed_name);
+    }
+    let platform = Platform::create(base)?;
+    platform.create_feed(&spec, false)?;
+    Ok(platform)
+}
+
+/// Opens the first input, so that a missing file is an error before a session begins.
+fn open_first(request: &Request) -> anyhow::Result<Input> {
+    for file in request.files.iter().skip(1).filter(|file| file.as_os_str() != "-") {
+        std::fs::metadata(file).with_context(|| format!("cannot open {}", file.display()))?;
+    }
+    Input::open(&request.files[0])
+}
+
+struct Marks {
+    every: Option<u64>,
+    when: Option<Filter>,
+    positions: Vec<usize>,
+}
+
+impl Marks {
+    /// Positions in `records` of those to be marked, the first being the session's `written`-th.
+    fn choose(&mut self, records: &[u8], record_size: usize, written: u64) -> &[usize] {
+        self.positions.clear();
+        if self.every.is_none() && self.when.is_none() {
+            return &self.positions;
+        }
+        for (i, record) in records.chunks_exact(record_size).enumerate() {
+            let due = self.every.is_some_and(|n| (written + i as u64).is_multiple_of(n));
+            if due || self.when.as_ref().is_some_and(|filter| filter.matches(record)) {
+                self.positions.push(i);
+            }
+        }
+        &self.positions
+    }
+}
+
+/// How reading came to its end.
+enum Ended {
+    Input,
+    Signal(i32),
+    BadRow,
+}
+
+struct Session {
+    writer: Writer,
+    layout: Arc<Layout>,
+    rejects: Rejects,
+    acks: Acks,
+    counts: Arc<Counts>,
+    terminator: Terminator,
+    marks: Marks,
+    batch: Batch,
+}
+
+impl Session {
+    fn read_all(&mut self, request: &Request, first: Input) -> anyhow::Result<Ended> {
+        let mut opened = Some(first);
+        for file in &request.files {
+            let input = match opened.take() {
+                Some(input) => input,
+                None => Input::open(file)?,
+            };
+            match self.read_one(request, input)? {
+                Ended::Input => {}
+                other => return Ok(other),
+            }
+        }
+        Ok(Ended::Input)
+    }
+
+    /// Reads one input to its end: whatever has arrived is parsed and published, then the next read.
+    fn read_one(&mut self, request: &Request, mut input: Input) -> anyhow::Result<Ended> {
+        self.terminator.watch(input.descriptor());
+        let on_bad = match request.on_bad {
+            Some(asked) => asked,
+            None if input.regular => OnBad::Stop,
+            None => OnBad::Skip,
+        };
+        let mut progress = Progress::new("written", input.size_bytes);
+        let mut parser = None;
+        let mut done_bytes = 0;
+        loop {
+            let n = input.read()?;
+            if let Some(signal) = self.terminator.caught() {
+                return Ok(Ended::Signal(signal));
+            }
+            done_bytes += n as u64;
+            self.counts.bytes.fetch_add(n as u64, Ordering::Relaxed);
+            if parser.is_none() {
+                parser = self.parser_for(request, &input)?;
+            }
+            if let Some(parser) = &mut parser
+                && self.take_rows(parser, &mut input, on_bad)?
+            {
+                return Ok(Ended::BadRow);
+            }
+            if let Some(error) = self.acks.failure() {
+                return Err(error.into());
+            }
+            if input.ended() {
+                return Ok(Ended::Input);
+            }
+            progress.at(done_bytes);
+        }
+    }
+
+    /// Makes the parser once the format is known.
+    fn parser_for(&self, request: &Request, input: &Input) -> anyhow::Result<Option<Parser>> {
+        let (head, end) = input.pending();
+        let Some(format) = request.format.or_else(|| InputFormat::detect(head, end)) else {
+            return Ok(None);
+        };
+        let by_kind = if input.regular { FinalLine::Accept } else { FinalLine::Reject };
+        let final_line = request.final_line.unwrap_or(by_kind);
+        let options = InputOptions { format, final_line, ..request.options.clone() };
+        Ok(Some(Parser::new(Arc::clone(&self.layout), options)?))
+    }
+
+    /// Parses and publishes every complete row that is pending; true if a bad row ends the run.
+    fn take_rows(
+        &mut self,
+        parser: &mut Parser,
+        input: &mut Input,
+        on_bad: OnBad,
+    ) -> anyhow::Result<bool> {
+        let now = process::wall_ns() / self.layout.unit().nanos();
+        let mut batch = std::mem::take(&mut self.batch);
+        loop {
+            batch.clear();
+            let (pending, end) = input.pending();
+            let taken = parser.parse(pending, end, now, &mut batch)?;
+            let stopped = self.publish(&batch, &input.name, on_bad)?;
+            input.take(taken);
+            if stopped || taken == 0 {
+                self.batch = batch;
+                return Ok(stopped);
+            }
+        }
+    }
+
+    /// Appends a batch's records and tells its rejects; true if a bad row ends the run, and then
+    /// only what came before it was appended.
+    fn publish(&mut self, batch: &Batch, name: &str, on_bad: OnBad) -> anyhow::Result<bool> {
+        let size = self.layout.record_size();
+        let stop = on_bad == OnBad::Stop && !batch.rejects.is_empty();
+        let rejects = if stop { &batch.rejects[..1] } else { &batch.rejects[..] };
+        let records = match rejects.first() {
+            Some(reject) if stop => &batch.records[..reject.after * size],
+            _ => &batch.records[..],
+        };
+        let written = self.counts.rows.load(Ordering::Relaxed);
+        let marks = self.marks.choose(records, size, written);
+        let appended = self.writer.append_marked(records, marks)?;
+        self.counts.rows.fetch_add(appended.count, Ordering::Relaxed);
+        if let Some(last) = records.len().checked_sub(size) {
+            let newest = self.layout.time_of(&records[last..]);
+            self.counts.newest.fetch_max(newest, Ordering::Relaxed);
+        }
+        for &late in &appended.rejected {
+            let line = batch.line_of(late).unwrap_or(0);
+            let reason = "older than a record before it, and the feed's order is reject";
+            self.rejects.add(&Rejected { file: name, line, column: 1, reason, text: b"" })?;
+        }
+        for reject in rejects {
+            let (line, column, reason) = (reject.line, reject.column, reject.reason.as_str());
+            let text = &reject.text;
+            self.rejects.add(&Rejected { file: name, line, column, reason, text })?;
+        }
+        let rejected = (rejects.len() + appended.rejected.len()) as u64;
+        if rejected > 0 || batch.passed_over > 0 {
+            self.writer.count_rows(rejected, batch.passed_over);
+            self.counts.rejected.fetch_add(rejected, Ordering::Relaxed);
+            self.counts.passed_over.fetch_add(batch.passed_over, Ordering::Relaxed);
+            self.rejects.flush()?;
+        }
+        Ok(stop)
+    }
+
+    /// Ends the session, whatever happened: what was published is sealed and made durable.
+    fn finish(mut self, feed: &FeedInfo, done: anyhow::Result<Ended>) -> anyhow::Result<Exit> {
+        let told = self.rejects.finish();
+        let reason = match &done {
+            Ok(Ended::Input) => SessionEnd::Ended,
+            Ok(Ended::Signal(_)) => SessionEnd::Signal,
+            Ok(Ended::BadRow) | Err(_) => SessionEnd::Error,
+        };
+        let (next_seq, rows) = (self.writer.next_seq(), self.counts.rows.load(Ordering::Relaxed));
+        let late = self.writer.counters().late;
+        let closed = self.writer.close(reason);
+        let ended = match (done, closed) {
+            (Ok(ended), Ok(())) => ended,
+            (Err(error), _) => return Err(error),
+            (Ok(_), Err(error)) => return Err(error.into()),
+        };
+        told?;
+        if let Some(error) = self.acks.failure() {
+            return Err(error.into());
+        }
+        let passed_over = self.counts.passed_over.load(Ordering::Relaxed);
+        messages::note(format!(
+            "{}: {rows} rows written, seq {}..{next_seq}, {late} late, {} rejected, \
+             {passed_over} passed over",
+            feed.name,
+            next_seq - rows,
+            self.rejects.count,
+        ));
+        match ended {
+            Ended::Signal(signal) => reraise(signal),
+            Ended::BadRow => {
+                messages::partial("stopped at the bad row; --on-bad skip would go on");
+                Ok(Exit::Partial)
+            }
+            Ended::Input => Ok(Exit::Ok),
+        }
+    }
+}
