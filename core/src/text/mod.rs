@@ -1,1 +1,5 @@
 //! Text and records, both ways; no I/O.
+
+pub mod number;
+pub mod reject;
+pub mod timestamp;
