@@ -27,16 +27,20 @@ pub struct Reject {
 
 impl Reject {
     pub(crate) fn new(line: u64, fault: Fault, row: &[u8], after: usize) -> Reject {
-        let text = row.strip_suffix(b"\n").unwrap_or(row);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
         Reject {
             line,
             column: fault.at as u64 + 1,
             reason: fault.reason,
-            text: text[..text.len().min(REJECT_TEXT_BYTES)].to_vec(),
+            text: row[..row.len().min(REJECT_TEXT_BYTES)].to_vec(),
             after,
         }
     }
+}
+
+/// A line without its end, `\n` or `\r\n`.
+pub(crate) fn without_newline(line: &[u8]) -> &[u8] {
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// What is wrong with a row, and at which byte of it (from 0).
