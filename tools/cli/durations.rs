@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use deepwater::schema::Sync;
+
 /// Parses a duration. `forever`, `none` and their like are the caller's. For clap's
 /// `value_parser`.
 ///
@@ -42,6 +44,26 @@ pub fn parse_seconds(text: &str) -> Result<u64, String> {
         return Err("whole seconds only".to_owned());
     }
     Ok(duration.as_secs())
+}
+
+/// Parses when records become durable: a duration, `none` or `batch`.
+///
+/// # Errors
+/// As [`parse_duration`]; also for less than a millisecond.
+pub fn parse_sync(text: &str) -> Result<Sync, String> {
+    match text {
+        "none" => return Ok(Sync::None),
+        "batch" => return Ok(Sync::Batch),
+        _ => {}
+    }
+    let every = parse_duration(text).map_err(|why| format!("{why}; or none, or batch"))?;
+    if every.is_zero() || every.subsec_nanos() % 1_000_000 != 0 {
+        return Err("whole milliseconds, at least 1ms; to sync each batch write batch".to_owned());
+    }
+    if every > Duration::from_secs(86_400) {
+        return Err("a day at most; to leave it to the kernel write none".to_owned());
+    }
+    Ok(Sync::Every(every))
 }
 
 #[cfg(test)]

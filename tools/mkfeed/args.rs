@@ -14,7 +14,7 @@ use deepwater::schema::{
 use deepwater::time::TimeUnit;
 
 use crate::cli::args::Common;
-use crate::cli::durations::{parse_duration, parse_seconds};
+use crate::cli::durations::{parse_seconds, parse_sync};
 use crate::cli::page::{self, Page};
 use crate::cli::sizes::parse_size;
 use crate::cli::{messages, out};
@@ -208,22 +208,6 @@ fn parse_max_size(text: &str) -> Result<Limit, String> {
             bytes => Ok(Limit::Of(bytes)),
         },
     }
-}
-
-fn parse_sync(text: &str) -> Result<Sync, String> {
-    match text {
-        "none" => return Ok(Sync::None),
-        "batch" => return Ok(Sync::Batch),
-        _ => {}
-    }
-    let every = parse_duration(text).map_err(|why| format!("{why}; or none, or batch"))?;
-    if every.is_zero() || every.subsec_nanos() % 1_000_000 != 0 {
-        return Err("whole milliseconds, at least 1ms; to sync each batch write batch".to_owned());
-    }
-    if every > Duration::from_secs(86_400) {
-        return Err("a day at most; to leave it to the kernel write none".to_owned());
-    }
-    Ok(Sync::Every(every))
 }
 
 fn parse_order(text: &str) -> Result<Order, String> {

@@ -165,7 +165,8 @@ impl Session {
         let mut done_bytes = 0;
         loop {
             let n = input.read()?;
-            if let Some(signal) = self.terminator.caught() {
+            let signal = self.terminator.caught();
+            if let Some(signal) = signal.filter(|_| n == 0) {
                 return Ok(Ended::Signal(signal));
             }
             done_bytes += n as u64;
@@ -180,6 +181,9 @@ impl Session {
             }
             if let Some(error) = self.acks.failure() {
                 return Err(error.into());
+            }
+            if let Some(signal) = signal {
+                return Ok(Ended::Signal(signal));
             }
             if input.ended() {
                 return Ok(Ended::Input);

@@ -1,0 +1,507 @@
+//! CSV and TSV into records: one pass a row for ordinary rows, and a general reader for every
+//! other row. The general reader decides; the fast one takes only what it would take, with the
+//! same bytes.
+//!
+//! Quotes work as RFC 4180 has them: at the beginning of a cell only, doubled inside, and with
+//! nothing between the closing one and the separator. A newline inside quotes is allowed where
+//! the column is text or unused, so that a stray quote in a number cannot swallow what follows.
+
+use super::input::{Batch, InputOptions, Shared, only_json};
+use super::mapping::{self, Source};
+use super::number::{fast_float, fast_scaled, fast_uint};
+use super::reject::{Fault, shown, without_newline};
+use super::timestamp::Times;
+use super::value::{Kind, Op, Origin, signed};
+use crate::error::{Error, Result};
+
+/// The longest row that spans lines.
+const OPEN_ROW_BYTES: usize = 1 << 20;
+
+/// What the cells of a column are for.
+#[derive(Debug)]
+enum Column {
+    Skip,
+    One(Op),
+    Several(Vec<Op>),
+}
+
+impl Column {
+    fn ops(&self) -> &[Op] {
+        match self {
+            Column::Skip => &[],
+            Column::One(op) => std::slice::from_ref(op),
+            Column::Several(ops) => ops,
+        }
+    }
+
+    /// Whether a quoted cell of it may hold a newline.
+    fn takes_newlines(&self) -> bool {
+        self.ops().iter().all(|op| matches!(op.kind, Kind::Text(_) | Kind::Char))
+    }
+}
+
+/// A cell of the row being read: its value within `Split::text`.
+#[derive(Debug)]
+struct Cell {
+    start: usize,
+    end: usize,
+    quoted: bool,
+    /// Its byte in the row.
+    at: usize,
+}
+
+/// A row taken apart. Kept from row to row for its memory.
+#[derive(Debug, Default)]
+struct Split {
+    cells: Vec<Cell>,
+    text: Vec<u8>,
+}
+
+enum Found {
+    /// A row of so many bytes, its newline included.
+    Row(usize),
+    /// A quoted cell is still open at the end of what there is.
+    Open,
+    /// The first line is no row.
+    Bad(Fault),
+}
+
+/// The parser of one input.
+#[derive(Debug)]
+pub(crate) struct Csv {
+    separator: u8,
+    header: Option<bool>,
+    names: Option<Vec<Option<String>>>,
+    columns: Vec<Column>,
+    /// Rows may be longer than `columns`.
+    open: bool,
+    planned: bool,
+    split: Split,
+}
+
+impl Csv {
+    pub(crate) fn new(shared: &Shared, options: &InputOptions) -> Result<Csv> {
+        only_json(options)?;
+        let mut csv = Csv {
+            separator: if options.format == super::input::InputFormat::Tsv { b'\t' } else { b',' },
+            header: options.header,
+            names: options.columns.clone(),
+            columns: Vec::new(),
+            open: false,
+            planned: false,
+            split: Split::default(),
+        };
+        if csv.names.is_some() || csv.header == Some(false) {
+            csv.plan(shared, None)?;
+        }
+        Ok(csv)
+    }
+
+    /// Resolves the columns. `header`: the names in the input, where it has any.
+    fn plan(&mut self, shared: &Shared, header: Option<&[Option<String>]>) -> Result<()> {
+        let names = self.names.as_deref().or(header);
+        let plan = mapping::plan(&shared.layout, &shared.sources, &shared.ops, names)?;
+        let unused = plan.columns.iter().position(|fields| fields.is_empty());
+        if let (true, Some(unused), None) = (shared.strict, unused, &self.names) {
+            let name = names.and_then(|n| n[unused].as_deref()).unwrap_or_default();
+            let name = shown(name.as_bytes());
+            return Err(Error::Spec(format!("column {} ({name}) is not used", unused + 1)));
+        }
+        let column = |fields: &Vec<usize>| match fields[..] {
+            [] => Column::Skip,
+            [field] => Column::One(shared.ops[field]),
+            _ => Column::Several(fields.iter().map(|&f| shared.ops[f]).collect()),
+        };
+        self.columns = plan.columns.iter().map(column).collect();
+        self.open = plan.open && !shared.strict;
+        Ok(())
+    }
+
+    /// Takes rows of `b`, which ends in a newline; `end`: what is open will not be closed.
+    pub(crate) fn rows(
+        &mut self,
+        shared: &mut Shared,
+        b: &[u8],
+        end: bool,
+        batch: &mut Batch,
+    ) -> Result<usize> {
+        let mut at = 0;
+        while at < b.len() && !batch.full() {
+            let blank = match &b[at..] {
+                [b'\n', ..] => 1,
+                [b'\r', b'\n', ..] => 2,
+                _ => 0,
+            };
+            if blank > 0 {
+                at += blank;
+                shared.line += 1;
+                continue;
+            }
+            if !self.planned {
+                let Some(header) = self.first_row(shared, &b[at..], end)? else { break };
+                at += header;
+                continue;
+            }
+            if shared.fast {
+                let next = self.fast_rows(shared, b, at, batch);
+                if next != at {
+                    at = next;
+                    continue;
+                }
+            }
+            match self.general_row(shared, &b[at..], end, batch) {
+                Some(taken) => at += taken,
+                None => break,
+            }
+        }
+        Ok(at)
+    }
+
+    /// Takes rows as long as they are ordinary, and returns where the first other begins.
+    fn fast_rows(&self, shared: &mut Shared, b: &[u8], mut at: usize, batch: &mut Batch) -> usize {
+        let size = shared.blank.len();
+        while at < b.len() && !batch.full() {
+            let start = batch.records.len();
+            batch.records.extend_from_slice(&shared.blank);
+            let record = &mut batch.records[start..];
+            let Some(next) = self.fast_row(b, at, &mut shared.times, record) else {
+                batch.records.truncate(start);
+                break;
+            };
+            batch.row(shared.line, start, size);
+            shared.line += 1;
+            shared.stats.fast += 1;
+            at = next;
+        }
+        at
+    }
+
+    #[inline(always)]
+    fn fast_row(&self, b: &[u8], at: usize, times: &mut Times, record: &mut [u8]) -> Option<usize> {
+        let (last, others) = self.columns.split_last()?;
+        let mut at = at;
+        for column in others {
+            at = self.fast_cell(column, b, at, self.separator, times, record)?;
+        }
+        if self.open
+            && let Some(more) = self.fast_cell(last, b, at, self.separator, times, record)
+        {
+            let stop = more + memchr::memchr2(b'"', b'\n', &b[more..])?;
+            return (b[stop] == b'\n').then_some(stop + 1);
+        }
+        self.fast_cell(last, b, at, b'\n', times, record)
+    }
+
+    /// Writes one cell and returns where the next begins. `None`: not an ordinary cell, or one
+    /// that does not end in `stop`.
+    #[inline(always)]
+    fn fast_cell(
+        &self,
+        column: &Column,
+        b: &[u8],
+        at: usize,
+        stop: u8,
+        times: &mut Times,
+        record: &mut [u8],
+    ) -> Option<usize> {
+        if let Column::One(op) = column {
+            let ends = |end: usize| b.get(end) == Some(&stop);
+            match op.kind {
+                Kind::Uint(_) | Kind::Int(_) => {
+                    let negative = b.get(at) == Some(&b'-');
+                    if let Some((size, end)) = fast_uint::<false>(b, at + usize::from(negative))
+                        && ends(end)
+                    {
+                        op.put_integer(record, negative, size).ok()?;
+                        return Some(end + 1);
+                    }
+                }
+                Kind::Float64 => {
+                    if let Some((value, end)) = fast_float::<false>(b, at)
+                        && ends(end)
+                    {
+                        op.put_f64(record, value);
+                        return Some(end + 1);
+                    }
+                }
+                Kind::Time => {
+                    if let Some((ticks, end)) = times.fast::<false>(b, at)
+                        && ends(end)
+                    {
+                        op.put_u64(record, ticks);
+                        return Some(end + 1);
+                    }
+                }
+                Kind::Decimal(scale) => {
+                    let negative = b.get(at) == Some(&b'-');
+                    let from = at + usize::from(negative);
+                    if let Some((size, end)) = fast_scaled::<false>(b, from, usize::from(scale))
+                        && ends(end)
+                    {
+                        op.put_u64(record, signed(negative, size)? as u64);
+                        return Some(end + 1);
+                    }
+                }
+                Kind::Char => {
+                    if let Some(&[c, next]) = b.get(at..).and_then(|rest| rest.first_chunk::<2>())
+                        && (b' '..0x7f).contains(&c)
+                        && c != b'"'
+                        && c != self.separator
+                        && next == stop
+                    {
+                        op.put_u8(record, c);
+                        return Some(at + 2);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.plain_cell(column, b, at, stop, times, record)
+    }
+
+    /// Writes one cell without quotes, of any type, by the rules of the general reader.
+    fn plain_cell(
+        &self,
+        column: &Column,
+        b: &[u8],
+        at: usize,
+        stop: u8,
+        times: &mut Times,
+        record: &mut [u8],
+    ) -> Option<usize> {
+        let rest = b.get(at..)?;
+        let end = memchr::memchr2(self.separator, b'\n', rest)?;
+        let mut text = &rest[..end];
+        if rest[end] != stop || text.first() == Some(&b'"') {
+            return None;
+        }
+        if stop == b'\n' {
+            text = text.strip_suffix(b"\r").unwrap_or(text);
+        }
+        for op in column.ops() {
+            op.text(text, Origin::Cell { quoted: false }, times, record).ok()?;
+        }
+        Some(at + end + 1)
+    }
+
+    /// Takes the row at the beginning of `b`, or its first line if it is no row. `None`: the
+    /// row's end has not arrived.
+    fn general_row(
+        &mut self,
+        shared: &mut Shared,
+        b: &[u8],
+        end: bool,
+        batch: &mut Batch,
+    ) -> Option<usize> {
+        let taken = match self.take_apart(b, end) {
+            Found::Open => return None,
+            Found::Row(length) => length,
+            Found::Bad(fault) => {
+                let length = memchr::memchr(b'\n', b).map_or(b.len(), |newline| newline + 1);
+                shared.reject(fault, without_newline(&b[..length]), batch);
+                shared.line += 1;
+                shared.stats.slow += 1;
+                return Some(length);
+            }
+        };
+        let start = batch.records.len();
+        batch.records.extend_from_slice(&shared.blank);
+        match self.write(shared, taken, &mut batch.records[start..]) {
+            Ok(()) => batch.row(shared.line, start, shared.blank.len()),
+            Err(fault) => {
+                batch.records.truncate(start);
+                shared.reject(fault, without_newline(&b[..taken]), batch);
+            }
+        }
+        shared.line += memchr::memchr_iter(b'\n', &b[..taken]).count() as u64;
+        shared.stats.slow += 1;
+        Some(taken)
+    }
+
+    /// Writes the row that was taken apart.
+    fn write(
+        &self,
+        shared: &mut Shared,
+        length: usize,
+        record: &mut [u8],
+    ) -> std::result::Result<(), Fault> {
+        let (cells, wanted) = (&self.split.cells, self.columns.len());
+        if cells.len() < wanted || (cells.len() > wanted && !self.open) {
+            let at = cells.get(wanted).map_or(length - 1, |cell| cell.at);
+            return Err(Fault::new(at, format!("{} cells; {wanted} are needed", cells.len())));
+        }
+        for (column, cell) in self.columns.iter().zip(cells) {
+            let text = &self.split.text[cell.start..cell.end];
+            for op in column.ops() {
+                let origin = Origin::Cell { quoted: cell.quoted };
+                op.text(text, origin, &mut shared.times, record)
+                    .map_err(|why| shared.fault(cell.at, op.field, text, &why))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the row at the beginning of `b` apart, into `split`.
+    fn take_apart(&mut self, b: &[u8], end: bool) -> Found {
+        self.split.cells.clear();
+        self.split.text.clear();
+        let mut at = 0;
+        loop {
+            let start = self.split.text.len();
+            let quoted = b.get(at) == Some(&b'"');
+            let cell_at = at;
+            if quoted {
+                let n = self.split.cells.len();
+                // Before the first row is read, no column is known to be a number.
+                let spans = !self.planned
+                    || self.columns.get(n).map_or(self.open, Column::takes_newlines);
+                match quoted_cell(b, at, spans, end, &mut self.split.text) {
+                    Ok(Some(after)) => at = after,
+                    Ok(None) => return Found::Open,
+                    Err(fault) => return Found::Bad(fault),
+                }
+                if b[at..].starts_with(b"\r\n") {
+                    at += 1;
+                }
+            } else {
+                let length = memchr::memchr2(self.separator, b'\n', &b[at..]);
+                let text = &b[at..at + length.unwrap_or(b.len() - at)];
+                at += text.len();
+                let last = b.get(at) != Some(&self.separator);
+                let text = if last { text.strip_suffix(b"\r").unwrap_or(text) } else { text };
+                self.split.text.extend_from_slice(text);
+            }
+            let end = self.split.text.len();
+            self.split.cells.push(Cell { start, end, quoted, at: cell_at });
+            match b.get(at) {
+                Some(b'\n') => return Found::Row(at + 1),
+                Some(&c) if c == self.separator => at += 1,
+                Some(_) => return Found::Bad(Fault::new(at, "text after a closing quote")),
+                None => return Found::Row(at),
+            }
+        }
+    }
+
+    /// Finds out what the first row is. Returns how many bytes to pass over, a header or
+    /// nothing; `None`: the row's end has not arrived.
+    fn first_row(&mut self, shared: &mut Shared, b: &[u8], end: bool) -> Result<Option<usize>> {
+        let (cells, length) = match self.take_apart(b, end) {
+            Found::Open => return Ok(None),
+            Found::Bad(_) => (Vec::new(), 0),
+            Found::Row(length) => (self.split.names(), length),
+        };
+        let is_header = match self.header {
+            Some(yes) => yes,
+            None => self.looks_like_header(shared, &cells),
+        };
+        if !is_header && self.names.is_none() {
+            let wanted = shared.sources.iter().flatten().find_map(|source| match source {
+                Source::Header(name) => Some(name),
+                _ => None,
+            });
+            if let Some(name) = wanted {
+                return Err(Error::Spec(format!(
+                    "line {}: no header: a field is mapped to column {name:?}, and the first row \
+                     does not have it",
+                    shared.line
+                )));
+            }
+        }
+        if is_header && self.header.is_none() {
+            self.agrees(&cells)?;
+        }
+        self.plan(shared, is_header.then_some(&cells[..]))?;
+        self.planned = true;
+        if !is_header {
+            return Ok(Some(0));
+        }
+        shared.line += memchr::memchr_iter(b'\n', &b[..length]).count() as u64;
+        Ok(Some(length))
+    }
+
+    /// A header's every cell names a field, or it has every header that the mapping names.
+    fn looks_like_header(&self, shared: &Shared, cells: &[Option<String>]) -> bool {
+        let mapped = || {
+            shared.sources.iter().flatten().filter_map(|source| match source {
+                Source::Header(name) => Some(name.as_str()),
+                _ => None,
+            })
+        };
+        let has = |name: &str| cells.iter().any(|cell| cell.as_deref() == Some(name));
+        let named = |cell: &Option<String>| {
+            let Some(cell) = cell.as_deref() else { return false };
+            shared.layout.field(cell).is_some()
+                || mapped().any(|name| name == cell)
+                || self.names.iter().flatten().any(|name| name.as_deref() == Some(cell))
+        };
+        let all_mapped = self.names.is_none() && mapped().next().is_some() && mapped().all(has);
+        !cells.is_empty() && (cells.iter().all(named) || all_mapped)
+    }
+
+    /// A header that was found, not declared, must not say otherwise than the columns given.
+    fn agrees(&self, cells: &[Option<String>]) -> Result<()> {
+        let Some(names) = &self.names else { return Ok(()) };
+        let differs = names.iter().zip(cells).position(|(name, cell)| name.is_some() && name != cell);
+        let Some(n) = differs else { return Ok(()) };
+        let (given, found) = (names[n].as_deref(), cells[n].as_deref());
+        Err(Error::Spec(format!(
+            "column {} is {:?} by --columns and {:?} by the header; --header yes passes over it",
+            n + 1,
+            given.unwrap_or_default(),
+            found.unwrap_or_default()
+        )))
+    }
+}
+
+impl Split {
+    /// The cells as names of columns.
+    fn names(&self) -> Vec<Option<String>> {
+        let name = |cell: &Cell| {
+            let text = String::from_utf8_lossy(&self.text[cell.start..cell.end]);
+            Some(text.trim().to_owned()).filter(|name| !name.is_empty())
+        };
+        self.cells.iter().map(name).collect()
+    }
+}
+
+/// Reads a quoted cell into `text` and returns where what follows its closing quote begins;
+/// `None`: it may be closed by what has not arrived.
+fn quoted_cell(
+    b: &[u8],
+    at: usize,
+    spans: bool,
+    end: bool,
+    text: &mut Vec<u8>,
+) -> std::result::Result<Option<usize>, Fault> {
+    let fault = |why: &str| Fault::new(at, format!("a quote that {why}"));
+    let mut from = at + 1;
+    let mut newline_seen = false;
+    while let Some(length) = memchr::memchr2(b'"', b'\n', &b[from..]) {
+        let found = from + length;
+        if b[found] == b'\n' {
+            newline_seen = true;
+            if !spans {
+                return Err(fault("is not closed on its line"));
+            }
+            if found > OPEN_ROW_BYTES {
+                return Err(fault("is not closed within 1 MiB"));
+            }
+            text.extend_from_slice(&b[from..=found]);
+            from = found + 1;
+        } else if b.get(found + 1) == Some(&b'"') {
+            text.extend_from_slice(&b[from..=found]);
+            from = found + 2;
+        } else {
+            text.extend_from_slice(&b[from..found]);
+            return Ok(Some(found + 1));
+        }
+    }
+    if end || (newline_seen && b.len() > OPEN_ROW_BYTES) {
+        return Err(fault("is never closed"));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+#[path = "csv_tests.rs"]
+mod tests;

@@ -1,0 +1,245 @@
+//! Which part of the input each field comes from.
+
+use jiff::tz::TimeZone;
+
+use super::reject::shown;
+use super::value::Op;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::schema::FieldType;
+
+/// Where a field's value comes from, if not from the column or key of its own name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The CSV column with that header; in JSON, the key of the message.
+    Header(String),
+    /// The column of that number, from 1; in JSON, the element of an array row.
+    Column(usize),
+    /// A JSON pointer: `/a/b` into the message, `./b` (or `.`) into an exploded element.
+    Pointer(String),
+    /// The arrival time.
+    Stamp,
+}
+
+impl Source {
+    /// Reads a source as users write it: a number is a column, `/...` and `./...` are pointers,
+    /// everything else is a header.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for an empty text and column 0.
+    pub fn parse(text: &str) -> Result<Source> {
+        if text.is_empty() {
+            return Err(Error::Spec("an empty source; it is a header, a number or a pointer".into()));
+        }
+        if text.starts_with('/') || text == "." || text.starts_with("./") {
+            return Ok(Source::Pointer(text.to_owned()));
+        }
+        if !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Ok(Source::Header(text.to_owned()));
+        }
+        match text.parse() {
+            Ok(n) if n > 0 => Ok(Source::Column(n)),
+            _ => Err(Error::Spec(format!("column {text}: columns are counted from 1"))),
+        }
+    }
+}
+
+/// A JSON pointer taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    /// Into the exploded element, not the message.
+    pub relative: bool,
+    pub keys: Vec<String>,
+}
+
+impl Pointer {
+    /// `""` is the message, `.` the element; a text without a slash is a key of the message.
+    pub(crate) fn parse(text: &str) -> Result<Pointer> {
+        let (relative, path) = match text.strip_prefix('.') {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => (true, rest),
+            _ => (false, text),
+        };
+        if path.is_empty() {
+            return Ok(Pointer { relative, keys: Vec::new() });
+        }
+        let Some(path) = path.strip_prefix('/') else {
+            return Ok(Pointer { relative: false, keys: vec![path.to_owned()] });
+        };
+        let keys = path.split('/').map(|key| unescape(key, text)).collect::<Result<_>>()?;
+        Ok(Pointer { relative, keys })
+    }
+}
+
+/// `~1` is a slash and `~0` a tilde in a JSON pointer.
+fn unescape(key: &str, whole: &str) -> Result<String> {
+    let mut parts = key.split('~');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push(match part.as_bytes().first() {
+            Some(b'0') => '~',
+            Some(b'1') => '/',
+            _ => {
+                return Err(Error::Spec(format!(
+                    "JSON pointer {whole:?}: after '~' comes 0 or 1"
+                )));
+            }
+        });
+        out.push_str(&part[1..]);
+    }
+    Ok(out)
+}
+
+/// The source of every field that has one of its own, by position.
+pub(crate) fn sources(layout: &Layout, map: &[(String, Source)]) -> Result<Vec<Option<Source>>> {
+    let mut sources = vec![None; layout.fields().len()];
+    for (name, source) in map {
+        let at = position(layout, name)?;
+        if sources[at].is_some() {
+            return Err(Error::Spec(format!("field {name:?} is mapped twice")));
+        }
+        let kind = layout.fields()[at].kind;
+        if *source == Source::Stamp && !layout.is_time(at) && kind != FieldType::Uint64 {
+            return Err(Error::Spec(format!(
+                "field {name:?} is {kind}; an arrival time needs a timestamp or uint64"
+            )));
+        }
+        if *source == Source::Column(0) {
+            return Err(Error::Spec(format!("field {name:?}: columns are counted from 1")));
+        }
+        sources[at] = Some(source.clone());
+    }
+    Ok(sources)
+}
+
+/// The field of that name, or an error that names those there are.
+pub(crate) fn position(layout: &Layout, name: &str) -> Result<usize> {
+    layout.position(name).ok_or_else(|| {
+        let names: Vec<&str> = layout.fields().iter().map(|f| f.name.as_str()).collect();
+        Error::Spec(format!("no field {name:?}; the fields are {}", names.join(" ")))
+    })
+}
+
+/// The fields that come by position where nothing names columns: all but the stamped.
+pub(crate) fn in_order(sources: &[Option<Source>]) -> Vec<usize> {
+    (0..sources.len()).filter(|&f| sources[f] != Some(Source::Stamp)).collect()
+}
+
+/// Checks the names of `--columns`: each a field or a mapped header, none twice.
+pub(crate) fn check_columns(
+    layout: &Layout,
+    sources: &[Option<Source>],
+    columns: &[Option<String>],
+) -> Result<()> {
+    let named: Vec<&String> = columns.iter().flatten().collect();
+    for (i, name) in named.iter().enumerate() {
+        let mapped = sources.iter().any(|s| *s == Some(Source::Header((*name).clone())));
+        if !mapped {
+            position(layout, name)?;
+        }
+        if named[..i].contains(name) {
+            return Err(Error::Spec(format!("column {name:?} is named twice")));
+        }
+    }
+    Ok(())
+}
+
+/// The columns of a CSV: for each, the fields it feeds.
+pub(crate) struct Plan {
+    pub columns: Vec<Vec<usize>>,
+    /// Rows may have more cells than `columns`: only column numbers say which are meant.
+    pub open: bool,
+}
+
+/// Finds each field's column. `names`: what a header or `--columns` calls the columns.
+pub(crate) fn plan(
+    layout: &Layout,
+    sources: &[Option<Source>],
+    ops: &[Op],
+    names: Option<&[Option<String>]>,
+) -> Result<Plan> {
+    let numbered = sources.iter().any(|s| matches!(s, Some(Source::Column(_))));
+    let positional = names.is_none() && !numbered;
+    let mut open = false;
+    let width = match names {
+        Some(names) => names.len(),
+        None if positional => in_order(sources).len(),
+        None => {
+            open = true;
+            let last = sources.iter().flatten().filter_map(|s| match s {
+                Source::Column(n) => Some(*n),
+                _ => None,
+            });
+            last.max().unwrap_or(0)
+        }
+    };
+    let mut plan = Plan { columns: vec![Vec::new(); width], open };
+    let mut missing = Vec::new();
+    let mut next = 0;
+    for (f, field) in layout.fields().iter().enumerate() {
+        let column = match &sources[f] {
+            Some(Source::Stamp) => continue,
+            Some(Source::Pointer(p)) => {
+                return Err(Error::Spec(format!("{}={p}: a JSON pointer, and not JSON", field.name)));
+            }
+            Some(Source::Column(n)) => Some(n - 1),
+            Some(Source::Header(name)) => column(names, name)?,
+            None if positional => {
+                next += 1;
+                Some(next - 1)
+            }
+            None => column(names, &field.name)?,
+        };
+        match column {
+            Some(n) if n < width => plan.columns[n].push(f),
+            Some(n) => {
+                return Err(Error::Spec(format!(
+                    "field {:?} is mapped to column {}, and there are {width}",
+                    field.name,
+                    n + 1
+                )));
+            }
+            None if ops[f].defaulted && sources[f].is_none() => {}
+            None => missing.push(match &sources[f] {
+                Some(Source::Header(name)) => format!("{} (mapped to {name:?})", field.name),
+                _ => field.name.clone(),
+            }),
+        }
+    }
+    if missing.is_empty() {
+        return Ok(plan);
+    }
+    let there = names.unwrap_or_default().iter().flatten();
+    let there: Vec<String> = there.take(50).map(|n| shown(n.as_bytes())).collect();
+    Err(Error::Spec(format!(
+        "no column for {}; the columns are {}; --map FIELD=COLUMN says where a field is",
+        missing.join(", "),
+        if there.is_empty() { "not named".to_owned() } else { there.join(" ") }
+    )))
+}
+
+fn column(names: Option<&[Option<String>]>, name: &str) -> Result<Option<usize>> {
+    let mut found = names
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+        .filter(|(_, n)| n.as_deref() == Some(name))
+        .map(|(i, _)| i);
+    match (found.next(), found.next()) {
+        (Some(first), Some(second)) => Err(Error::Spec(format!(
+            "columns {} and {} are both named {name:?}",
+            first + 1,
+            second + 1
+        ))),
+        (first, _) => Ok(first),
+    }
+}
+
+/// Checks that a zone can be used: a zone that jiff does not know is `unknown`.
+pub(crate) fn check_zone(zone: Option<&TimeZone>) -> Result<()> {
+    match zone {
+        Some(zone) if zone.is_unknown() => {
+            Err(Error::Spec("the system's time zone is not known; --tz names one".into()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! Raw records: taken as they are, once what the layout forbids has been looked for.
+
+use std::ops::Range;
+
+use super::input::{Batch, InputOptions, Shared, only_json};
+use super::reject::Fault;
+use super::value::Kind;
+use crate::error::{Error, Result};
+
+/// The checks of one layout.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    /// Bits of a record that are always zero: padding, and all of a boolean but its lowest.
+    zeros: Vec<u8>,
+    strings: Vec<Range<usize>>,
+    size: usize,
+    any_zeros: bool,
+}
+
+impl Raw {
+    pub(crate) fn new(shared: &Shared, options: &InputOptions) -> Result<Raw> {
+        only_json(options)?;
+        if !options.map.is_empty() || options.columns.is_some() || options.header.is_some() {
+            return Err(Error::Spec(
+                "map, columns, header and stamp are for text; raw records are complete".into(),
+            ));
+        }
+        let layout = &shared.layout;
+        let mut zeros = layout.zeroed();
+        layout.padding().iter().for_each(|range| zeros[range.clone()].fill(0xff));
+        let mut strings = Vec::new();
+        for (op, field) in shared.ops.iter().zip(layout.fields()) {
+            match op.kind {
+                Kind::Bool => zeros[op.at] = 0xfe,
+                Kind::Text(_) => strings.push(field.range()),
+                _ => {}
+            }
+        }
+        let any_zeros = zeros.iter().any(|&bits| bits != 0);
+        Ok(Raw { zeros, strings, size: layout.record_size(), any_zeros })
+    }
+
+    /// Takes whole records of `input`; with `end`, a cut one is rejected.
+    pub(crate) fn rows(
+        &mut self,
+        shared: &mut Shared,
+        input: &[u8],
+        end: bool,
+        batch: &mut Batch,
+    ) -> usize {
+        let mut at = 0;
+        while !batch.full() {
+            let Some(record) = input.get(at..at + self.size) else { break };
+            if self.is_good(record) {
+                batch.row(shared.line, batch.records.len(), self.size);
+                batch.records.extend_from_slice(record);
+                shared.stats.fast += 1;
+            } else {
+                let fault = self.fault(shared, record);
+                shared.reject(fault, record, batch);
+                shared.stats.slow += 1;
+            }
+            shared.line += 1;
+            at += self.size;
+        }
+        let cut = &input[at..];
+        if end && !cut.is_empty() && cut.len() < self.size && !batch.full() {
+            let reason = format!("a cut record: {} of {} bytes", cut.len(), self.size);
+            shared.reject(Fault::new(cut.len(), reason), cut, batch);
+            shared.stats.slow += 1;
+            shared.line += 1;
+            at = input.len();
+        }
+        at
+    }
+
+    #[inline(always)]
+    fn is_good(&self, record: &[u8]) -> bool {
+        let stray = |found, (byte, zeros): (&u8, &u8)| found | (byte & zeros);
+        (!self.any_zeros || record.iter().zip(&self.zeros).fold(0, stray) == 0)
+            && self.strings.iter().all(|range| is_padded_text(&record[range.clone()]))
+    }
+
+    fn fault(&self, shared: &Shared, record: &[u8]) -> Fault {
+        let stray = record.iter().zip(&self.zeros).position(|(byte, zeros)| byte & zeros != 0);
+        let string = self.strings.iter().find(|range| !is_padded_text(&record[(*range).clone()]));
+        let at = stray.or(string.map(|range| range.start)).unwrap_or(0);
+        let field = shared.layout.fields().iter().find(|field| field.range().contains(&at));
+        let reason = match (field, stray) {
+            (Some(field), Some(_)) => {
+                format!("{}: byte {:#04x} is no bool; it is 0 or 1", field.name, record[at])
+            }
+            (Some(field), None) => {
+                format!("{}: not UTF-8 padded with NUL", field.name)
+            }
+            (None, _) => format!("padding that is not zero ({:#04x})", record[at]),
+        };
+        Fault::new(at, reason)
+    }
+}
+
+/// UTF-8, then NULs to the end.
+fn is_padded_text(bytes: &[u8]) -> bool {
+    let length = memchr::memchr(0, bytes).unwrap_or(bytes.len());
+    let (text, padding) = bytes.split_at(length);
+    padding.iter().all(|&b| b == 0) && std::str::from_utf8(text).is_ok()
+}

@@ -1,0 +1,185 @@
+//! A JSON text as a flat list of its values, in the order of the text, each with its place in
+//! it. serde_json says whether the text is JSON; this only notes where its parts are.
+
+use super::reject::Fault;
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Object,
+    Array,
+    String,
+    /// A number, `true`, `false` or `null`.
+    Token,
+}
+
+/// One value.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub form: Form,
+    /// Its bytes in the text, quotes included.
+    pub start: usize,
+    pub end: usize,
+    /// The node after it and all within it.
+    pub next: usize,
+    /// Its key in the object that holds it: bytes in the text, between the quotes.
+    pub key: Option<(usize, usize)>,
+    /// Something in the mapping uses it or what is within it.
+    pub used: bool,
+}
+
+/// The values of one text; kept from text to text for its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Tape {
+    pub nodes: Vec<Node>,
+    stack: Vec<usize>,
+}
+
+impl Tape {
+    /// Reads `line`, which must be one JSON value.
+    pub(crate) fn read<'a>(&mut self, line: &'a [u8]) -> Result<&'a str, Fault> {
+        let text = std::str::from_utf8(line)
+            .map_err(|e| Fault::new(e.valid_up_to(), "not UTF-8"))?;
+        if let Err(e) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            let said = e.to_string();
+            let reason = said.split(" at line ").next().unwrap_or_default();
+            return Err(Fault::new(e.column().saturating_sub(1), format!("not JSON: {reason}")));
+        }
+        self.note(line);
+        Ok(text)
+    }
+
+    /// Notes the values of a text that is known to be JSON.
+    fn note(&mut self, b: &[u8]) {
+        self.nodes.clear();
+        self.stack.clear();
+        let mut key = None;
+        let mut at = 0;
+        while let Some(&c) = b.get(at) {
+            let start = at;
+            let form = match c {
+                b'{' => Form::Object,
+                b'[' => Form::Array,
+                b'}' | b']' => {
+                    at += 1;
+                    if let Some(open) = self.stack.pop() {
+                        (self.nodes[open].end, self.nodes[open].next) = (at, self.nodes.len());
+                    }
+                    continue;
+                }
+                b'"' => Form::String,
+                b'-' | b'0'..=b'9' | b'a'..=b'z' => Form::Token,
+                _ => {
+                    at += 1;
+                    continue;
+                }
+            };
+            at = match form {
+                Form::Object | Form::Array => at + 1,
+                Form::String => string_end(b, at),
+                Form::Token => token_end(b, at),
+            };
+            let in_object =
+                self.stack.last().is_some_and(|&open| self.nodes[open].form == Form::Object);
+            if in_object && key.is_none() {
+                key = Some((start + 1, at - 1));
+                continue;
+            }
+            let index = self.nodes.len();
+            let next = index + 1;
+            self.nodes.push(Node { form, start, end: at, next, key: key.take(), used: false });
+            if matches!(form, Form::Object | Form::Array) {
+                self.stack.push(index);
+            }
+        }
+    }
+
+    /// The values directly within an object or array.
+    pub(crate) fn children(&self, of: usize) -> impl Iterator<Item = usize> + '_ {
+        let end = self.nodes[of].next;
+        let mut at = of + 1;
+        std::iter::from_fn(move || {
+            let child = at;
+            (child < end).then(|| {
+                at = self.nodes[child].next;
+                child
+            })
+        })
+    }
+
+    /// The value at a path of keys and array positions below `from`.
+    ///
+    /// # Errors
+    /// An object on the way has the key twice.
+    pub(crate) fn find(
+        &self,
+        text: &str,
+        from: usize,
+        path: &[String],
+    ) -> Result<Option<usize>, Fault> {
+        let mut at = from;
+        for key in path {
+            let step = match self.nodes[at].form {
+                Form::Object => self.child(text, at, key)?,
+                Form::Array if is_index(key) => {
+                    key.parse().ok().and_then(|n| self.children(at).nth(n))
+                }
+                _ => None,
+            };
+            match step {
+                Some(child) => at = child,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    /// The value of one key of an object.
+    ///
+    /// # Errors
+    /// The object has the key twice.
+    pub(crate) fn child(&self, text: &str, of: usize, key: &str) -> Result<Option<usize>, Fault> {
+        let mut found = None;
+        for child in self.children(of) {
+            let node = &self.nodes[child];
+            let Some((start, end)) = node.key else { continue };
+            let raw = &text[start..end];
+            if raw == key || (raw.contains('\\') && unescaped(raw).as_deref() == Some(key)) {
+                if found.is_some() {
+                    return Err(Fault::new(start - 1, format!("the key {key:?} comes twice")));
+                }
+                found = Some(child);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A position in an array as JSON pointers write it.
+fn is_index(key: &str) -> bool {
+    key.bytes().all(|b| b.is_ascii_digit()) && (key.len() == 1 || !key.starts_with('0'))
+}
+
+/// The text of a string with escapes, given without its quotes; `None`: half a surrogate pair.
+pub(crate) fn unescaped(raw: &str) -> Option<String> {
+    serde_json::from_str(&format!("\"{raw}\"")).ok()
+}
+
+fn string_end(b: &[u8], at: usize) -> usize {
+    let mut from = at + 1;
+    while let Some(length) = memchr::memchr2(b'"', b'\\', &b[from..]) {
+        from += length;
+        if b[from] == b'"' {
+            return from + 1;
+        }
+        from = (from + 2).min(b.len());
+    }
+    b.len()
+}
+
+/// Where a number or word at `at` ends.
+#[inline]
+pub(crate) fn token_end(b: &[u8], at: usize) -> usize {
+    let inside = |c: &u8| matches!(c, b'0'..=b'9' | b'a'..=b'z' | b'-' | b'+' | b'.' | b'E');
+    b.get(at..).map_or(at, |rest| at + rest.iter().take_while(|c| inside(c)).count())
+}
