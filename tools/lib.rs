@@ -1,7 +1,10 @@
 //! What the tools share, and the tools: one folder a program, none imports another.
 
+pub mod cat;
 pub mod cli;
+pub mod ls;
 pub mod mkfeed;
+pub mod write;
 
 use cli::page::Page;
 
@@ -14,7 +17,12 @@ pub struct Tool {
 }
 
 /// Every program of this build, in the order the README names them.
-pub const TOOLS: &[Tool] = &[Tool { page: &mkfeed::args::PAGE, command: mkfeed::args::command }];
+pub const TOOLS: &[Tool] = &[
+    Tool { page: &mkfeed::args::PAGE, command: mkfeed::args::command },
+    Tool { page: &write::args::PAGE, command: write::args::command },
+    Tool { page: &cat::args::PAGE, command: cat::args::command },
+    Tool { page: &ls::args::PAGE, command: ls::args::command },
+];
 
 /// The command line of every program: man pages and completions are made from them.
 pub fn commands() -> Vec<clap::Command> {

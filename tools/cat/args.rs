@@ -1,0 +1,248 @@
+//! dw-cat's command line.
+
+use std::str::FromStr;
+
+use anyhow::bail;
+use clap::{ArgAction, Args as _, Command, ValueEnum};
+use deepwater::text::encode::OutputFormat;
+
+use crate::cli::args::{Common, Range};
+use crate::cli::page::{self, Page};
+
+/// dw-cat's page.
+pub const PAGE: Page = Page {
+    name: "dw-cat",
+    about: "Print the records of a feed",
+    usage: &["dw-cat [OPTIONS] FEED"],
+    description: &[
+        "Prints records in the order they arrived, as JSON lines unless told otherwise. A range of \
+         times is found through the index, whatever the size of the history, and its answer is \
+         exact for late and repeated times too. The feed may be written meanwhile.",
+        "Ranges are half-open: --until is not included. The range and --where choose records, then \
+         -n, then -r. Damaged blocks are named on stderr and left out, and the exit status is 1.",
+        "TIME: RFC 3339 (2024-05-01T09:30:00Z), DATE, DATE TIME or TIME with Z, an offset or a \
+         zone; now, today, yesterday, tomorrow, each with a TIME; -1h, +5m, 1h ago, 1h (ago); \
+         @SECONDS, @Nms, @Nus, @Nns; first, last, last-5m; seq:N.",
+        "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above 2^53, \
+         times in nanoseconds among them: --ints string prints those as strings.",
+    ],
+    examples: &[
+        (
+            "dw-mkfeed trades ts:timestamp price:float64 side:char\n  \
+             printf 'ts,price,side\\n1700000000000000,42.5,B\\n1700000060000000,42.75,S\\n' |\n    \
+             dw-write trades",
+            "A feed to read",
+        ),
+        ("dw-cat trades --since 1h", "The last hour"),
+        ("dw-cat trades --since 2023-11-14 --until 2023-11-15 --tz UTC -o csv", "A day, as CSV"),
+        ("dw-cat trades -n 1 --time rfc3339", "The newest record, with a readable time"),
+        (
+            "dw-cat trades --since last-5m --where 'side=B' --where 'price>42' --fields ts,price",
+            "Chosen fields of chosen records of the last five minutes",
+        ),
+        ("dw-cat trades -o table | head -20", "A look at the beginning"),
+    ],
+    exit_status: &[
+        ("0", "Done; an empty range is a fine answer."),
+        ("1", "Damaged blocks were left out."),
+        ("2", "Could not: wrong usage, no such feed, input or output."),
+    ],
+    environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::TZ, page::NO_COLOR],
+    files: &[page::FILE_STORE],
+};
+
+/// The command line.
+pub fn command() -> Command {
+    PAGE.dress(Args::augment_args(Command::new(PAGE.name)))
+}
+
+/// The arguments as given.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// The feed
+    #[arg(value_name = "FEED")]
+    positional: Option<String>,
+    /// The feed, as by position
+    #[arg(long = "feed", value_name = "FEED", conflicts_with = "positional")]
+    named: Option<String>,
+    /// Which records.
+    #[command(flatten)]
+    pub range: Range,
+    #[command(flatten)]
+    choice: ChoiceArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// What all tools have.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Choice options")]
+struct ChoiceArgs {
+    /// Only seqs from A up to B, which is not included; either may be left out
+    #[arg(long, value_name = "A..B", value_parser = parse_seqs)]
+    seq: Option<(u64, u64)>,
+    /// Only records with that value (also != < <= > >=); all of several
+    #[arg(long = "where", value_name = "FIELD=VALUE", action = ArgAction::Append)]
+    where_: Vec<String>,
+    /// Only the last N of them; +N: the first N
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<Lines>,
+    /// Newest first
+    #[arg(short, long)]
+    reverse: bool,
+    /// Begin at the last mark at or before --since (without it: at the last mark)
+    #[arg(long)]
+    playback: bool,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Output options")]
+struct OutputArgs {
+    /// jsonl, csv, tsv, raw, npy or table
+    #[arg(short, long, value_name = "FORMAT", default_value = "jsonl")]
+    output: OutputFormat,
+    /// Only these fields, in this order
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    fields: Option<Vec<String>>,
+    /// No header line in csv, tsv and table
+    #[arg(long)]
+    no_header: bool,
+    /// Times as raw integers or as rfc3339 (in --tz, else UTC) [default: raw; table: rfc3339]
+    #[arg(long, value_name = "STYLE", value_enum, hide_possible_values = true)]
+    time: Option<Style>,
+    /// 64-bit integers in JSON: number or string
+    #[arg(long, value_name = "STYLE", value_enum, default_value_t, hide_possible_values = true)]
+    ints: Ints,
+    /// Print each record's seq first, as _seq
+    #[arg(long)]
+    with_seq: bool,
+    /// Print the feed's name, as _feed
+    #[arg(long)]
+    with_feed: bool,
+}
+
+/// `-n`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lines {
+    /// The first so many.
+    First(u64),
+    /// The last so many.
+    Last(u64),
+}
+
+impl FromStr for Lines {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (make, digits): (fn(u64) -> Lines, &str) = match text.strip_prefix('+') {
+            Some(digits) => (Lines::First, digits),
+            None => (Lines::Last, text),
+        };
+        let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        let n = digits.parse().ok().filter(|_| plain);
+        n.map(make).ok_or_else(|| "N (the last N) or +N (the first N)".to_owned())
+    }
+}
+
+fn parse_seqs(text: &str) -> Result<(u64, u64), String> {
+    const RIGHT: &str = "a range as 100..200, 100.. or ..200; the second is not included";
+    let (lo, hi) = text.split_once("..").ok_or(RIGHT)?;
+    let number = |digits: &str, absent: u64| match digits {
+        "" => Ok(absent),
+        digits => digits.parse().map_err(|_| RIGHT.to_owned()),
+    };
+    Ok((number(lo, 0)?, number(hi, u64::MAX)?))
+}
+
+/// `--time`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Style {
+    /// As stored.
+    Raw,
+    /// As text.
+    Rfc3339,
+}
+
+/// `--ints`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Ints {
+    /// As numbers.
+    #[default]
+    Number,
+    /// As strings.
+    String,
+}
+
+/// What dw-cat is asked to do.
+pub struct Request {
+    /// The feed.
+    pub feed: String,
+    /// Range of times or seqs.
+    pub range: Range,
+    /// Range of seqs.
+    pub seqs: (u64, u64),
+    /// Conditions.
+    pub where_: Vec<String>,
+    /// How many, from which end.
+    pub lines: Option<Lines>,
+    /// Newest first.
+    pub reverse: bool,
+    /// From a mark on.
+    pub playback: bool,
+    /// The format.
+    pub format: OutputFormat,
+    /// Chosen fields.
+    pub fields: Option<Vec<String>>,
+    /// Whether a header line is printed.
+    pub header: bool,
+    /// How times look.
+    pub time: Style,
+    /// How 64-bit integers look in JSON.
+    pub ints: Ints,
+    /// `_seq`.
+    pub with_seq: bool,
+    /// `_feed`.
+    pub with_feed: bool,
+}
+
+impl Args {
+    /// Parses the program's arguments.
+    ///
+    /// # Errors
+    /// clap's, help among them.
+    pub fn parse() -> Result<Args, clap::Error> {
+        crate::cli::args::parse(command())
+    }
+
+    /// What is asked for.
+    ///
+    /// # Errors
+    /// Says which argument is wrong and what would be right.
+    pub fn request(self) -> anyhow::Result<Request> {
+        let Some(feed) = self.positional.or(self.named) else {
+            bail!("missing: FEED; see dw-cat --help, and dw-ls for the feeds there are");
+        };
+        let by_format = match self.output.output {
+            OutputFormat::Table => Style::Rfc3339,
+            _ => Style::Raw,
+        };
+        Ok(Request {
+            feed,
+            range: self.range,
+            seqs: self.choice.seq.unwrap_or((0, u64::MAX)),
+            where_: self.choice.where_,
+            lines: self.choice.lines,
+            reverse: self.choice.reverse,
+            playback: self.choice.playback,
+            format: self.output.output,
+            fields: self.output.fields,
+            header: !self.output.no_header,
+            time: self.output.time.unwrap_or(by_format),
+            ints: self.output.ints,
+            with_seq: self.output.with_seq,
+            with_feed: self.output.with_feed,
+        })
+    }
+}

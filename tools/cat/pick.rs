@@ -1,0 +1,191 @@
+//! Which records: a selection, the conditions on fields, and how many from which end.
+
+use deepwater::Result;
+use deepwater::reader::{Damage, Direction, Reader, Run, Scan, Selection, Snapshot};
+use deepwater::text::filter::Filter;
+
+use super::args::Lines;
+
+/// Records chosen, in the order they are to be printed.
+pub struct Pick<'a> {
+    reader: &'a Reader,
+    snapshot: &'a Snapshot,
+    selection: Selection,
+    filters: &'a [Filter],
+    direction: Direction,
+    /// At most so many.
+    limit: u64,
+}
+
+impl<'a> Pick<'a> {
+    /// Works out where to begin, so that printing is one scan in one direction.
+    ///
+    /// The last N of a selection that conditions or times thin out are found by a scan backwards
+    /// that only counts; nothing is held in memory, however large N is.
+    pub fn new(
+        reader: &'a Reader,
+        snapshot: &'a Snapshot,
+        selection: Selection,
+        filters: &'a [Filter],
+        lines: Option<Lines>,
+        reverse: bool,
+    ) -> Result<Pick<'a>> {
+        let direction = if reverse { Direction::Reverse } else { Direction::Forward };
+        let limit = match lines {
+            None => u64::MAX,
+            Some(Lines::First(n) | Lines::Last(n)) => n,
+        };
+        let mut pick = Pick { reader, snapshot, selection, filters, direction, limit };
+        match (lines, reverse) {
+            // The nearest N in the direction of the scan are those it meets first.
+            (None, _) | (Some(Lines::First(_)), false) | (Some(Lines::Last(_)), true) => {}
+            (Some(Lines::Last(n)), false) => {
+                pick.selection.seqs.0 = pick.nth(n, Direction::Reverse)?.unwrap_or(selection.seqs.0);
+            }
+            (Some(Lines::First(n)), true) => {
+                let last = pick.nth(n, Direction::Forward)?;
+                pick.selection.seqs.1 = last.map_or(selection.seqs.1, |seq| seq + 1);
+            }
+        }
+        Ok(pick)
+    }
+
+    /// Seq of the n-th record met in that direction; none if there are fewer.
+    fn nth(&self, n: u64, direction: Direction) -> Result<Option<u64>> {
+        let everything = self.filters.is_empty() && self.selection == Selection::ALL;
+        if everything && direction == Direction::Reverse {
+            return Ok(Some(self.snapshot.seq_from_end(n)));
+        }
+        let mut left = n;
+        let mut found = None;
+        let mut scan = self.reader.scan(self.snapshot, self.selection, direction);
+        let size = self.reader.layout().record_size();
+        self.runs(&mut scan, direction, |run| {
+            let here = (run.records.len() / size) as u64;
+            if here < left {
+                left -= here;
+                return true;
+            }
+            found = Some(match direction {
+                Direction::Forward => run.first_seq + left.saturating_sub(1),
+                Direction::Reverse => run.first_seq + here - left,
+            });
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// How many records [`Pick::each`] will give, damage aside.
+    pub fn count(&self) -> Result<u64> {
+        let size = self.reader.layout().record_size();
+        let mut count = 0;
+        let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
+        self.runs(&mut scan, self.direction, |run| {
+            count += (run.records.len() / size) as u64;
+            count < self.limit
+        })?;
+        Ok(count.min(self.limit))
+    }
+
+    /// Whether runs come backwards, and the records of each are to be turned round.
+    pub fn is_reverse(&self) -> bool {
+        self.direction == Direction::Reverse
+    }
+
+    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit, or
+    /// when `each` fails.
+    pub fn each<E>(
+        &self,
+        mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
+        mut lost: impl FnMut(Damage),
+    ) -> Result<std::result::Result<(), E>> {
+        let size = self.reader.layout().record_size();
+        let mut left = self.limit;
+        let mut outcome = Ok(());
+        let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
+        if left > 0 {
+            self.runs(&mut scan, self.direction, |run| {
+                let run = self.first(run, left, size);
+                left -= (run.records.len() / size) as u64;
+                outcome = each(run);
+                left > 0 && outcome.is_ok()
+            })?;
+        }
+        scan.take_damage().into_iter().for_each(&mut lost);
+        Ok(outcome)
+    }
+
+    /// The first `n` records of a run, in the direction of the scan.
+    fn first<'r>(&self, run: Run<'r>, n: u64, size: usize) -> Run<'r> {
+        let here = (run.records.len() / size) as u64;
+        if here <= n {
+            return run;
+        }
+        let cut = (here - n) as usize;
+        match self.direction {
+            Direction::Forward => Run { records: &run.records[..n as usize * size], ..run },
+            Direction::Reverse => Run {
+                first_seq: run.first_seq + cut as u64,
+                records: &run.records[cut * size..],
+            },
+        }
+    }
+
+    /// The runs of a scan that meet every condition, until `each` returns false.
+    fn runs(
+        &self,
+        scan: &mut Scan,
+        direction: Direction,
+        mut each: impl FnMut(Run<'_>) -> bool,
+    ) -> Result<()> {
+        let size = self.reader.layout().record_size();
+        while let Some(run) = scan.next_run()? {
+            if self.filters.is_empty() {
+                if !each(run) {
+                    return Ok(());
+                }
+                continue;
+            }
+            let n = run.records.len() / size;
+            let mut at = 0;
+            while at < n {
+                let (from, to) = self.next_match(&run, at, n, size, direction);
+                at = if direction == Direction::Forward { to } else { n - from };
+                let part = Run {
+                    first_seq: run.first_seq + from as u64,
+                    records: &run.records[from * size..to * size],
+                };
+                if from < to && !each(part) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The next matching records of a run of `n`, `at` of which are behind us in that direction.
+    fn next_match(
+        &self,
+        run: &Run<'_>,
+        at: usize,
+        n: usize,
+        size: usize,
+        direction: Direction,
+    ) -> (usize, usize) {
+        let matches = |i: &usize| {
+            let record = &run.records[i * size..(i + 1) * size];
+            self.filters.iter().all(|filter| filter.matches(record))
+        };
+        let differs = |i: &usize| !matches(i);
+        match direction {
+            Direction::Forward => {
+                let from = (at..n).find(matches).unwrap_or(n);
+                (from, (from..n).find(differs).unwrap_or(n))
+            }
+            Direction::Reverse => {
+                let to = (0..n - at).rev().find(matches).map_or(0, |i| i + 1);
+                ((0..to).rev().find(differs).map_or(0, |i| i + 1), to)
+            }
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! dw-ls's work.
+
+use std::fs;
+use std::time::Duration;
+
+use deepwater::Platform;
+use deepwater::chunk::ChunkPaths;
+use deepwater::os::lock::Lock;
+use deepwater::os::process;
+use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
+use deepwater::registry::feed::{ChunkEnd, SessionEntry};
+use deepwater::text::describe::describe;
+use deepwater::time::TimeUnit;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::args::Args;
+use super::listing::Listing;
+use crate::cli::exit::Exit;
+use crate::cli::messages;
+use crate::cli::out::Out;
+use crate::cli::sizes::show_size;
+use crate::cli::times::show_time;
+
+/// Runs dw-ls.
+///
+/// # Errors
+/// What makes it fail, for [`crate::cli::exit::main_with`].
+pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
+    let args = Args::parse()?;
+    args.common.start();
+    let platform = Platform::open(args.common.base()?)?;
+    let all = platform.list_feeds()?;
+    let asked = args.feeds.names();
+    for name in &asked {
+        if !all.iter().any(|feed| feed == name) {
+            // Refused before anything is printed, by name.
+            platform.feed_info(name)?;
+        }
+    }
+    let names = if asked.is_empty() { all.iter().map(String::as_str).collect() } else { asked };
+    if args.names {
+        for name in names {
+            out.put(format!("{name}\n").as_bytes())?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let mut feeds = Vec::new();
+    for name in names {
+        match Feed::look(&platform, name) {
+            Ok(feed) => feeds.push(feed),
+            Err(error) => messages::partial(format!("{name}: {error}")),
+        }
+    }
+    show(&args, &feeds, out)?;
+    Ok(Exit::Ok)
+}
+
+fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
+    let zone = args.tz.clone().unwrap_or(TimeZone::UTC);
+    if let Some(lang) = args.layout {
+        for feed in feeds {
+            let info = feed.reader.feed();
+            out.put(describe(&info.layout, &info.name, lang).as_bytes())?;
+        }
+        return Ok(());
+    }
+    let details = [
+        (args.chunks, chunks as Details),
+        (args.sessions, sessions as Details),
+        (args.sessions, holes as Details),
+    ];
+    if !args.chunks && !args.sessions {
+        return if args.long { long(args, feeds, &zone, out) } else { short(args, feeds, &zone, out) };
+    }
+    let mut first = true;
+    for (_, details) in details.into_iter().filter(|(wanted, _)| *wanted) {
+        let (listing, objects) = details(feeds, &zone);
+        if args.json {
+            for object in objects {
+                out.put(format!("{object}\n").as_bytes())?;
+            }
+        } else if !objects.is_empty() || first {
+            if !first {
+                out.put(b"\n")?;
+            }
+            listing.print(out)?;
+        }
+        first = false;
+    }
+    Ok(())
+}
+
+type Details = fn(&[Feed], &TimeZone) -> (Listing, Vec<Value>);
+
+/// A feed, looked at once.
+struct Feed {
+    reader: Reader,
+    snapshot: Snapshot,
+    times: Option<(u64, u64)>,
+    rate: f64,
+    bytes: u64,
+    /// Process id of the writer, 0 where there is one that we may not know; none: idle.
+    writer: Option<u32>,
+}
+
+impl Feed {
+    fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
+        let reader = platform.create_reader(name)?;
+        let snapshot = reader.snapshot()?;
+        let times = reader.times(&snapshot)?;
+        let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
+        let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
+        let writer = writer_of(&reader);
+        Ok(Feed { reader, snapshot, times, rate, bytes, writer })
+    }
+
+    fn name(&self) -> &str {
+        &self.reader.feed().name
+    }
+
+    fn unit(&self) -> TimeUnit {
+        self.reader.layout().unit()
+    }
+
+    fn state(&self) -> &'static str {
+        if self.writer.is_some() { "writing" } else { "idle" }
+    }
+}
+
+/// Who writes: the lock is the truth where we may ask it, the live page and its process where not.
+fn writer_of(reader: &Reader) -> Option<u32> {
+    let stamp = reader.live().and_then(|live| live.session());
+    match Lock::feed_is_held(&reader.feed().lock) {
+        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
+        Some(false) => None,
+        None => {
+            let stamp = stamp.filter(|_| reader.live().is_some_and(|live| live.is_open()))?;
+            let alive = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
+            alive.then_some(stamp.pid)
+        }
+    }
+}
+
+fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
+    let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
+    let size = |path| fs::metadata(path).map_or(0, |meta| meta.len());
+    size(&paths.data) + size(&paths.index)
+}
+
+fn wall(us: u64, zone: &TimeZone) -> String {
+    show_time(us, TimeUnit::Micros, zone)
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn object(feed: &Feed) -> Value {
+    let rate = (feed.rate * 1000.0).round() / 1000.0;
+    json!({
+        "feed": feed.name(),
+        "records": feed.snapshot.records(),
+        "seq_lo": feed.snapshot.first_seq(),
+        "seq_hi": feed.snapshot.end_seq,
+        "first": feed.times.map(|t| t.0),
+        "last": feed.times.map(|t| t.1),
+        "rate": rate,
+        "bytes": feed.bytes,
+        "state": feed.state(),
+        "pid": feed.writer.filter(|pid| *pid > 0),
+    })
+}
+
+fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
+    if args.json {
+        for feed in feeds {
+            out.put(format!("{}\n", object(feed)).as_bytes())?;
+        }
+        return Ok(());
+    }
+    let mut listing =
+        Listing::new(&["FEED", ">RECORDS", "FIRST", "LAST", ">RATE/s", ">BYTES", "STATE"]);
+    for feed in feeds {
+        let time = |time: Option<u64>| {
+            time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
+        };
+        let state = match feed.writer {
+            Some(pid) if pid > 0 => format!("writing, pid {pid}"),
+            _ => feed.state().to_owned(),
+        };
+        listing.row(vec![
+            feed.name().to_owned(),
+            grouped(feed.snapshot.records()),
+            time(feed.times.map(|t| t.0)),
+            time(feed.times.map(|t| t.1)),
+            format!("{:.1}", feed.rate),
+            show_size(feed.bytes),
+            state,
+        ]);
+    }
+    listing.print(out)?;
+    Ok(())
+}
+
+fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
+    if args.json {
+        for feed in feeds {
+            let mut object = object(feed);
+            object["spec"] = feed.reader.feed().spec.to_json();
+            out.put(format!("{object}\n").as_bytes())?;
+        }
+        return Ok(());
+    }
+    for (i, feed) in feeds.iter().enumerate() {
+        let info = feed.reader.feed();
+        if i > 0 {
+            out.put(b"\n")?;
+        }
+        out.put(format!("{}\n", info.name).as_bytes())?;
+        out.put(format!("  made {}\n", wall(info.created_us, zone)).as_bytes())?;
+        let layout = &info.layout;
+        let time = &layout.time_field().name;
+        let (size, unit) = (layout.record_size(), layout.unit());
+        out.put(format!("  record {size} bytes, time column {time} in {unit}\n").as_bytes())?;
+        for field in layout.fields() {
+            let line = format!("    {:>5}  {:<14} {}", field.offset, field.kind, field.name);
+            out.put(format!("{line}  {}", field.desc).trim_end().as_bytes())?;
+            out.put(b"\n")?;
+        }
+        out.put(policy(feed).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn policy(feed: &Feed) -> String {
+    let policy = &feed.reader.feed().spec.policy;
+    let duration = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
+    let max_size = policy.max_size_bytes.map_or("any size".to_owned(), show_size);
+    format!(
+        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; mode {:04o}\n",
+        show_size(policy.chunk_size_bytes),
+        humantime::format_duration(policy.chunk_age()),
+        policy.sync,
+        format!("{:?}", policy.order).to_lowercase(),
+        if policy.live { "yes" } else { "no" },
+        policy.file_mode,
+    )
+}
+
+fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
+    let titles = [
+        "FEED", ">CHUNK", "PLACE", ">SEQ", ">RECORDS", "FIRST", "LAST", ">BYTES", ">MARKS", "SEALED",
+        "ENDED",
+    ];
+    let mut listing = Listing::new(&titles);
+    let mut objects = Vec::new();
+    for feed in feeds {
+        for chunk in &feed.snapshot.chunks {
+            let (entry, seal) = (chunk.entry, chunk.entry.seal);
+            let times = feed.reader.chunk_times(chunk).ok();
+            let bytes = chunk_bytes(&feed.reader, chunk);
+            let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
+            let ended = seal.map(|seal| end_word(seal.reason));
+            let marks = seal.map(|seal| seal.marks);
+            let show = |time: Option<u64>| {
+                time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
+            };
+            listing.row(vec![
+                feed.name().to_owned(),
+                entry.chunk_id.to_string(),
+                place.clone(),
+                entry.base_seq.to_string(),
+                grouped(chunk.count()),
+                show(times.map(|t| t.0)),
+                show(times.map(|t| t.1)),
+                show_size(bytes),
+                marks.map_or("-".to_owned(), |marks| marks.to_string()),
+                seal.map_or("-".to_owned(), |seal| wall(seal.sealed_us, zone)),
+                ended.unwrap_or("-").to_owned(),
+            ]);
+            objects.push(json!({
+                "feed": feed.name(), "chunk": entry.chunk_id, "place": place,
+                "seq_lo": entry.base_seq, "seq_hi": chunk.end_seq, "records": chunk.count(),
+                "first": times.map(|t| t.0), "last": times.map(|t| t.1), "bytes": bytes,
+                "marks": marks, "session": entry.session_id, "created_us": entry.created_us,
+                "sealed_us": seal.map(|seal| seal.sealed_us), "ended": ended,
+            }));
+        }
+    }
+    (listing, objects)
+}
+
+fn end_word(reason: u32) -> &'static str {
+    const WORDS: [(ChunkEnd, &str); 4] = [
+        (ChunkEnd::Full, "full"),
+        (ChunkEnd::Age, "age"),
+        (ChunkEnd::Closed, "closed"),
+        (ChunkEnd::Recovered, "recovered"),
+    ];
+    WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
+}
+
+/// Why a session is over; one without a close, whose writer is gone, has crashed and the next writer
+/// will say so.
+fn session_end(feed: &Feed, session: &SessionEntry) -> &'static str {
+    let newest = feed.snapshot.sessions.last().map(|last| last.session_id);
+    match session.close {
+        Some(close) => close.reason.as_str(),
+        None if Some(session.session_id) == newest && feed.writer.is_some() => "open",
+        None => "crashed",
+    }
+}
+
+fn sessions(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
+    let titles = [
+        "FEED", ">SESSION", "OPENED", "CLOSED", "REASON", ">SEQ", ">RECORDS", ">REJECTED",
+        ">PASSED OVER", ">LATE", ">PID",
+    ];
+    let mut listing = Listing::new(&titles);
+    let mut objects = Vec::new();
+    for feed in feeds {
+        for session in &feed.snapshot.sessions {
+            let close = session.close;
+            let end_seq = close.map_or(feed.snapshot.end_seq, |close| close.end_seq);
+            let live = || feed.reader.live().map(|live| live.counters());
+            let counters = close.map(|close| close.counters).or_else(live).unwrap_or_default();
+            let reason = session_end(feed, session);
+            listing.row(vec![
+                feed.name().to_owned(),
+                session.session_id.to_string(),
+                wall(session.opened_us, zone),
+                close.map_or("-".to_owned(), |close| wall(close.closed_us, zone)),
+                reason.to_owned(),
+                session.base_seq.to_string(),
+                grouped(end_seq.saturating_sub(session.base_seq)),
+                grouped(counters.rejected),
+                grouped(counters.passed_over),
+                grouped(counters.late),
+                session.pid.to_string(),
+            ]);
+            objects.push(json!({
+                "feed": feed.name(), "session": session.session_id,
+                "opened_us": session.opened_us, "closed_us": close.map(|close| close.closed_us),
+                "reason": reason, "seq_lo": session.base_seq, "seq_hi": end_seq,
+                "rejected": counters.rejected, "passed_over": counters.passed_over,
+                "late": counters.late, "pid": session.pid,
+            }));
+        }
+    }
+    (listing, objects)
+}
+
+fn holes(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
+    let mut listing = Listing::new(&["FEED", ">FROM SEQ", ">TO SEQ", "NOTED", "WHY"]);
+    let mut objects = Vec::new();
+    for feed in feeds {
+        for hole in &feed.snapshot.holes {
+            const WHY: [&str; 4] = ["skipped", "lost", "unreachable", "repaired"];
+            let why = WHY.get((hole.reason as usize).wrapping_sub(1)).unwrap_or(&"unknown");
+            let (lo, hi) = hole.seqs;
+            let noted = wall(hole.recorded_us, zone);
+            let name = feed.name().to_owned();
+            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, (*why).to_owned()]);
+            objects.push(json!({
+                "feed": feed.name(), "hole": why, "seq_lo": lo, "seq_hi": hi,
+                "recorded_us": hole.recorded_us,
+            }));
+        }
+    }
+    (listing, objects)
+}
