@@ -2,7 +2,9 @@
 //! them equal. `BLESS=1 cargo test --test suite generated` writes them anew.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
@@ -225,20 +227,52 @@ fn pages_and_completions_are_as_committed() {
     }
 }
 
+/// Runs a shell on `script`; none if there is no such shell here.
+fn run_shell(shell: &str, args: &[&str], script: &str) -> Option<String> {
+    let child = std::process::Command::new(shell)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("{shell} is not here: not checked");
+        return None;
+    };
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{shell} {args:?}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
 #[test]
 fn shells_accept_the_completions() {
-    for (path, _) in wanted() {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let shell = match name {
-            name if name.ends_with(".bash") => "bash",
-            name if name.ends_with(".fish") => "fish",
-            name if name.starts_with('_') => "zsh",
-            _ => continue,
-        };
-        match std::process::Command::new(shell).arg("-n").arg(&path).output() {
-            Err(_) => eprintln!("{shell} is not here: {name} not checked"),
-            Ok(output) => assert!(output.status.success(), "{shell} -n {name}: {output:?}"),
+    for tool in TOOLS {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let text = completions(shell, (tool.command)());
+            run_shell(&shell.to_string(), &["-n"], &text);
         }
+    }
+}
+
+#[test]
+fn bash_completes_feeds_and_options() {
+    for tool in TOOLS {
+        let name = tool.page.name;
+        let function = format!("_{}__feeds", name.replace('-', "__"));
+        let offer = |word: &str, before: &str| {
+            let script = format!(
+                "{}\ndw-ls() {{ [ \"$1\" = --names ] && printf 'trades\\nquotes\\n'; }}\n\
+                 compopt() {{ :; }}\nCOMP_WORDS=({name} {before} '{word}')\nCOMP_CWORD=2\n\
+                 {function} {name} '{word}' {before}\necho \"${{COMPREPLY[@]}}\"\n",
+                completions(Shell::Bash, (tool.command)())
+            );
+            run_shell("bash", &[], &script).unwrap_or_default()
+        };
+        assert!(offer("", "--quiet").starts_with("trades quotes"), "{name}");
+        assert_eq!(offer("tra", "--feed").trim(), "trades", "{name}");
+        assert_eq!(offer("--base-p", "x").trim(), "--base-path", "{name}");
+        assert!(!offer("", "--color").contains("trades"), "{name}");
     }
 }
 

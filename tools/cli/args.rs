@@ -24,9 +24,9 @@ pub struct Common {
     /// Say more: resolved times, counts
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// When to colour
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
-    #[arg(help = "When to colour: auto, always or never")]
+    /// When to colour: auto, always or never [default: auto]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
     pub color: ColorChoice,
 }
 
