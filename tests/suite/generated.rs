@@ -10,7 +10,7 @@ use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-use deepwater_tools::cli::page::{Entry, Page};
+use deepwater_tools::cli::page::{Entry, Page, Section};
 use deepwater_tools::{TOOLS, commands};
 
 fn root(folder: &str) -> PathBuf {
@@ -42,9 +42,9 @@ fn man_page(page: &Page, command: Command) -> String {
     man.render_description_section(&mut text).expect("a vector takes everything");
     man.render_options_section(&mut text).expect("a vector takes everything");
     let mut roff = Roff::new();
-    section(&mut roff, "EXIT STATUS", page.exit_status);
-    section(&mut roff, "ENVIRONMENT", page.environment);
-    section(&mut roff, "FILES", page.files);
+    for Section { title, entries } in page.sections() {
+        section(&mut roff, &title.to_uppercase(), entries);
+    }
     examples(&mut roff, page.examples);
     let others = TOOLS.iter().map(|tool| tool.page.name).filter(|name| *name != page.name);
     let others: Vec<String> = others.map(|name| format!("{name}(1)")).collect();
@@ -295,8 +295,8 @@ fn help_has_the_sections_of_the_page() {
             long.find(text).unwrap_or_else(|| panic!("{}: no {text:?}", tool.page.name))
         };
         assert!(at("Examples:") < at("Usage:"), "{}: examples come first", tool.page.name);
-        for title in ["Exit status:", "Environment:", "Files:"] {
-            assert!(at(title) > at("Common options:"));
+        for section in tool.page.sections() {
+            assert!(at(&format!("\n{}:\n", section.title)) > at("Common options:"));
         }
         for (command, _) in tool.page.examples {
             let shown = command.replace('\n', "\n  ");

@@ -19,6 +19,8 @@
 //! are identifiers, hence text. Numbers that are sometimes absent become `float64` with `NaN`
 //! for the absent ones, since no integer says "none".
 
+use std::io::{self, Read};
+
 use anyhow::{bail, ensure};
 use deepwater::layout::Layout;
 use deepwater::schema::{FeedSpec, FieldSpec, FieldType, Policy};
@@ -33,6 +35,9 @@ const MAX_RAGGED_DIGITS: usize = 10;
 const MAX_DECIMAL_DIGITS: usize = 17;
 /// Integers up to here are exact in a `float64`.
 const MAX_EXACT_FLOAT: i128 = 1 << 53;
+
+/// What is read of a sample, so that a whole recording may be piped in.
+const MAX_SAMPLE_BYTES: u64 = 16 << 20;
 
 /// What is already decided of the feed.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +71,16 @@ enum Written {
     Epoch(usize),
     /// Numbers too small for times since 1970, as times of day are; their unit is unknown.
     Number,
+}
+
+/// Reads the sample: all of it, or its first 16 MiB.
+///
+/// # Errors
+/// The input's.
+pub fn read_sample(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut sample = Vec::new();
+    input.take(MAX_SAMPLE_BYTES).read_to_end(&mut sample)?;
+    Ok(sample)
 }
 
 /// Proposes a feed for the rows of `sample`.

@@ -136,6 +136,18 @@ fn other_text_forms() {
 }
 
 #[test]
+fn a_whole_recording_is_no_burden() {
+    let rows = b"2024-05-01T09:30:00Z,1.5\n".iter().copied().cycle().take(40 << 20);
+    let input: Vec<u8> = b"ts,px\n".iter().copied().chain(rows).collect();
+    let sample = read_sample(input.as_slice()).unwrap();
+    assert_eq!(sample.len() as u64, MAX_SAMPLE_BYTES);
+    // It ends within a row.
+    assert_ne!(sample.last(), Some(&b'\n'));
+    let found = infer(&sample, &choices()).unwrap();
+    assert_eq!(fields(&found), "*ts:timestamp px:decimal64.1 us");
+}
+
+#[test]
 fn what_cannot_be_inferred() {
     let table: &[(&str, &str)] = &[
         ("", "empty"),
