@@ -74,8 +74,10 @@ fn section(roff: &mut Roff, title: &str, entries: &[Entry]) {
 
 fn examples(roff: &mut Roff, entries: &[Entry]) {
     roff.control("SH", ["EXAMPLES"]);
-    for (command, what) in entries {
-        roff.control("PP", []);
+    for (at, (command, what)) in entries.iter().enumerate() {
+        if at > 0 {
+            roff.control("PP", []);
+        }
         roff.text([roman(format!("{what}:"))]);
         roff.control("PP", []);
         roff.control("RS", ["4"]);

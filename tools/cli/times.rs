@@ -109,6 +109,16 @@ pub enum Resolved {
     Seq(u64),
 }
 
+impl Resolved {
+    /// The bound as text that [`TimeArg`] reads back; for `-v`.
+    pub fn show(self, unit: TimeUnit, zone: &TimeZone) -> String {
+        match self {
+            Resolved::Time(ticks) => show_time(ticks, unit, zone),
+            Resolved::Seq(seq) => format!("seq:{seq}"),
+        }
+    }
+}
+
 /// Parses a time for clap's `value_parser`; clap names the text itself.
 ///
 /// # Errors
