@@ -8,7 +8,7 @@
 //! | numbers that are times since 1970, in a column named like a time | `timestamp` |
 //! | `true`, `false` | `bool` |
 //! | integers | `int64`, or `uint64` if one is too large for it |
-//! | decimals of up to 10 fraction digits, or of the same number of them in every row | `decimal64.S` |
+//! | decimals of up to 10 fraction digits, or of as many in every row | `decimal64.S` |
 //! | other numbers (exponents, `NaN`, longer or ragged fractions) | `float64` |
 //! | single ASCII characters | `char` |
 //! | other text | `stringN`, N the next power of two above the longest |
