@@ -12,7 +12,7 @@ complete -c dw-mkfeed -l live -d 'Whether dw-health expects it to be written all
 no\t'No'"
 complete -c dw-mkfeed -l mode -d 'Mode of the feed\'s files, in octal [default: 0640]' -r
 complete -c dw-mkfeed -s b -l base-path -d 'The store\'s directory [default: $DEEPWATER_BASE, else ~/.local/share/deepwater]' -r -f -a "(__fish_complete_directories)"
-complete -c dw-mkfeed -l color -d 'When to colour: auto, always or never' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set or TERM is dumb'
+complete -c dw-mkfeed -l color -d 'When to colour: auto, always or never [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set or TERM is dumb'
 always\t'Even into a pipe'
 never\t'Not at all'"
 complete -c dw-mkfeed -l infer -d 'Propose the fields from a sample on stdin: CSV or TSV with a header, or JSON lines'

@@ -2,13 +2,15 @@
 //! them equal. `BLESS=1 cargo test --test suite generated` writes them anew.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-use deepwater_tools::cli::page::{Entry, Page};
+use deepwater_tools::cli::page::{Entry, Page, Section};
 use deepwater_tools::{TOOLS, commands};
 
 fn root(folder: &str) -> PathBuf {
@@ -40,9 +42,9 @@ fn man_page(page: &Page, command: Command) -> String {
     man.render_description_section(&mut text).expect("a vector takes everything");
     man.render_options_section(&mut text).expect("a vector takes everything");
     let mut roff = Roff::new();
-    section(&mut roff, "EXIT STATUS", page.exit_status);
-    section(&mut roff, "ENVIRONMENT", page.environment);
-    section(&mut roff, "FILES", page.files);
+    for Section { title, entries } in page.sections() {
+        section(&mut roff, &title.to_uppercase(), entries);
+    }
     examples(&mut roff, page.examples);
     let others = TOOLS.iter().map(|tool| tool.page.name).filter(|name| *name != page.name);
     let others: Vec<String> = others.map(|name| format!("{name}(1)")).collect();
@@ -72,8 +74,10 @@ fn section(roff: &mut Roff, title: &str, entries: &[Entry]) {
 
 fn examples(roff: &mut Roff, entries: &[Entry]) {
     roff.control("SH", ["EXAMPLES"]);
-    for (command, what) in entries {
-        roff.control("PP", []);
+    for (at, (command, what)) in entries.iter().enumerate() {
+        if at > 0 {
+            roff.control("PP", []);
+        }
         roff.text([roman(format!("{what}:"))]);
         roff.control("PP", []);
         roff.control("RS", ["4"]);
@@ -225,20 +229,52 @@ fn pages_and_completions_are_as_committed() {
     }
 }
 
+/// Runs a shell on `script`; none if there is no such shell here.
+fn run_shell(shell: &str, args: &[&str], script: &str) -> Option<String> {
+    let child = std::process::Command::new(shell)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = child else {
+        eprintln!("{shell} is not here: not checked");
+        return None;
+    };
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{shell} {args:?}: {output:?}");
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
 #[test]
 fn shells_accept_the_completions() {
-    for (path, _) in wanted() {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let shell = match name {
-            name if name.ends_with(".bash") => "bash",
-            name if name.ends_with(".fish") => "fish",
-            name if name.starts_with('_') => "zsh",
-            _ => continue,
-        };
-        match std::process::Command::new(shell).arg("-n").arg(&path).output() {
-            Err(_) => eprintln!("{shell} is not here: {name} not checked"),
-            Ok(output) => assert!(output.status.success(), "{shell} -n {name}: {output:?}"),
+    for tool in TOOLS {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let text = completions(shell, (tool.command)());
+            run_shell(&shell.to_string(), &["-n"], &text);
         }
+    }
+}
+
+#[test]
+fn bash_completes_feeds_and_options() {
+    for tool in TOOLS {
+        let name = tool.page.name;
+        let function = format!("_{}__feeds", name.replace('-', "__"));
+        let offer = |word: &str, before: &str| {
+            let script = format!(
+                "{}\ndw-ls() {{ [ \"$1\" = --names ] && printf 'trades\\nquotes\\n'; }}\n\
+                 compopt() {{ :; }}\nCOMP_WORDS=({name} {before} '{word}')\nCOMP_CWORD=2\n\
+                 {function} {name} '{word}' {before}\necho \"${{COMPREPLY[@]}}\"\n",
+                completions(Shell::Bash, (tool.command)())
+            );
+            run_shell("bash", &[], &script).unwrap_or_default()
+        };
+        assert!(offer("", "--quiet").starts_with("trades quotes"), "{name}");
+        assert_eq!(offer("tra", "--feed").trim(), "trades", "{name}");
+        assert_eq!(offer("--base-p", "x").trim(), "--base-path", "{name}");
+        assert!(!offer("", "--color").contains("trades"), "{name}");
     }
 }
 
@@ -261,8 +297,8 @@ fn help_has_the_sections_of_the_page() {
             long.find(text).unwrap_or_else(|| panic!("{}: no {text:?}", tool.page.name))
         };
         assert!(at("Examples:") < at("Usage:"), "{}: examples come first", tool.page.name);
-        for title in ["Exit status:", "Environment:", "Files:"] {
-            assert!(at(title) > at("Common options:"));
+        for section in tool.page.sections() {
+            assert!(at(&format!("\n{}:\n", section.title)) > at("Common options:"));
         }
         for (command, _) in tool.page.examples {
             let shown = command.replace('\n', "\n  ");

@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{ArgAction, Args, Command, FromArgMatches};
 use jiff::tz::TimeZone;
 
 use super::color::{self, ColorChoice};
 use super::messages;
-use super::times::{TimeArg, parse_time};
+use super::times::{Context, Resolved, TimeArg, parse_time};
 use super::tz::{LocalZone, parse_zone};
 
 /// `-b -q -v --color`: in all the tools, under one heading at the end of the help.
@@ -24,9 +25,9 @@ pub struct Common {
     /// Say more: resolved times, counts
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
-    /// When to colour
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true)]
-    #[arg(help = "When to colour: auto, always or never")]
+    /// When to colour: auto, always or never [default: auto]
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
     pub color: ColorChoice,
 }
 
@@ -114,6 +115,54 @@ impl Range {
     pub fn zone(&self) -> LocalZone {
         LocalZone::new(self.tz.clone())
     }
+
+    /// The range as numbers of one feed; `-v` says what it came to, in `--tz`, else in UTC.
+    ///
+    /// # Errors
+    /// As [`TimeArg::resolve`], the option named.
+    pub fn resolve(&self, context: &Context<'_>) -> anyhow::Result<Bounds> {
+        let resolve = |option: &str, time: &Option<TimeArg>| {
+            let resolved = time.as_ref().map(|time| time.resolve(context)).transpose();
+            resolved.with_context(|| option.to_owned())
+        };
+        let since = resolve("--since", &self.since)?;
+        let until = resolve("--until", &self.until)?;
+        if messages::is_verbose() && (since.is_some() || until.is_some()) {
+            let zone = self.tz.clone().unwrap_or(TimeZone::UTC);
+            let show = |bound: Option<Resolved>, open: &str| {
+                bound.map_or_else(|| open.to_owned(), |bound| bound.show(context.unit, &zone))
+            };
+            let (since, until) = (show(since, "the first record"), show(until, "the end"));
+            messages::note(format_args!("from {since} up to {until}"));
+        }
+        let time = |bound| match bound {
+            Some(Resolved::Time(ticks)) => Some(ticks),
+            _ => None,
+        };
+        let seq = |bound| match bound {
+            Some(Resolved::Seq(seq)) => Some(seq),
+            _ => None,
+        };
+        Ok(Bounds {
+            time_since: time(since),
+            time_until: time(until),
+            seq_since: seq(since),
+            seq_until: seq(until),
+        })
+    }
+}
+
+/// A half-open range of times, of record numbers, or of both; a side that is none is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// From this time on, in the feed's unit.
+    pub time_since: Option<u64>,
+    /// Up to this time, which is not included.
+    pub time_until: Option<u64>,
+    /// From this record on.
+    pub seq_since: Option<u64>,
+    /// Up to this record, which is not included.
+    pub seq_until: Option<u64>,
 }
 
 /// Parses the program's arguments with a command made from `T`.
@@ -212,6 +261,29 @@ mod tests {
         let error = sample(&["--since", "12345"]).unwrap_err().to_string();
         assert!(error.contains("'12345' for '--since <TIME>'") && error.contains("@12345us"));
         assert!(sample(&["-q", "-v"]).is_err());
+    }
+
+    #[test]
+    fn a_range_may_mix_times_and_records() {
+        let bounds = |args: &[&str]| {
+            let range = sample(args).unwrap().range;
+            let zone = range.zone();
+            let context = Context {
+                now: jiff::Timestamp::from_second(7200).unwrap(),
+                zone: &zone,
+                unit: deepwater::time::TimeUnit::Micros,
+                span: &|| Ok(None),
+            };
+            range.resolve(&context).map_err(|e| format!("{e:#}"))
+        };
+        assert_eq!(bounds(&[]), Ok(Bounds::default()));
+        let found = bounds(&["--since", "-1h", "--until", "seq:9"]).unwrap();
+        let expected =
+            Bounds { time_since: Some(3_600_000_000), seq_until: Some(9), ..Bounds::default() };
+        assert_eq!(found, expected);
+        let skipped = ["--until", "2024-03-10 02:30", "--tz", "America/New_York"];
+        let error = bounds(&skipped).unwrap_err();
+        assert!(error.starts_with("--until: time \"2024-03-10 02:30\": "), "{error}");
     }
 
     #[test]

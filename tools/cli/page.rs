@@ -8,6 +8,14 @@ use clap::Command;
 /// A line of a section: the term, and what is said of it.
 pub type Entry = (&'static str, &'static str);
 
+/// A section of its own.
+pub struct Section {
+    /// Its title, in words.
+    pub title: &'static str,
+    /// Its lines.
+    pub entries: &'static [Entry],
+}
+
 /// One tool's page.
 pub struct Page {
     /// The program's name.
@@ -21,6 +29,8 @@ pub struct Page {
     /// Shell lines and what each does. They stand alone: run in this order in one empty store
     /// each succeeds. No line is over 76 columns, so that help does not break it.
     pub examples: &'static [Entry],
+    /// What else there is to say, after the options.
+    pub more: &'static [Section],
     /// Exit statuses.
     pub exit_status: &'static [Entry],
     /// Variables.
@@ -29,6 +39,51 @@ pub struct Page {
     pub files: &'static [Entry],
 }
 
+/// The grammar of times, for the pages of tools that take some.
+pub const TIMES: Section = Section {
+    title: "Times",
+    entries: &[
+        (
+            "2024-05-01T09:30:00.123456789-04:00",
+            "RFC 3339: any offset or Z, up to 9 digits of a second.",
+        ),
+        (
+            "DATE [TIME] [ZONE], TIME [ZONE]",
+            "2024-05-01, '2024-05-01 09:30', 09:30:00.5 (today), each with Z, +02:00 or a name as \
+             Europe/Berlin. A date alone is the first instant of its day. A time that daylight \
+             saving skips or repeats is refused, and both candidates are named.",
+        ),
+        (
+            "now, today, yesterday, tomorrow [TIME] [ZONE]",
+            "By name; now takes a distance too, as now-5m.",
+        ),
+        ("-1h, +5m, 1h ago, 1h", "From now; without a sign it is ago."),
+        (
+            "@1714555800, @1714555800.5, @1714555800500ms, @...us, @...ns",
+            "Since 1970-01-01 UTC: seconds, or the unit given.",
+        ),
+        (
+            "1714555800000000, 1714555800000000000",
+            "A bare number of 16 digits is microseconds, of 19 nanoseconds; others are refused.",
+        ),
+        ("first, last, first+5m, last-5m", "The oldest and the newest time of the feed."),
+        ("seq:42", "A record by its number."),
+    ],
+};
+/// Sizes and durations, for the pages of tools that take some.
+pub const SIZES: Section = Section {
+    title: "Sizes and durations",
+    entries: &[
+        (
+            "64MiB, 10GB, 4096",
+            "KiB MiB GiB TiB count in 1024s, KB MB GB TB in 1000s; without a unit it is bytes.",
+        ),
+        (
+            "500ms, 90s, 5m, 1h30m, 7d, 2w",
+            "Months and years are refused, since they have no fixed length.",
+        ),
+    ],
+};
 /// The variable that names the store.
 pub const DEEPWATER_BASE: Entry =
     ("DEEPWATER_BASE", "The store's directory, where --base-path gives none.");
@@ -85,17 +140,24 @@ impl Page {
         text
     }
 
+    /// The sections that follow the options, in order.
+    pub fn sections(&self) -> Vec<Section> {
+        let section = |title, entries| Section { title, entries };
+        let more = self.more.iter().map(|more| section(more.title, more.entries));
+        more.chain([
+            section("Exit status", self.exit_status),
+            section("Environment", self.environment),
+            section("Files", self.files),
+        ])
+        .collect()
+    }
+
     fn sections_text(&self) -> String {
-        let sections = [
-            ("Exit status:", self.exit_status),
-            ("Environment:", self.environment),
-            ("Files:", self.files),
-        ];
         let mut text = String::new();
-        for (title, entries) in sections {
+        for section in self.sections() {
             let blank = if text.is_empty() { "" } else { "\n" };
-            let _ = writeln!(text, "{blank}{title}");
-            for (term, what) in entries {
+            let _ = writeln!(text, "{blank}{}:", section.title);
+            for (term, what) in section.entries {
                 let _ = writeln!(text, "  {term}\n          {what}");
             }
         }

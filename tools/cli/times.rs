@@ -31,8 +31,8 @@ use super::durations::parse_duration;
 use super::tz::{LocalZone, parse_zone};
 
 const SECOND_NS: i128 = 1_000_000_000;
-const EXAMPLES: &str = "times are as 2024-05-01T09:30:00Z, '2024-05-01 09:30', 09:30, yesterday, -1h, @1714555800, \
-     first, last-5m or seq:42";
+const EXAMPLES: &str = "times are as 2024-05-01T09:30:00Z, '2024-05-01 09:30', 09:30, \
+                        yesterday, -1h, @1714555800, first, last-5m or seq:42";
 
 /// A time that is wrong: the text and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +107,16 @@ pub enum Resolved {
     Time(u64),
     /// A record's number.
     Seq(u64),
+}
+
+impl Resolved {
+    /// The bound as text that [`TimeArg`] reads back; for `-v`.
+    pub fn show(self, unit: TimeUnit, zone: &TimeZone) -> String {
+        match self {
+            Resolved::Time(ticks) => show_time(ticks, unit, zone),
+            Resolved::Seq(seq) => format!("seq:{seq}"),
+        }
+    }
 }
 
 /// Parses a time for clap's `value_parser`; clap names the text itself.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args as _, Command, FromArgMatches as _, ValueEnum};
@@ -15,7 +14,7 @@ use deepwater::time::TimeUnit;
 
 use crate::cli::args::Common;
 use crate::cli::durations::{parse_seconds, parse_sync};
-use crate::cli::page::{self, Page};
+use crate::cli::page::{self, Page, Section};
 use crate::cli::sizes::parse_size;
 use crate::cli::{messages, out};
 
@@ -34,9 +33,8 @@ pub const PAGE: Page = Page {
     description: &[
         "Makes a feed in a store, and the store if there is none. The fields come from the \
          arguments, from a JSON spec, or from a sample of the data.",
-        "Types: char bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float32 float64, \
-         decimal64.S (exact, S digits after the point), timestamp, bytesN, stringN (UTF-8), and \
-         _N for padding. The time column is --ts, else the first timestamp field.",
+        "The time column is --ts, else the first timestamp field, else a uint64 named as a time \
+         is (ts, time, timestamp...).",
         "Made again with the same fields, a feed stays as it is. Other fields are refused with \
          the difference; another policy needs --update.",
     ],
@@ -62,6 +60,24 @@ pub const PAGE: Page = Page {
             "Make a feed from a JSON spec",
         ),
         ("dw-mkfeed --delete ticks --yes", "Delete a feed and all its records"),
+    ],
+    more: &[
+        Section {
+            title: "Types",
+            entries: &[
+                ("int8 int16 int32 int64 uint8 uint16 uint32 uint64", "Integers."),
+                ("float32 float64", "Binary floating point: IEEE 754."),
+                (
+                    "decimal64.S",
+                    "Exact decimals with S digits after the point, 0 to 18; 18 digits in all.",
+                ),
+                ("timestamp", "A time in the feed's unit."),
+                ("char, bool", "One byte: a Latin-1 character; true or false."),
+                ("stringN, bytesN", "N bytes: UTF-8 text; raw bytes, written as hex."),
+                ("_N", "N bytes of padding."),
+            ],
+        },
+        page::SIZES,
     ],
     exit_status: &[
         ("0", "Done; the feed is there, or was already."),

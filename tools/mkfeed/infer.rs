@@ -8,7 +8,7 @@
 //! | numbers that are times since 1970, in a column named like a time | `timestamp` |
 //! | `true`, `false` | `bool` |
 //! | integers | `int64`, or `uint64` if one is too large for it |
-//! | decimals of up to 10 fraction digits, or of the same number of them in every row | `decimal64.S` |
+//! | decimals of up to 10 fraction digits, or of as many in every row | `decimal64.S` |
 //! | other numbers (exponents, `NaN`, longer or ragged fractions) | `float64` |
 //! | single ASCII characters | `char` |
 //! | other text | `stringN`, N the next power of two above the longest |
@@ -18,6 +18,8 @@
 //! decimal keeps room for values ten times the sample's greatest. Numbers with leading zeros
 //! are identifiers, hence text. Numbers that are sometimes absent become `float64` with `NaN`
 //! for the absent ones, since no integer says "none".
+
+use std::io::{self, Read};
 
 use anyhow::{bail, ensure};
 use deepwater::layout::Layout;
@@ -33,6 +35,9 @@ const MAX_RAGGED_DIGITS: usize = 10;
 const MAX_DECIMAL_DIGITS: usize = 17;
 /// Integers up to here are exact in a `float64`.
 const MAX_EXACT_FLOAT: i128 = 1 << 53;
+
+/// What is read of a sample, so that a whole recording may be piped in.
+const MAX_SAMPLE_BYTES: u64 = 16 << 20;
 
 /// What is already decided of the feed.
 #[derive(Clone, Debug, Default)]
@@ -64,8 +69,18 @@ enum Written {
     Local,
     /// Numbers of 10^-N seconds.
     Epoch(usize),
-    /// Small numbers, their unit unknown.
+    /// Numbers too small for times since 1970, as times of day are; their unit is unknown.
     Number,
+}
+
+/// Reads the sample: all of it, or its first 16 MiB.
+///
+/// # Errors
+/// The input's.
+pub fn read_sample(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut sample = Vec::new();
+    input.take(MAX_SAMPLE_BYTES).read_to_end(&mut sample)?;
+    Ok(sample)
 }
 
 /// Proposes a feed for the rows of `sample`.
@@ -91,15 +106,16 @@ pub fn infer(sample: &[u8], choices: &Choices) -> anyhow::Result<Proposal> {
         let field = match written_time(column, asked) {
             Some(written) => {
                 times.push((column, written));
-                time_field(column, &mut notes)
+                time_field(column)
             }
-            None => plain_field(column, &mut notes),
+            None => plain_field(column),
         };
         fields.push(field);
     }
     let ts_col = time_column(&sample, &times, choices)?;
     let finest = times.iter().map(|&(column, written)| digits(&column.shape, written)).max();
     let needed = if finest > Some(6) { TimeUnit::Nanos } else { TimeUnit::Micros };
+    absence_notes(&fields, &mut notes);
     time_notes(&times, &ts_col, &mut notes);
     if !sample.pointers.is_empty() || !sample.arrays.is_empty() {
         notes.push(format!("nested values are left out: {}", listed(&sample)));
@@ -171,7 +187,7 @@ fn written_time(column: &Column, asked: bool) -> Option<Written> {
     let named = names_time(&column.name);
     match epoch {
         Some(at) if named || asked || may_name_time(&column.name) => Some(Written::Epoch(at)),
-        None if (named || asked) && shape.integers => Some(Written::Number),
+        None if named || asked => Some(Written::Number),
         _ => None,
     }
 }
@@ -190,7 +206,8 @@ fn epoch_digits(shape: &Shape) -> Option<usize> {
 fn digits(shape: &Shape, written: Written) -> usize {
     match written {
         Written::Epoch(at) => at + shape.fraction.1,
-        Written::Number => 0,
+        // Most likely milliseconds of the day: with more than three digits, finer than 1us.
+        Written::Number => 3 + shape.fraction.1,
         Written::Rfc3339 | Written::Local => shape.fraction.1,
     }
 }
@@ -199,20 +216,16 @@ fn field(name: &str, kind: FieldType, default: Option<Value>) -> FieldSpec {
     FieldSpec { name: name.to_owned(), kind, desc: String::new(), default }
 }
 
-fn time_field(column: &Column, notes: &mut Vec<String>) -> FieldSpec {
-    if column.shape.empty == 0 {
-        return field(&column.name, FieldType::Timestamp, None);
-    }
-    notes.push(format!("{}: some rows have no time; it is 0 there", column.name));
-    field(&column.name, FieldType::Timestamp, Some(json!(0)))
+fn time_field(column: &Column) -> FieldSpec {
+    let default = (column.shape.empty > 0).then(|| json!(0));
+    field(&column.name, FieldType::Timestamp, default)
 }
 
 /// The type of a column that is not one of times.
-fn plain_field(column: &Column, notes: &mut Vec<String>) -> FieldSpec {
+fn plain_field(column: &Column) -> FieldSpec {
     let (name, shape) = (&column.name, &column.shape);
     let full = shape.empty == 0;
     if shape.count == 0 {
-        notes.push(format!("{name}: empty in every row; string8 until more is known"));
         return field(name, FieldType::String(8), Some(json!("")));
     }
     if shape.bools && full {
@@ -224,7 +237,6 @@ fn plain_field(column: &Column, notes: &mut Vec<String>) -> FieldSpec {
         }
         let (least, greatest) = shape.whole.unwrap_or_default();
         if least.abs().max(greatest.abs()) <= MAX_EXACT_FLOAT {
-            notes.push(format!("{name}: some rows have no number; it is NaN there"));
             return field(name, FieldType::Float64, Some(json!("NaN")));
         }
     }
@@ -277,8 +289,20 @@ fn time_column(
     let known = sample.columns.iter().any(|column| column.name == *asked);
     ensure!(known, "--ts {asked}: the sample has no such field (fields: {names})");
     let is_time = times.iter().any(|(column, _)| column.name == *asked);
-    ensure!(is_time, "--ts {asked}: its values are neither dates nor positive integers");
+    ensure!(is_time, "--ts {asked}: its values are neither dates nor positive numbers");
     Ok(asked.clone())
+}
+
+/// Which fields some rows lack, and what they hold there.
+fn absence_notes(fields: &[FieldSpec], notes: &mut Vec<String>) {
+    let stand_ins = [(json!("NaN"), "NaN"), (json!(0), "0"), (json!(""), "empty")];
+    for (default, what) in stand_ins {
+        let lacking = fields.iter().filter(|field| field.default.as_ref() == Some(&default));
+        let names: Vec<&str> = lacking.map(|field| field.name.as_str()).collect();
+        if !names.is_empty() {
+            notes.push(format!("absent in some rows and then {what}: {}", names.join(" ")));
+        }
+    }
 }
 
 /// What dw-write must be told to read the times.
@@ -298,8 +322,8 @@ fn time_notes(times: &[(&Column, Written)], ts_col: &str, notes: &mut Vec<String
         }
         if written == Written::Number && column.name == ts_col {
             notes.push(format!(
-                "{}: too small for a time since 1970 and taken in the feed's unit; dw-write \
-                 --ts-unit and --ts-base say otherwise",
+                "{}: no times since 1970; tell dw-write what they are with --ts-unit, and with \
+                 --ts-base DATE if they are times of day",
                 column.name
             ));
         }

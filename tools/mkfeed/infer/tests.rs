@@ -73,6 +73,8 @@ fn times_and_their_unit() {
         ("anything", "2024-05-01T09:30:00.1234567Z", "ns", None),
         ("DateTime", "2013-09-01 17:00:00.083", "us", Some("--tz ZONE")),
         ("timestamp_x", "7", "us", Some("--ts-base")),
+        ("time", "43.142", "us", Some("--ts-base")),
+        ("time", "62.2662", "ns", Some("--ts-base")),
     ];
     for (name, value, unit, hint) in table {
         let found = propose(&format!("px,{name}\n1.5,{value}\n"));
@@ -113,6 +115,10 @@ fn json_lines() {
     assert_eq!(fields(&found), "*ts:timestamp px:decimal64.3 us");
     let found = propose("{\"ts\":1,\"a\":{\"b/c\":[1],\"d\":{\"e\":1}},\"px\":1}\n");
     assert_eq!(fields(&found), "*ts:timestamp px:int64 us");
+    let found = propose("{\"ts\":1,\"a\":1,\"b\":2}\n{\"ts\":2,\"c\":\"x\"}\n");
+    assert_eq!(found.notes[0], "absent in some rows and then NaN: a b");
+    assert_eq!(found.notes[1], "absent in some rows and then empty: c");
+    let found = propose("{\"ts\":1,\"a\":{\"b/c\":[1],\"d\":{\"e\":1}},\"px\":1}\n");
     let nested = found.notes.last().unwrap();
     assert!(nested.contains("/a/d/e (dw-write --map"), "{nested}");
     assert!(nested.contains("/a/b~1c (dw-write --explode"), "{nested}");
@@ -126,6 +132,18 @@ fn other_text_forms() {
     assert_eq!(fields(&found), "*ts:timestamp a,b:string4 us");
     // The last line is cut: its `1` would be an integer, its time no time.
     let found = propose("ts,px\n2024-05-01T09:30:00Z,1.5\n2024-05-01T09:30:0");
+    assert_eq!(fields(&found), "*ts:timestamp px:decimal64.1 us");
+}
+
+#[test]
+fn a_whole_recording_is_no_burden() {
+    let rows = b"2024-05-01T09:30:00Z,1.5\n".iter().copied().cycle().take(40 << 20);
+    let input: Vec<u8> = b"ts,px\n".iter().copied().chain(rows).collect();
+    let sample = read_sample(input.as_slice()).unwrap();
+    assert_eq!(sample.len() as u64, MAX_SAMPLE_BYTES);
+    // It ends within a row.
+    assert_ne!(sample.last(), Some(&b'\n'));
+    let found = infer(&sample, &choices()).unwrap();
     assert_eq!(fields(&found), "*ts:timestamp px:decimal64.1 us");
 }
 
@@ -155,7 +173,7 @@ fn what_cannot_be_inferred() {
     assert_eq!(error.to_string(), "sample, line 2: not UTF-8");
     let chosen = |name: &str| Choices { ts: Some(name.into()), ..choices() };
     let error = infer(b"ts,px\n1,a\n", &chosen("px")).unwrap_err().to_string();
-    assert!(error.contains("neither dates nor"), "{error}");
+    assert!(error.contains("neither dates nor positive numbers"), "{error}");
     let error = infer(b"ts,px\n1,a\n", &chosen("nope")).unwrap_err().to_string();
     assert!(error.contains("no such field (fields: ts, px)"), "{error}");
 }
@@ -169,6 +187,8 @@ fn heads_of_real_files() {
     let xauusd = "43.142,1291.677,1292.033\n45.852,1291.652,1292.043\n";
     let error = infer(xauusd.as_bytes(), &choices()).unwrap_err();
     assert!(error.to_string().contains("no header"), "{error}");
+    let found = propose(&format!("time,bid,ask\n{xauusd}62.2662,1291.619,1292.007\n"));
+    assert_eq!(fields(&found), "*time:timestamp bid:decimal64.3 ask:decimal64.3 ns");
     let error = infer(
         br#"{"Item":{"time_exchange":"2025-03-25T23:07:00.773674205Z","instrument":1,
             "kind":{"Trade":{"price":2059.1}}}}"#
