@@ -55,7 +55,7 @@ fn trades() -> Vec<u8> {
         records.extend_from_slice(&(cents as f64 / 100.0).to_le_bytes());
         records.extend_from_slice(&(size as f64 / 1e8).to_le_bytes());
         records.extend_from_slice(&(892_341_008 + id).to_le_bytes());
-        let side = if next(&mut state) % 2 == 0 { b'B' } else { b'S' };
+        let side = if next(&mut state) % 2 < 1 { b'B' } else { b'S' };
         records.extend_from_slice(&[side, 0, 0, 0, 0, 0, 0, 0]);
     }
     records

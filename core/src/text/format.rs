@@ -476,7 +476,7 @@ mod tests {
         let negative = shown.starts_with('-');
         let digits = shown.trim_start_matches('-');
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        assert!(scale == 0 || fraction == "0" || !fraction.ends_with('0') && fraction != "");
+        assert!(scale == 0 || fraction == "0" || !fraction.ends_with('0') && !fraction.is_empty());
         let read: i128 = format!("{whole}{fraction:0<18}").parse().unwrap();
         let wanted = i128::from(value) * i128::from(POWERS[18 - usize::from(scale)]);
         (if negative { -read } else { read }, wanted)

@@ -1,5 +1,6 @@
 //! Text and records, both ways; no I/O.
 
+pub mod describe;
 pub mod encode;
 pub mod escape;
 pub mod filter;
