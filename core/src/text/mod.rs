@@ -2,7 +2,7 @@
 
 pub mod describe;
 pub mod encode;
-pub mod escape;
+mod escape;
 pub mod filter;
 pub mod format;
 mod npy;
