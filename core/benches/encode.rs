@@ -8,6 +8,7 @@ use std::hint::black_box;
 use deepwater::layout::Layout;
 use deepwater::schema::FeedSpec;
 use deepwater::text::encode::{EncodeOptions, Encoder, OutputFormat, TimeStyle};
+use deepwater::text::filter::Filter;
 use divan::{Bencher, counter::ItemsCount};
 use jiff::tz::TimeZone;
 
@@ -19,11 +20,17 @@ fn main() {
     divan::main();
 }
 
-fn layout() -> Layout {
-    let spec = r#"{"feed_name": "trades", "ts_col": "ts", "fields": [
-        {"name": "ts", "type": "uint64"}, {"name": "price", "type": "float64"},
-        {"name": "size", "type": "float64"}, {"name": "trade_id", "type": "uint64"},
-        {"name": "side", "type": "char"}]}"#;
+const FLOATS: &str = r#"{"feed_name": "trades", "ts_col": "ts", "fields": [
+    {"name": "ts", "type": "uint64"}, {"name": "price", "type": "float64"},
+    {"name": "size", "type": "float64"}, {"name": "trade_id", "type": "uint64"},
+    {"name": "side", "type": "char"}]}"#;
+/// The same 40 bytes, read as decimals and a symbol.
+const DECIMALS: &str = r#"{"feed_name": "trades", "ts_col": "ts", "fields": [
+    {"name": "ts", "type": "uint64"}, {"name": "price", "type": "decimal64.2"},
+    {"name": "size", "type": "decimal64.8"}, {"name": "trade_id", "type": "int64"},
+    {"name": "symbol", "type": "string8"}]}"#;
+
+fn layout(spec: &str) -> Layout {
     FeedSpec::from_json(spec).and_then(|spec| Layout::new(&spec)).unwrap_or_else(|e| panic!("{e}"))
 }
 
@@ -35,8 +42,8 @@ fn next(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Trades with prices to the cent and sizes of two to eight decimals.
-fn trades() -> Vec<u8> {
+/// Trades with prices to the cent and sizes of two to eight decimals, as records of `spec`.
+fn trades(spec: &str) -> Vec<u8> {
     let (mut state, mut ts, mut cents) = (42, 1_763_740_800_000_000u64, 8_412_357u64);
     let mut records = Vec::new();
     for id in 0..SAMPLE as u64 {
@@ -52,20 +59,31 @@ fn trades() -> Vec<u8> {
             _ => 1 + next(&mut state) % 20_000_000,
         };
         records.extend_from_slice(&ts.to_le_bytes());
-        records.extend_from_slice(&(cents as f64 / 100.0).to_le_bytes());
-        records.extend_from_slice(&(size as f64 / 1e8).to_le_bytes());
+        if spec == FLOATS {
+            records.extend_from_slice(&(cents as f64 / 100.0).to_le_bytes());
+            records.extend_from_slice(&(size as f64 / 1e8).to_le_bytes());
+        } else {
+            records.extend_from_slice(&cents.to_le_bytes());
+            records.extend_from_slice(&size.to_le_bytes());
+        }
         records.extend_from_slice(&(892_341_008 + id).to_le_bytes());
-        let side = if next(&mut state) % 2 == 0 { b'B' } else { b'S' };
-        records.extend_from_slice(&[side, 0, 0, 0, 0, 0, 0, 0]);
+        let last = match (next(&mut state) % 2, spec == FLOATS) {
+            (0, true) => b"B\0\0\0\0\0\0\0",
+            (_, true) => b"S\0\0\0\0\0\0\0",
+            (0, false) => b"BTCUSD\0\0",
+            (_, false) => b"SOLUSDT\0",
+        };
+        records.extend_from_slice(last);
     }
     records
 }
 
-fn encode(bencher: Bencher<'_, '_>, format: OutputFormat, options: &EncodeOptions) {
-    let mut encoder = Encoder::new(&layout(), format, options).unwrap_or_else(|e| panic!("{e}"));
-    let records = trades();
-    let runs = records.chunks_exact(RECORDS * layout().record_size());
-    let mut turn = runs.clone().cycle();
+fn encode(bencher: Bencher<'_, '_>, spec: &str, format: OutputFormat, time: TimeStyle) {
+    let layout = layout(spec);
+    let options = EncodeOptions { time, ..EncodeOptions::default() };
+    let mut encoder = Encoder::new(&layout, format, &options).unwrap_or_else(|e| panic!("{e}"));
+    let records = trades(spec);
+    let mut turn = records.chunks_exact(RECORDS * layout.record_size()).cycle();
     let mut out = Vec::new();
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
         out.clear();
@@ -78,28 +96,49 @@ fn encode(bencher: Bencher<'_, '_>, format: OutputFormat, options: &EncodeOption
 
 #[divan::bench]
 fn jsonl(bencher: Bencher<'_, '_>) {
-    encode(bencher, OutputFormat::Jsonl, &EncodeOptions::default());
+    encode(bencher, FLOATS, OutputFormat::Jsonl, TimeStyle::Raw);
+}
+
+#[divan::bench]
+fn jsonl_decimals_and_symbol(bencher: Bencher<'_, '_>) {
+    encode(bencher, DECIMALS, OutputFormat::Jsonl, TimeStyle::Raw);
 }
 
 #[divan::bench]
 fn csv(bencher: Bencher<'_, '_>) {
-    encode(bencher, OutputFormat::Csv, &EncodeOptions::default());
+    encode(bencher, FLOATS, OutputFormat::Csv, TimeStyle::Raw);
+}
+
+#[divan::bench]
+fn csv_decimals_and_symbol(bencher: Bencher<'_, '_>) {
+    encode(bencher, DECIMALS, OutputFormat::Csv, TimeStyle::Raw);
 }
 
 #[divan::bench]
 fn csv_rfc3339(bencher: Bencher<'_, '_>) {
-    let time = TimeStyle::Rfc3339(TimeZone::UTC);
-    encode(bencher, OutputFormat::Csv, &EncodeOptions { time, ..EncodeOptions::default() });
+    encode(bencher, FLOATS, OutputFormat::Csv, TimeStyle::Rfc3339(TimeZone::UTC));
 }
 
 #[divan::bench]
 fn csv_rfc3339_in_a_zone(bencher: Bencher<'_, '_>) {
     let zone = TimeZone::get("America/Chicago").unwrap_or_else(|e| panic!("{e}"));
-    let time = TimeStyle::Rfc3339(zone);
-    encode(bencher, OutputFormat::Csv, &EncodeOptions { time, ..EncodeOptions::default() });
+    encode(bencher, FLOATS, OutputFormat::Csv, TimeStyle::Rfc3339(zone));
 }
 
 #[divan::bench]
 fn table(bencher: Bencher<'_, '_>) {
-    encode(bencher, OutputFormat::Table, &EncodeOptions::default());
+    encode(bencher, FLOATS, OutputFormat::Table, TimeStyle::Raw);
+}
+
+#[divan::bench]
+fn filter(bencher: Bencher<'_, '_>) {
+    let layout = layout(FLOATS);
+    let filter = Filter::parse(&layout, "price>=84123.57").unwrap_or_else(|e| panic!("{e}"));
+    let records = trades(FLOATS);
+    let size = layout.record_size();
+    let mut turn = records.chunks_exact(RECORDS * size).cycle();
+    bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
+        let run = black_box(turn.next().unwrap_or_default());
+        run.chunks_exact(size).filter(|record| filter.matches(record)).count()
+    });
 }

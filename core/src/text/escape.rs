@@ -62,6 +62,45 @@ pub fn text_width(size: usize) -> usize {
     6 * size + 2
 }
 
+/// The longest string field that [`put_plain`] takes.
+const PLAIN: usize = 64;
+const ONES: u64 = u64::from_le_bytes([1; 8]);
+
+/// Writes a string field up to its NUL padding, eight bytes at a time, if that is plain ASCII with
+/// nothing to escape or quote, as symbols are; else none, and [`put_text`] has to do it.
+#[inline(always)]
+pub fn put_plain(window: &mut Window, mut at: usize, field: &[u8], style: Style) -> Option<usize> {
+    let (least, special) = match style {
+        Style::Json => (b' ', b'\\'),
+        Style::Cell { alone: false, delimiter } => (b' ' + 1, delimiter),
+        Style::Cell { alone: true, .. } => return None,
+        Style::Table => (b' ', 0x7f),
+    };
+    // A byte's high bit is set where it is below `n` (1 to 128). A borrow may set it in the bytes
+    // after such a one too, so only the first is sure; it is all that counts here.
+    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
+    let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let (words, rest) = field.as_chunks::<8>();
+    if field.len() > PLAIN {
+        return None;
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    for bytes in words.iter().chain([&last]) {
+        let word = u64::from_le_bytes(*bytes);
+        let odd = word | below(word, least) | equal(word, b'"') | equal(word, special);
+        put(window, at, bytes);
+        match odd & (ONES << 7) {
+            0 => at += 8,
+            odd => {
+                let first = odd.trailing_zeros() as usize / 8;
+                return (bytes[first] == 0).then_some(at + first);
+            }
+        }
+    }
+    Some(at)
+}
+
 /// Writes UTF-8 text in a style. What is not UTF-8 (a record that was never checked) is shown as
 /// the replacement character, so that the output is valid text in any case.
 #[inline]

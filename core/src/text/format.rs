@@ -2,7 +2,7 @@
 //!
 //! Every `put_*` writes its text at position `at` of a [`Window`] and returns the position after
 //! it. They store whole words, which may overwrite what follows the text. A window has room for a
-//! text of [`WIDEST`] bytes after a lead of [`LEAD`] bytes and for the words stored past it; its
+//! time after a lead of [`LEAD`] bytes and for the words stored past it; its
 //! size is a constant, so the compiler proves most stores in bounds: one check a value is left, where
 //! the window is cut out of the output. This is what makes safe code as fast as pointers.
 
@@ -12,22 +12,23 @@ use jiff::tz::TimeZone;
 use crate::time::TimeUnit;
 
 /// Room for one value and the bytes before it.
-pub type Window = [u8; WINDOW];
+pub(super) type Window = [u8; WINDOW];
 /// Size of a [`Window`].
-pub const WINDOW: usize = 128;
-/// The last position in a window at which a value may begin.
-pub const LEAD: usize = 31;
-/// The widest number or time: [`TIME_WIDTH`].
-pub const WIDEST: usize = TIME_WIDTH;
+pub(super) const WINDOW: usize = 128;
+/// The last position in a window at which a value may begin; all ones, so that it is a mask too.
+pub(super) const LEAD: usize = 31;
 
 /// The widest integer: `-9223372036854775808` or 20 digits.
-pub const INT_WIDTH: usize = 20;
+pub(super) const INT_WIDTH: usize = 20;
 /// The widest float: zmij's 24 bytes, with room for the quotes of `"-inf"`.
-pub const FLOAT_WIDTH: usize = 26;
+pub(super) const FLOAT_WIDTH: usize = 26;
 /// The widest decimal: sign, point, 19 digits and a leading zero.
-pub const DECIMAL_WIDTH: usize = 22;
+pub(super) const DECIMAL_WIDTH: usize = 22;
 /// The widest time: `2025-11-21T16:00:00.000000000+00:00`.
-pub const TIME_WIDTH: usize = 35;
+pub(super) const TIME_WIDTH: usize = 35;
+
+// The widest text, and the words that reach past it.
+const _: () = assert!(LEAD + TIME_WIDTH + 16 <= WINDOW);
 
 const E8: u64 = 100_000_000;
 const E16: u64 = E8 * E8;
@@ -38,7 +39,7 @@ const ASCII: u64 = u64::from_le_bytes([b'0'; 8]);
 /// # Panics
 /// If `slab` ends before the window does.
 #[inline(always)]
-pub fn window(slab: &mut [u8], at: usize) -> &mut Window {
+pub(super) fn window(slab: &mut [u8], at: usize) -> &mut Window {
     match slab.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
         Some(window) => window,
         None => too_narrow(),
@@ -52,13 +53,13 @@ fn too_narrow() -> ! {
 
 /// Stores `bytes` at `at`.
 #[inline(always)]
-pub fn put<const N: usize>(window: &mut Window, at: usize, bytes: &[u8; N]) {
+pub(super) fn put<const N: usize>(window: &mut Window, at: usize, bytes: &[u8; N]) {
     window[at..at + N].copy_from_slice(bytes);
 }
 
 /// Stores a text of any length at `at`.
 #[inline]
-pub fn put_slice(slab: &mut [u8], at: usize, text: &[u8]) -> usize {
+pub(super) fn put_slice(slab: &mut [u8], at: usize, text: &[u8]) -> usize {
     slab[at..at + text.len()].copy_from_slice(text);
     at + text.len()
 }
@@ -94,7 +95,7 @@ fn put_short(window: &mut Window, at: usize, value: u64) -> usize {
 
 /// An unsigned integer.
 #[inline(always)]
-pub fn put_u64(window: &mut Window, at: usize, value: u64) -> usize {
+pub(super) fn put_u64(window: &mut Window, at: usize, value: u64) -> usize {
     if value < E8 {
         return put_short(window, at, value);
     }
@@ -117,7 +118,7 @@ fn put_sign(window: &mut Window, at: usize, negative: bool) -> usize {
 
 /// A signed integer.
 #[inline(always)]
-pub fn put_i64(window: &mut Window, at: usize, value: i64) -> usize {
+pub(super) fn put_i64(window: &mut Window, at: usize, value: i64) -> usize {
     let at = put_sign(window, at, value < 0);
     put_u64(window, at, value.unsigned_abs())
 }
@@ -142,7 +143,7 @@ fn put_fraction8(window: &mut Window, at: usize, value: u64) -> usize {
 /// reads back as this float. No other decimal of 15 digits or fewer does (binary64 keeps 15
 /// digits apart), so with its zeros trimmed it is the shortest one, which is what zmij would find.
 #[inline(always)]
-pub fn put_f64(window: &mut Window, at: usize, value: f64, json: bool) -> usize {
+pub(super) fn put_f64(window: &mut Window, at: usize, value: f64, json: bool) -> usize {
     /// Adding 2^52 leaves no bits for a fraction: the sum is rounded to an integer, and that is
     /// what its low 52 bits say.
     const ROUND: f64 = (1u64 << 52) as f64;
@@ -167,7 +168,7 @@ fn put_f64_general(window: &mut Window, at: usize, value: f64, json: bool) -> us
 
 /// As [`put_f64`], for the shortest form that reads back as the same binary32.
 #[inline(never)]
-pub fn put_f32(window: &mut Window, at: usize, value: f32, json: bool) -> usize {
+pub(super) fn put_f32(window: &mut Window, at: usize, value: f32, json: bool) -> usize {
     if !value.is_finite() {
         return put_not_finite(window, at, f64::from(value), json);
     }
@@ -199,18 +200,25 @@ const POWERS: [u64; 19] = {
 /// `value` x 10^-`scale` (0 to 18), exact. The look is that of floats: trailing zeros trimmed, at
 /// least one digit after the point; scale 0 is an integer.
 #[inline]
-pub fn put_decimal(window: &mut Window, at: usize, value: i64, scale: u8) -> usize {
+pub(super) fn put_decimal(window: &mut Window, at: usize, value: i64, scale: u8) -> usize {
     let scale = usize::from(scale);
     if scale == 0 {
         return put_i64(window, at, value);
     }
-    let (unit, magnitude) = (POWERS[scale], value.unsigned_abs());
+    let magnitude = value.unsigned_abs();
     let at = put_sign(window, at, value < 0);
-    let at = put_u64(window, at, magnitude / unit);
-    let fraction = magnitude % unit;
     if scale <= 8 {
-        return put_fraction8(window, at, fraction * POWERS[8 - scale]);
+        // In units of 10^-8 where they fit: a multiplication costs less than a division.
+        let power = POWERS[8 - scale];
+        let (whole, fraction) = match magnitude.checked_mul(power) {
+            Some(scaled) => (scaled / E8, scaled % E8),
+            None => (magnitude / POWERS[scale], magnitude % POWERS[scale] * power),
+        };
+        let at = put_u64(window, at, whole);
+        return put_fraction8(window, at, fraction);
     }
+    let at = put_u64(window, at, magnitude / POWERS[scale]);
+    let fraction = magnitude % POWERS[scale];
     // Eighteen digits: two eights, then the last two, then back over the zeros.
     let fraction = fraction * POWERS[18 - scale];
     window[at] = b'.';
@@ -273,7 +281,7 @@ impl Clock {
     /// Writes the time `ticks`. What RFC 3339 has no year for (after 9999, possible in
     /// microseconds only) is written as the raw integer, which reads back too.
     #[inline]
-    pub fn put(&mut self, window: &mut Window, at: usize, ticks: u64) -> usize {
+    pub(super) fn put(&mut self, window: &mut Window, at: usize, ticks: u64) -> usize {
         let (seconds, fraction) = match self.unit {
             TimeUnit::Micros => (ticks / 1_000_000, ticks % 1_000_000),
             TimeUnit::Nanos => (ticks / 1_000_000_000, ticks % 1_000_000_000),
@@ -317,6 +325,13 @@ impl Clock {
                 zone.preceding(later).next().map_or(i64::MIN, |last| last.timestamp().as_second());
         }
     }
+}
+
+/// One time as text, as [`Clock`] writes it.
+pub fn time_text(unit: TimeUnit, zone: &TimeZone, ticks: u64) -> String {
+    let mut window = [0; WINDOW];
+    let end = Clock::new(unit, zone).put(&mut window, 0, ticks);
+    String::from_utf8_lossy(&window[..end]).into_owned()
 }
 
 /// `2025-11-21T16:00:00` of the local second `seconds`.
@@ -369,8 +384,9 @@ mod tests {
     }
 
     fn time(unit: TimeUnit, zone: &str, ticks: u64) -> String {
-        let mut clock = Clock::new(unit, &TimeZone::get(zone).unwrap());
-        text(TIME_WIDTH, |window| clock.put(window, 0, ticks))
+        let text = time_text(unit, &TimeZone::get(zone).unwrap(), ticks);
+        assert!(text.len() <= TIME_WIDTH);
+        text
     }
 
     fn decimal(value: i64, scale: u8) -> String {
@@ -476,7 +492,7 @@ mod tests {
         let negative = shown.starts_with('-');
         let digits = shown.trim_start_matches('-');
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        assert!(scale == 0 || fraction == "0" || !fraction.ends_with('0') && fraction != "");
+        assert!(scale == 0 || fraction == "0" || !fraction.ends_with('0') && !fraction.is_empty());
         let read: i128 = format!("{whole}{fraction:0<18}").parse().unwrap();
         let wanted = i128::from(value) * i128::from(POWERS[18 - usize::from(scale)]);
         (if negative { -read } else { read }, wanted)

@@ -1,7 +1,8 @@
 //! Text and records, both ways; no I/O.
 
+pub mod describe;
 pub mod encode;
-pub mod escape;
+mod escape;
 pub mod filter;
 pub mod format;
 mod npy;

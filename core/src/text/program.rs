@@ -9,7 +9,7 @@ use std::slice::ChunksExact;
 use jiff::tz::TimeZone;
 
 use super::encode::{EncodeOptions, TimeStyle};
-use super::escape::{CHAR_WIDTH, CharTable, HEX_DIGITS, Style, put_text, text_width};
+use super::escape::{CHAR_WIDTH, CharTable, HEX_DIGITS, Style, put_plain, put_text, text_width};
 use super::format::{self, Clock, LEAD, WINDOW, Window, put, put_i64, put_slice, put_u64};
 use crate::layout::Layout;
 use crate::schema::FieldType;
@@ -173,6 +173,7 @@ impl Program {
         for op in &self.ops {
             let window = format::window(slab, at);
             put(window, 0, &op.key);
+            // The mask changes nothing; it tells the compiler how far into the window values reach.
             let key = usize::from(op.key_len) & LEAD;
             let offset = usize::from(op.offset);
             at += match op.kind {
@@ -209,8 +210,11 @@ impl Program {
                 Kind::Time => self.clock.put(window, key, u64::from_le_bytes(load(record, offset))),
                 Kind::Bytes(size) => put_hex(slab, at + key, &record[offset..offset + size]) - at,
                 Kind::String(size) => {
-                    let text = trimmed(&record[offset..offset + size]);
-                    put_text(slab, at + key, text, self.style) - at
+                    let field = &record[offset..offset + size];
+                    match put_plain(window, key, field, self.style) {
+                        Some(end) => end,
+                        None => put_text(slab, at + key, trimmed(field), self.style) - at,
+                    }
                 }
             };
         }
