@@ -1,7 +1,7 @@
 //! Records into text or bytes: an encoder is compiled once from the layout, then only runs.
 //!
-//! What each value looks like, and why it reads back exactly, is in `format` (numbers and times) and
-//! `escape` (text); how rows are made fast, in `program`.
+//! What each value looks like, and why it reads back exactly, is in `format` (numbers and times)
+//! and `escape` (text); how rows are made fast, in `program`.
 
 use std::fmt;
 use std::str::FromStr;
