@@ -177,6 +177,18 @@ fn cells_that_a_reader_might_trim_or_split_are_quoted() {
 }
 
 #[test]
+fn an_empty_string_is_not_taken_for_a_default() {
+    let spec = r#"{"feed_name": "f", "ts_col": "ts", "fields": [{"name": "ts", "type": "uint64"},
+        {"name": "s", "type": "string8", "default": "x"}, {"name": "t", "type": "string8"}]}"#;
+    let layout = Layout::new(&FeedSpec::from_json(spec).unwrap()).unwrap();
+    let mut record = layout.zeroed();
+    let show = |record: &[u8]| text(&layout, "csv", &EncodeOptions::default(), record);
+    assert_eq!(show(&record), "ts,s,t\n0,\"\",\"\"\n");
+    record[8..10].copy_from_slice(b"ab");
+    assert_eq!(show(&record), "ts,s,t\n0,ab,\"\"\n");
+}
+
+#[test]
 fn a_table_settles_its_widths_after_a_thousand_rows() {
     let mut encoder =
         Encoder::new(&trades(), OutputFormat::Table, &EncodeOptions::default()).unwrap();

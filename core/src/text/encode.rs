@@ -1,7 +1,7 @@
 //! Records into text or bytes: an encoder is compiled once from the layout, then only runs.
 //!
-//! What each value looks like, and why it reads back exactly, is in `format` (numbers and times) and
-//! `escape` (text); how rows are made fast, in `program`.
+//! What each value looks like, and why it reads back exactly, is in `format` (numbers and times)
+//! and `escape` (text); how rows are made fast, in `program`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -272,14 +272,19 @@ impl Rows {
         let chosen = options.chosen(layout)?;
         let others = usize::from(options.with_seq) + usize::from(options.with_feed.is_some());
         let alone = chosen.len() + others == 1;
-        let mut program = Program::new(layout, options, Style::Cell { delimiter, alone });
+        let quote_empty = alone
+            || chosen
+                .iter()
+                .map(|&position| &layout.fields()[position])
+                .any(|field| field.default.is_some() && matches!(field.kind, FieldType::String(_)));
+        let mut program = Program::new(layout, options, Style::Cell { delimiter, quote_empty });
         let mut head = Vec::new();
         let mut name = |program: &mut Program, name: &str| {
             if !head.is_empty() {
                 head.push(delimiter);
                 program.text(&[delimiter]);
             }
-            head.extend_from_slice(&cell(name, delimiter, alone));
+            head.extend_from_slice(&cell(name, delimiter));
         };
         if options.with_seq {
             name(&mut program, "_seq");
@@ -287,7 +292,7 @@ impl Rows {
         }
         if let Some(feed) = &options.with_feed {
             name(&mut program, "_feed");
-            program.text(&cell(feed, delimiter, alone));
+            program.text(&cell(feed, delimiter));
         }
         for position in chosen {
             name(&mut program, &layout.fields()[position].name);

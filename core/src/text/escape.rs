@@ -16,8 +16,9 @@ pub enum Style {
     Cell {
         /// The delimiter: a comma or a tab.
         delimiter: u8,
-        /// Whether a row is this one cell: then an empty text is `""`, as an empty line is no row.
-        alone: bool,
+        /// Whether an empty text is `""`: an empty line is no row, and an empty cell of a field
+        /// with a default is that default.
+        quote_empty: bool,
     },
     /// For people: control characters are shown as escapes.
     Table,
@@ -72,8 +73,8 @@ const ONES: u64 = u64::from_le_bytes([1; 8]);
 pub fn put_plain(window: &mut Window, mut at: usize, field: &[u8], style: Style) -> Option<usize> {
     let (least, special) = match style {
         Style::Json => (b' ', b'\\'),
-        Style::Cell { alone: false, delimiter } => (b' ' + 1, delimiter),
-        Style::Cell { alone: true, .. } => return None,
+        Style::Cell { quote_empty: true, .. } if field.starts_with(&[0]) => return None,
+        Style::Cell { delimiter, .. } => (b' ' + 1, delimiter),
         Style::Table => (b' ', 0x7f),
     };
     // A byte's high bit is set where it is below `n` (1 to 128). A borrow may set it in the bytes
@@ -115,7 +116,7 @@ pub fn put_text(slab: &mut [u8], at: usize, text: &[u8], style: Style) -> usize 
 fn put_utf8(slab: &mut [u8], at: usize, text: &[u8], style: Style) -> usize {
     match style {
         Style::Json => put_escaped(slab, at, text),
-        Style::Cell { delimiter, alone } => put_cell(slab, at, text, delimiter, alone),
+        Style::Cell { delimiter, quote_empty } => put_cell(slab, at, text, delimiter, quote_empty),
         Style::Table => put_printable(slab, at, text),
     }
 }
@@ -173,10 +174,16 @@ fn put_printable(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
 /// Writes a cell. Beside what RFC 4180 asks quotes for, a cell that begins or ends with a blank or
 /// a control character, or begins with a byte order mark, has them: a reader might take it off.
 #[inline(always)]
-fn put_cell(slab: &mut [u8], mut at: usize, text: &[u8], delimiter: u8, alone: bool) -> usize {
+fn put_cell(
+    slab: &mut [u8],
+    mut at: usize,
+    text: &[u8],
+    delimiter: u8,
+    quote_empty: bool,
+) -> usize {
     let special = |&byte: &u8| byte == delimiter || byte == b'"' || byte == b'\r' || byte == b'\n';
     let quoted = match text {
-        [] => alone,
+        [] => quote_empty,
         [first, .., last] | [first @ last] => {
             *first <= b' '
                 || *last <= b' '
@@ -208,9 +215,10 @@ fn has_odd_ends(text: &[u8]) -> bool {
 }
 
 /// A cell of a header line, as [`put_text`] writes it.
-pub fn cell(text: &str, delimiter: u8, alone: bool) -> Vec<u8> {
+pub fn cell(text: &str, delimiter: u8) -> Vec<u8> {
     let mut slab = vec![0; text_width(text.len())];
-    let end = put_text(&mut slab, 0, text.as_bytes(), Style::Cell { delimiter, alone });
+    let end =
+        put_text(&mut slab, 0, text.as_bytes(), Style::Cell { delimiter, quote_empty: false });
     slab.truncate(end);
     slab
 }

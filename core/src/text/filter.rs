@@ -430,14 +430,19 @@ mod tests {
 
     #[test]
     fn the_longest_field_name_wins() {
-        let spec = r#"{"feed_name": "f", "ts_col": "ts", "fields": [
-            {"name": "ts", "type": "uint64"}, {"name": "a", "type": "uint8"},
-            {"name": "a<b", "type": "uint8"}]}"#;
-        let layout = Layout::new(&FeedSpec::from_json(spec).unwrap()).unwrap();
-        let mut record = layout.zeroed();
-        record[9] = 7;
-        assert!(Filter::parse(&layout, "a<b=7").unwrap().matches(&record));
-        assert!(Filter::parse(&layout, "a<7").unwrap().matches(&record));
+        for names in [["a", "a<b"], ["a<b", "a"]] {
+            let [first, second] = names;
+            let spec = format!(
+                r#"{{"feed_name": "f", "ts_col": "ts", "fields": [
+                {{"name": "ts", "type": "uint64"}}, {{"name": "{first}", "type": "uint8"}},
+                {{"name": "{second}", "type": "uint8"}}]}}"#
+            );
+            let layout = Layout::new(&FeedSpec::from_json(&spec).unwrap()).unwrap();
+            let mut record = layout.zeroed();
+            record[layout.field("a<b").unwrap().offset] = 7;
+            assert!(Filter::parse(&layout, "a<b=7").unwrap().matches(&record));
+            assert!(Filter::parse(&layout, "a<7").unwrap().matches(&record));
+        }
     }
 
     proptest! {

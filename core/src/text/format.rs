@@ -1,10 +1,10 @@
 //! Numbers and times as text, written into a window of bytes.
 //!
-//! Every `put_*` writes its text at position `at` of a [`Window`] and returns the position after
-//! it. They store whole words, which may overwrite what follows the text. A window has room for a
-//! time after a lead of [`LEAD`] bytes and for the words stored past it; its
-//! size is a constant, so the compiler proves most stores in bounds: one check a value is left, where
-//! the window is cut out of the output. This is what makes safe code as fast as pointers.
+//! Every `put_*` writes its text at position `at` of a window and returns the position after it.
+//! They store whole words, which may overwrite what follows the text. A window has room for the
+//! widest time after a lead of 31 bytes, and for the words stored past it; its size is a constant,
+//! so the compiler proves most stores in bounds: one check a value is left, where the window is cut
+//! out of the output. This is what makes safe code as fast as pointers.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -508,7 +508,10 @@ mod tests {
         }
 
         #[test]
-        fn floats_with_decimals_take_the_short_way(m in 0u64..2_000_000_000_000_000, scale in 0u8..10) {
+        fn floats_with_decimals_take_the_short_way(
+            m in 0u64..2_000_000_000_000_000,
+            scale in 0u8..10,
+        ) {
             let value = m as f64 / POWERS[usize::from(scale)] as f64;
             let shown = float(value);
             prop_assert_eq!(shown.parse::<f64>().unwrap().to_bits(), value.to_bits());
