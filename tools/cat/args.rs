@@ -20,9 +20,6 @@ pub const PAGE: Page = Page {
          exact for late and repeated times too. The feed may be written meanwhile.",
         "Ranges are half-open: --until is not included. The range and --where choose records, then \
          -n, then -r. Damaged blocks are named on stderr and left out, and the exit status is 1.",
-        "TIME: RFC 3339 (2024-05-01T09:30:00Z), DATE, DATE TIME or TIME with Z, an offset or a \
-         zone; now, today, yesterday, tomorrow, each with a TIME; -1h, +5m, 1h ago, 1h (ago); \
-         @SECONDS, @Nms, @Nus, @Nns; first, last, last-5m; seq:N.",
         "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above 2^53, \
          times in nanoseconds among them: --ints string prints those as strings.",
     ],
@@ -42,6 +39,7 @@ pub const PAGE: Page = Page {
         ),
         ("dw-cat trades -o table | head -20", "A look at the beginning"),
     ],
+    more: &[page::TIMES],
     exit_status: &[
         ("0", "Done; an empty range is a fine answer."),
         ("1", "Damaged blocks were left out."),

@@ -40,7 +40,8 @@ impl<'a> Pick<'a> {
             // The nearest N in the direction of the scan are those it meets first.
             (None, _) | (Some(Lines::First(_)), false) | (Some(Lines::Last(_)), true) => {}
             (Some(Lines::Last(n)), false) => {
-                pick.selection.seqs.0 = pick.nth(n, Direction::Reverse)?.unwrap_or(selection.seqs.0);
+                pick.selection.seqs.0 =
+                    pick.nth(n, Direction::Reverse)?.unwrap_or(selection.seqs.0);
             }
             (Some(Lines::First(n)), true) => {
                 let last = pick.nth(n, Direction::Forward)?;
@@ -124,10 +125,9 @@ impl<'a> Pick<'a> {
         let cut = (here - n) as usize;
         match self.direction {
             Direction::Forward => Run { records: &run.records[..n as usize * size], ..run },
-            Direction::Reverse => Run {
-                first_seq: run.first_seq + cut as u64,
-                records: &run.records[cut * size..],
-            },
+            Direction::Reverse => {
+                Run { first_seq: run.first_seq + cut as u64, records: &run.records[cut * size..] }
+            }
         }
     }
 

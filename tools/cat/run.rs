@@ -1,6 +1,5 @@
 //! dw-cat's work: resolve the range, choose, print.
 
-use anyhow::Context as _;
 use deepwater::Platform;
 use deepwater::layout::Layout;
 use deepwater::reader::{Damage, Reader, Selection, Snapshot};
@@ -16,7 +15,7 @@ use super::pick::Pick;
 use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::Out;
-use crate::cli::times::{Context, Resolved, TimeArg, show_time};
+use crate::cli::times::{Context, show_time};
 
 /// Runs dw-cat.
 ///
@@ -44,8 +43,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         _ => 0,
     };
     let size = layout.record_size();
-    let mut emitter =
-        Emitter::new(encoder, request.format, out, size, pick.is_reverse(), count)?;
+    let mut emitter = Emitter::new(encoder, request.format, out, size, pick.is_reverse(), count)?;
     let unit = layout.unit();
     pick.each(|run| emitter.run(&run), |damage| tell(&damage, unit))??;
     emitter.finish()?;
@@ -55,9 +53,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
 fn encoder(layout: &Layout, request: &Request) -> anyhow::Result<Encoder> {
     let time = match request.time {
         Style::Raw => TimeStyle::Raw,
-        Style::Rfc3339 => {
-            TimeStyle::Rfc3339(request.range.tz.clone().unwrap_or(TimeZone::UTC))
-        }
+        Style::Rfc3339 => TimeStyle::Rfc3339(request.range.tz.clone().unwrap_or(TimeZone::UTC)),
     };
     let options = EncodeOptions {
         fields: request.fields.clone(),
@@ -74,55 +70,24 @@ fn encoder(layout: &Layout, request: &Request) -> anyhow::Result<Encoder> {
 }
 
 /// Turns times into the feed's unit, and playback into a seq.
-fn selection(
-    reader: &Reader,
-    snapshot: &Snapshot,
-    request: &Request,
-) -> anyhow::Result<Selection> {
+fn selection(reader: &Reader, snapshot: &Snapshot, request: &Request) -> anyhow::Result<Selection> {
     let unit = reader.layout().unit();
     let zone = request.range.zone();
     let span = || Ok(reader.times(snapshot)?);
     let context = Context { now: Timestamp::now(), zone: &zone, unit, span: &span };
-    let resolve = |time: &Option<TimeArg>| -> anyhow::Result<Option<Resolved>> {
-        time.as_ref().map(|time| time.resolve(&context)).transpose()
+    let bounds = request.range.resolve(&context)?;
+    let (lo, hi) = request.seqs;
+    let mut selection = Selection {
+        seqs: (lo.max(bounds.seq_since.unwrap_or(0)), hi.min(bounds.seq_until.unwrap_or(u64::MAX))),
+        times: (bounds.time_since.unwrap_or(0), bounds.time_until.unwrap_or(u64::MAX)),
     };
-    let mut selection = Selection { seqs: request.seqs, ..Selection::ALL };
-    match resolve(&request.range.since).context("--since")? {
-        Some(Resolved::Time(time)) => selection.times.0 = time,
-        Some(Resolved::Seq(seq)) => selection.seqs.0 = selection.seqs.0.max(seq),
-        None => {}
-    }
-    match resolve(&request.range.until).context("--until")? {
-        Some(Resolved::Time(time)) => selection.times.1 = time,
-        Some(Resolved::Seq(seq)) => selection.seqs.1 = selection.seqs.1.min(seq),
-        None => {}
-    }
-    if messages::is_verbose() {
-        note_range(&selection, request, unit);
-    }
     if request.playback {
-        let since = request.range.since.is_some();
-        let at = if since { selection.times.0 } else { u64::MAX };
-        let mark = reader.last_mark(snapshot, at)?;
+        let mark = reader.last_mark(snapshot, bounds.time_since.unwrap_or(u64::MAX))?;
         selection.seqs.0 = selection.seqs.0.max(mark);
         // From the mark on everything counts, late records older than it too.
         selection.times.0 = 0;
     }
     Ok(selection)
-}
-
-fn note_range(selection: &Selection, request: &Request, unit: TimeUnit) {
-    let zone = request.range.tz.clone().unwrap_or(TimeZone::UTC);
-    let show = |time: u64, open: u64| match time == open {
-        true => "..".to_owned(),
-        false => format!("{} ({time})", show_time(time, unit, &zone)),
-    };
-    let (since, until) = selection.times;
-    messages::note(format!("since {} until {}", show(since, 0), show(until, u64::MAX)));
-    let (lo, hi) = selection.seqs;
-    if (lo, hi) != (0, u64::MAX) {
-        messages::note(format!("seq {lo}..{hi}"));
-    }
 }
 
 /// A person at a terminal may go on to paste nanoseconds into jq or a browser.

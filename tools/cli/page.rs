@@ -103,11 +103,6 @@ pub const EXIT_OK: Entry = ("0", "Done.");
 pub const EXIT_FAILED: Entry = ("2", "Could not: wrong usage, no such feed, input or output.");
 /// The default store.
 pub const FILE_STORE: Entry = ("~/.local/share/deepwater", "The default store.");
-/// The log.
-pub const FILE_LOG: Entry = (
-    "BASE/deepwater.log",
-    "What has changed the store, and when; five older logs are kept beside it.",
-);
 
 const TEMPLATE: &str = "\
 {about-with-newline}

@@ -32,6 +32,7 @@ pub const PAGE: Page = Page {
         ("dw-ls --json | jq -r 'select(.state == \"writing\").feed'", "Feeds being written"),
         ("dw-ls --names | xargs -n1 dw-cat -n 1", "The newest record of each"),
     ],
+    more: &[],
     exit_status: &[
         ("0", "Done; no feeds is a fine answer."),
         ("1", "A feed's files are damaged; the others are listed."),

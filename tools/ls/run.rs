@@ -71,7 +71,11 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
         (args.sessions, holes as Details),
     ];
     if !args.chunks && !args.sessions {
-        return if args.long { long(args, feeds, &zone, out) } else { short(args, feeds, &zone, out) };
+        return if args.long {
+            long(args, feeds, &zone, out)
+        } else {
+            short(args, feeds, &zone, out)
+        };
     }
     let mut first = true;
     for (_, details) in details.into_iter().filter(|(wanted, _)| *wanted) {
@@ -260,8 +264,8 @@ fn policy(feed: &Feed) -> String {
 
 fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
     let titles = [
-        "FEED", ">CHUNK", "PLACE", ">SEQ", ">RECORDS", "FIRST", "LAST", ">BYTES", ">MARKS", "SEALED",
-        "ENDED",
+        "FEED", ">CHUNK", "PLACE", ">SEQ", ">RECORDS", "FIRST", "LAST", ">BYTES", ">MARKS",
+        "SEALED", "ENDED",
     ];
     let mut listing = Listing::new(&titles);
     let mut objects = Vec::new();
@@ -324,8 +328,17 @@ fn session_end(feed: &Feed, session: &SessionEntry) -> &'static str {
 
 fn sessions(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
     let titles = [
-        "FEED", ">SESSION", "OPENED", "CLOSED", "REASON", ">SEQ", ">RECORDS", ">REJECTED",
-        ">PASSED OVER", ">LATE", ">PID",
+        "FEED",
+        ">SESSION",
+        "OPENED",
+        "CLOSED",
+        "REASON",
+        ">SEQ",
+        ">RECORDS",
+        ">REJECTED",
+        ">PASSED OVER",
+        ">LATE",
+        ">PID",
     ];
     let mut listing = Listing::new(&titles);
     let mut objects = Vec::new();

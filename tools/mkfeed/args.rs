@@ -88,7 +88,6 @@ pub const PAGE: Page = Page {
     files: &[
         page::FILE_STORE,
         ("BASE/feeds/NAME/feed.json", "The spec as given, and the layout computed from it."),
-        page::FILE_LOG,
     ],
 };
 

@@ -1,6 +1,6 @@
 //! dw-mkfeed's work: makes, proposes, deletes.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal};
 
 use anyhow::{Context, ensure};
 use deepwater::Platform;
@@ -8,7 +8,7 @@ use deepwater::schema::FeedSpec;
 use deepwater::store::Created;
 
 use super::args::{Args, Request};
-use super::infer::infer;
+use super::infer::{infer, read_sample};
 use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::{self, Out};
@@ -26,8 +26,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         }
         Request::Infer { choices, policy, update, dry_run } => {
             ensure!(!out::stdin_is_missing(), "stdin is closed; --infer reads a sample there");
-            let mut sample = Vec::new();
-            io::stdin().lock().read_to_end(&mut sample).context("cannot read the sample")?;
+            let sample = read_sample(io::stdin().lock()).context("cannot read the sample")?;
             let mut proposal = infer(&sample, &choices)?;
             for note in &proposal.notes {
                 messages::warn(note);

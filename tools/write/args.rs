@@ -55,6 +55,7 @@ pub const PAGE: Page = Page {
         ),
         ("dw-cat trades -o raw | dw-write trades --format raw", "Copy records as they are"),
     ],
+    more: &[],
     exit_status: &[
         ("0", "Every row was written."),
         ("1", "Rows were rejected; the others were written."),

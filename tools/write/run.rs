@@ -46,10 +46,8 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
     let inputs = open_first(&request)?;
     let terminator = Terminator::install()?;
     let acks = Acks::default();
-    let options = WriterOptions {
-        sync: request.sync,
-        on_durable: request.ack.then(|| acks.printer()),
-    };
+    let options =
+        WriterOptions { sync: request.sync, on_durable: request.ack.then(|| acks.printer()) };
     let writer = Writer::open(&feed, options)?;
     let mut session = Session {
         writer,

@@ -353,8 +353,8 @@ impl Csv {
             if quoted {
                 let n = self.split.cells.len();
                 // Before the first row is read, no column is known to be a number.
-                let spans = !self.planned
-                    || self.columns.get(n).map_or(self.open, Column::takes_newlines);
+                let spans =
+                    !self.planned || self.columns.get(n).map_or(self.open, Column::takes_newlines);
                 match quoted_cell(b, at, spans, end, &mut self.split.text) {
                     Ok(Some(after)) => at = after,
                     Ok(None) => return Found::Open,
@@ -441,7 +441,8 @@ impl Csv {
     /// A header that was found, not declared, must not say otherwise than the columns given.
     fn agrees(&self, cells: &[Option<String>]) -> Result<()> {
         let Some(names) = &self.names else { return Ok(()) };
-        let differs = names.iter().zip(cells).position(|(name, cell)| name.is_some() && name != cell);
+        let differs =
+            names.iter().zip(cells).position(|(name, cell)| name.is_some() && name != cell);
         let Some(n) = differs else { return Ok(()) };
         let (given, found) = (names[n].as_deref(), cells[n].as_deref());
         Err(Error::Spec(format!(

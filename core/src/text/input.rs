@@ -279,7 +279,9 @@ impl Parser {
             .map(|f| shared.ops[f])
             .collect();
         let format = match options.format {
-            InputFormat::Csv | InputFormat::Tsv => Format::Csv(Box::new(Csv::new(&shared, &options)?)),
+            InputFormat::Csv | InputFormat::Tsv => {
+                Format::Csv(Box::new(Csv::new(&shared, &options)?))
+            }
             InputFormat::Jsonl => Format::Json(Box::new(Json::new(&shared, &options)?)),
             InputFormat::Raw => Format::Raw(Raw::new(&shared, &options)?),
         };
@@ -302,13 +304,7 @@ impl Parser {
     ///
     /// # Errors
     /// What makes the whole input unusable: a header that names a field twice or lacks one.
-    pub fn parse(
-        &mut self,
-        input: &[u8],
-        end: bool,
-        now: u64,
-        batch: &mut Batch,
-    ) -> Result<usize> {
+    pub fn parse(&mut self, input: &[u8], end: bool, now: u64, batch: &mut Batch) -> Result<usize> {
         for op in &self.stamped {
             op.put_u64(&mut self.shared.blank, now);
         }
@@ -372,7 +368,8 @@ impl Parser {
         if at == open {
             let cut = &rest[open..];
             if cut != b"\r" && !cut.is_empty() {
-                let fault = Fault::new(cut.len(), "no newline at the end: the row may be cut short");
+                let fault =
+                    Fault::new(cut.len(), "no newline at the end: the row may be cut short");
                 self.shared.reject(fault, cut, batch);
                 self.shared.stats.slow += 1;
             }

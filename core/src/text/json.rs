@@ -103,7 +103,9 @@ impl Json {
         for (text, value) in &options.where_ {
             let pointer = Pointer::parse(text)?;
             if pointer.relative {
-                return Err(Error::Spec(format!("where {text:?}: messages are chosen, not elements")));
+                return Err(Error::Spec(format!(
+                    "where {text:?}: messages are chosen, not elements"
+                )));
             }
             conditions.push(Condition { path: pointer.keys, value: value.clone() });
         }
@@ -310,9 +312,7 @@ impl Json {
                 Place::Stamped => continue,
                 Place::Own { name, position } => self.own(text, element, name, *position)?,
                 Place::Position(n) => self.nth(root, *n),
-                Place::At(p) => {
-                    self.tape.find(text, if p.relative { root } else { 0 }, &p.keys)?
-                }
+                Place::At(p) => self.tape.find(text, if p.relative { root } else { 0 }, &p.keys)?,
             };
             let Some(node) = node else {
                 if op.defaulted {
@@ -324,7 +324,8 @@ impl Json {
             mark_used(&mut self.tape, node);
             self.write(shared, text, node, op, &mut records[start..])?;
             if first {
-                let relative = element.is_some_and(|e| (e..self.tape.nodes[e].next).contains(&node));
+                let relative =
+                    element.is_some_and(|e| (e..self.tape.nodes[e].next).contains(&node));
                 self.notes.uses.push(Use { node, op, relative });
             }
         }

@@ -1,21 +1,21 @@
 //! Text and records, both ways; no I/O.
 
+mod csv;
 pub mod describe;
 pub mod encode;
 mod escape;
 pub mod filter;
 pub mod format;
-mod npy;
-mod program;
-mod table;
-mod csv;
 pub mod input;
 mod json;
 pub mod mapping;
+mod npy;
 mod number;
+mod program;
 mod raw;
 pub mod reject;
 mod shape;
+mod table;
 mod tape;
 pub mod timestamp;
 mod value;

@@ -179,9 +179,9 @@ fn parts(text: &[u8]) -> Option<Parts<'_>> {
             if rest.is_empty() || run(rest) != rest.len() {
                 return None;
             }
-            let size = rest.iter().fold(0i64, |e, c| {
-                e.saturating_mul(10).saturating_add(i64::from(c - b'0'))
-            });
+            let size = rest
+                .iter()
+                .fold(0i64, |e, c| e.saturating_mul(10).saturating_add(i64::from(c - b'0')));
             Some(sign * size)
         }
         _ => return None,
@@ -384,7 +384,10 @@ mod tests {
     #[test]
     fn the_fast_readers_take_ordinary_numbers() {
         assert_eq!(fast_uint::<false>(b"1763740800000000,1", 0), Some((1763740800000000, 16)));
-        assert_eq!(fast_uint::<false>(b"9999999999999999999\n", 0), Some((9999999999999999999, 19)));
+        assert_eq!(
+            fast_uint::<false>(b"9999999999999999999\n", 0),
+            Some((9999999999999999999, 19))
+        );
         assert_eq!(fast_uint::<false>(b"18446744073709551615\n", 0), None);
         assert_eq!(fast_float::<true>(b"84123.57,\"size\"", 0), Some((84123.57, 8)));
         assert_eq!(fast_float::<true>(b"01.5,\"size\":1", 0), None);
