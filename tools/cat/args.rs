@@ -25,9 +25,9 @@ pub const PAGE: Page = Page {
     ],
     examples: &[
         (
-            "dw-mkfeed trades ts:timestamp price:float64 side:char\n  \
-             printf 'ts,price,side\\n1700000000000000,42.5,B\\n1700000060000000,42.75,S\\n' |\n    \
-             dw-write trades",
+            "dw-mkfeed trades ts:timestamp price:float64 side:char\n\
+             printf 'ts,price,side\\n%d,42.5,B\\n%d,42.75,S\\n' \\\n    \
+             1700000000000000 1700000060000000 | dw-write trades",
             "A feed to read",
         ),
         ("dw-cat trades --since 1h", "The last hour"),

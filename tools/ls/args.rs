@@ -21,7 +21,7 @@ pub const PAGE: Page = Page {
     ],
     examples: &[
         (
-            "dw-mkfeed trades ts:timestamp price:float64\n  \
+            "dw-mkfeed trades ts:timestamp price:float64\n\
              echo '{\"ts\": 1700000000000000, \"price\": 42.5}' | dw-write trades",
             "A feed to list",
         ),

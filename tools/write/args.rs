@@ -75,7 +75,7 @@ pub fn command() -> Command {
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
     /// The feed, then files to read in place of stdin; - is stdin
-    #[arg(value_name = "FEED [FILE")]
+    #[arg(value_name = "FEED|FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     words: Vec<String>,
     /// The feed, as by position; all positions are then files

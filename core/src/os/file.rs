@@ -114,7 +114,7 @@ pub fn allocate(file: &File, path: &Path, offset: u64, len: u64) -> Result<()> {
 
 /// The way to allocate where a file system cannot: blocks exist once they are written.
 fn write_zeros(file: &File, path: &Path, offset: u64, len: u64) -> Result<()> {
-    const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+    static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let end = offset + len;
     let mut at = offset;
     while at < end {

@@ -60,7 +60,8 @@ offsets! {
         RANGE_RESERVED: 4, RANGE_MIN: 8, RANGE_MAX: 8,
     } = 64;
 }
-const _: () = assert!(HEADER_SIZE % ENTRY_SIZE == 0 && 512 % ENTRY_SIZE == 0);
+const _: () =
+    assert!(HEADER_SIZE.is_multiple_of(ENTRY_SIZE) && 512usize.is_multiple_of(ENTRY_SIZE));
 
 /// What every file of a feed must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,6 +32,7 @@ pub(super) fn start(
     sync: Sync,
     on_durable: Option<OnDurable>,
 ) -> Result<JoinHandle<()>> {
+    let folder = shared.feed.folder.clone();
     let published = shared.live.published();
     let now = Instant::now();
     let mut background = Background {
@@ -53,11 +54,7 @@ pub(super) fn start(
             signal::block_in_this_thread();
             background.run();
         })
-        .map_err(|e| Error::io("cannot start a thread for", &session_path(), e))
-}
-
-fn session_path() -> std::path::PathBuf {
-    std::path::PathBuf::from("the writer")
+        .map_err(|e| Error::io("cannot start a thread to write", folder, e))
 }
 
 struct Background {

@@ -240,7 +240,7 @@ impl Writer {
     /// As [`Writer::append_batch`].
     pub fn append_marked(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
         let size = self.shared.geometry.record_size;
-        if records.len() % size != 0 {
+        if !records.len().is_multiple_of(size) {
             return Err(Error::Invalid(format!(
                 "{}: {} bytes are no whole number of records of {size}",
                 self.shared.feed.name,
@@ -365,7 +365,7 @@ impl Writer {
             let in_block = (block_records - record % block_records) * record_size;
             let (run, after) = rest.split_at(in_block.min(rest.len()));
             // A block's first record has none before it there.
-            let before = if record % block_records == 0 { 0 } else { self.last_time };
+            let before = if record.is_multiple_of(block_records) { 0 } else { self.last_time };
             let (times, late) = run_times(run, record_size, time_offset, before, self.running_max);
             self.last_time = times.last;
             chunk.widen(record / block_records, &times);

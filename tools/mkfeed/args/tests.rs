@@ -80,7 +80,7 @@ fn policy_from_flags() {
         chunk_age_seconds: Some(3600),
         retention_seconds: Some(30 * 86_400),
         max_size_bytes: Some(10_000_000_000),
-        sync: Sync::Every(Duration::from_millis(250)),
+        sync: Sync::Every(std::time::Duration::from_millis(250)),
         order: Order::Clamp,
         live: false,
         file_mode: 0o600,
