@@ -34,7 +34,7 @@ pub const PAGE: Page = Page {
         ("dw-cat trades --since 2023-11-14 --until 2023-11-15 --tz UTC -o csv", "A day, as CSV"),
         ("dw-cat trades -n 1 --time rfc3339", "The newest record, with a readable time"),
         (
-            "dw-cat trades --since last-5m --where 'side=B' --where 'price>42' --fields ts,price",
+            "dw-cat trades --since last-5m --where 'side=B' --where 'price>42' \\\n    --fields ts,price",
             "Chosen fields of chosen records of the last five minutes",
         ),
         ("dw-cat trades -o table | head -20", "A look at the beginning"),
