@@ -400,4 +400,4 @@ pub(crate) fn only_json(options: &InputOptions) -> Result<()> {
 
 #[cfg(test)]
 #[path = "input_tests.rs"]
-mod tests;
+pub(crate) mod tests;
