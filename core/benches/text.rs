@@ -31,7 +31,8 @@ fn text(json: bool) -> String {
     let mut out = String::new();
     let mut state = 42u64;
     let mut random = |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) % below
     };
     let (mut ts, mut cents) = (1_763_740_800_000_000u64, 8_412_357u64);

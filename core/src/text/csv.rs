@@ -207,6 +207,14 @@ impl Csv {
         if let Column::One(op) = column {
             let ends = |end: usize| b.get(end) == Some(&stop);
             match op.kind {
+                Kind::Uint(64) => {
+                    if let Some((value, end)) = fast_uint::<false>(b, at)
+                        && ends(end)
+                    {
+                        op.put_u64(record, value);
+                        return Some(end + 1);
+                    }
+                }
                 Kind::Uint(_) | Kind::Int(_) => {
                     let negative = b.get(at) == Some(&b'-');
                     if let Some((size, end)) = fast_uint::<false>(b, at + usize::from(negative))
@@ -353,8 +361,8 @@ impl Csv {
             if quoted {
                 let n = self.split.cells.len();
                 // Before the first row is read, no column is known to be a number.
-                let spans = !self.planned
-                    || self.columns.get(n).map_or(self.open, Column::takes_newlines);
+                let spans =
+                    !self.planned || self.columns.get(n).map_or(self.open, Column::takes_newlines);
                 match quoted_cell(b, at, spans, end, &mut self.split.text) {
                     Ok(Some(after)) => at = after,
                     Ok(None) => return Found::Open,
@@ -441,7 +449,8 @@ impl Csv {
     /// A header that was found, not declared, must not say otherwise than the columns given.
     fn agrees(&self, cells: &[Option<String>]) -> Result<()> {
         let Some(names) = &self.names else { return Ok(()) };
-        let differs = names.iter().zip(cells).position(|(name, cell)| name.is_some() && name != cell);
+        let differs =
+            names.iter().zip(cells).position(|(name, cell)| name.is_some() && name != cell);
         let Some(n) = differs else { return Ok(()) };
         let (given, found) = (names[n].as_deref(), cells[n].as_deref());
         Err(Error::Spec(format!(

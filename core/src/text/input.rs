@@ -195,6 +195,7 @@ impl Batch {
 /// What every format's parser works with.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub format: InputFormat,
     pub layout: Arc<Layout>,
     pub ops: Vec<Op>,
     /// The record that rows start from: zeros, defaults, arrival times.
@@ -210,7 +211,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn reject(&mut self, fault: Fault, row: &[u8], batch: &mut Batch) {
+    pub(crate) fn reject(&mut self, mut fault: Fault, row: &[u8], batch: &mut Batch) {
+        // The line is the row's first; a fault further down is told at its end.
+        if !matches!(self.format, InputFormat::Raw) {
+            fault.at = fault.at.min(memchr::memchr(b'\n', row).unwrap_or(row.len()));
+        }
         let after = batch.records.len() / self.layout.record_size();
         batch.rejects.push(Reject::new(self.line, fault, row, after));
         self.stats.rejected += 1;
@@ -264,6 +269,7 @@ impl Parser {
         }
         let ops = value::ops(&layout);
         let shared = Shared {
+            format: options.format,
             blank: value::blank_record(&layout, &ops)?,
             times: Times::new(&options.times, layout.unit())?,
             sources,
@@ -279,7 +285,9 @@ impl Parser {
             .map(|f| shared.ops[f])
             .collect();
         let format = match options.format {
-            InputFormat::Csv | InputFormat::Tsv => Format::Csv(Box::new(Csv::new(&shared, &options)?)),
+            InputFormat::Csv | InputFormat::Tsv => {
+                Format::Csv(Box::new(Csv::new(&shared, &options)?))
+            }
             InputFormat::Jsonl => Format::Json(Box::new(Json::new(&shared, &options)?)),
             InputFormat::Raw => Format::Raw(Raw::new(&shared, &options)?),
         };
@@ -302,13 +310,7 @@ impl Parser {
     ///
     /// # Errors
     /// What makes the whole input unusable: a header that names a field twice or lacks one.
-    pub fn parse(
-        &mut self,
-        input: &[u8],
-        end: bool,
-        now: u64,
-        batch: &mut Batch,
-    ) -> Result<usize> {
+    pub fn parse(&mut self, input: &[u8], end: bool, now: u64, batch: &mut Batch) -> Result<usize> {
         for op in &self.stamped {
             op.put_u64(&mut self.shared.blank, now);
         }
@@ -372,7 +374,8 @@ impl Parser {
         if at == open {
             let cut = &rest[open..];
             if cut != b"\r" && !cut.is_empty() {
-                let fault = Fault::new(cut.len(), "no newline at the end: the row may be cut short");
+                let fault =
+                    Fault::new(cut.len(), "no newline at the end: the row may be cut short");
                 self.shared.reject(fault, cut, batch);
                 self.shared.stats.slow += 1;
             }

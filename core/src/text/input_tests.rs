@@ -97,8 +97,23 @@ impl Random {
 }
 
 pub(crate) const TYPES: [&str; 17] = [
-    "char", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
-    "float32", "float64", "decimal64.2", "decimal64.8", "timestamp", "bytes3", "string6",
+    "char",
+    "bool",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float32",
+    "float64",
+    "decimal64.2",
+    "decimal64.8",
+    "timestamp",
+    "bytes3",
+    "string6",
 ];
 
 /// A random field list, the time column among them.
@@ -292,27 +307,27 @@ fn options_that_cannot_work_are_refused() {
         change(&mut options);
         Parser::new(layout.clone(), options).unwrap_err().to_string()
     };
-    let header = |name: &str| Source::Header(name.into());
-    let _ = header;
     use InputFormat::{Csv, Jsonl, Raw};
-    let map = |o: &mut InputOptions, f: &str, s: &str| {
-        o.map.push((f.into(), Source::parse(s).unwrap()));
-    };
-    let _ = map;
     for (said, got) in [
         ("no field \"x\"", refused(Csv, |o| o.map = vec![("x".into(), Source::Column(1))])),
-        ("mapped twice", refused(Jsonl, |o| {
-            o.map = vec![("ts".into(), Source::Stamp), ("ts".into(), Source::Column(1))];
-        })),
+        (
+            "mapped twice",
+            refused(Jsonl, |o| {
+                o.map = vec![("ts".into(), Source::Stamp), ("ts".into(), Source::Column(1))];
+            }),
+        ),
         ("is char", refused(Csv, |o| o.map = vec![("side".into(), Source::Stamp)])),
         ("named twice", refused(Csv, |o| o.columns = Some(vec![Some("ts".into()); 2]))),
         ("no field \"q\"", refused(Csv, |o| o.columns = Some(vec![Some("q".into())]))),
         ("no column for price, side", refused(Csv, |o| o.columns = Some(vec![Some("ts".into())]))),
         ("for JSON", refused(Csv, |o| o.explode = Some("/a".into()))),
         ("'~'", refused(Jsonl, |o| o.explode = Some("/a~2".into()))),
-        ("nothing is exploded", refused(Jsonl, |o| {
-            o.map = vec![("ts".into(), Source::Pointer("./0".into()))];
-        })),
+        (
+            "nothing is exploded",
+            refused(Jsonl, |o| {
+                o.map = vec![("ts".into(), Source::Pointer("./0".into()))];
+            }),
+        ),
         ("for text", refused(Raw, |o| o.map = vec![("ts".into(), Source::Stamp)])),
         ("header is for", refused(Jsonl, |o| o.header = Some(true))),
     ] {
@@ -408,12 +423,14 @@ fn real_binance_trades_and_quotes() {
 #[test]
 fn real_coinbase_changes() {
     let Some(input) = real("coinbase_ws_l2_ticker_match_2021-04-17.jsonl.gz") else { return };
-    let layout = layout("ts:timestamp price:decimal64.8 size:decimal64.8 side:string4 product_id:string12", "us");
+    let layout = layout(
+        "ts:timestamp price:decimal64.8 size:decimal64.8 side:string4 product_id:string12",
+        "us",
+    );
     let mut options = InputOptions::new(InputFormat::Jsonl);
     options.where_ = vec![("type".into(), Some("l2update".into()))];
     options.explode = Some("/changes".into());
-    options.map =
-        pointers(&[("ts", "/time"), ("side", "./0"), ("price", "./1"), ("size", "./2")]);
+    options.map = pointers(&[("ts", "/time"), ("side", "./0"), ("price", "./1"), ("size", "./2")]);
     let (got, stats) = real_file(&layout, &options, &input);
     assert_eq!(stats.fast + stats.slow - stats.passed_over, 9_719);
     assert!(got.lines.len() >= 9_719);

@@ -103,7 +103,9 @@ impl Json {
         for (text, value) in &options.where_ {
             let pointer = Pointer::parse(text)?;
             if pointer.relative {
-                return Err(Error::Spec(format!("where {text:?}: messages are chosen, not elements")));
+                return Err(Error::Spec(format!(
+                    "where {text:?}: messages are chosen, not elements"
+                )));
             }
             conditions.push(Condition { path: pointer.keys, value: value.clone() });
         }
@@ -310,9 +312,7 @@ impl Json {
                 Place::Stamped => continue,
                 Place::Own { name, position } => self.own(text, element, name, *position)?,
                 Place::Position(n) => self.nth(root, *n),
-                Place::At(p) => {
-                    self.tape.find(text, if p.relative { root } else { 0 }, &p.keys)?
-                }
+                Place::At(p) => self.tape.find(text, if p.relative { root } else { 0 }, &p.keys)?,
             };
             let Some(node) = node else {
                 if op.defaulted {
@@ -324,7 +324,8 @@ impl Json {
             mark_used(&mut self.tape, node);
             self.write(shared, text, node, op, &mut records[start..])?;
             if first {
-                let relative = element.is_some_and(|e| (e..self.tape.nodes[e].next).contains(&node));
+                let relative =
+                    element.is_some_and(|e| (e..self.tape.nodes[e].next).contains(&node));
                 self.notes.uses.push(Use { node, op, relative });
             }
         }
@@ -416,11 +417,13 @@ impl Json {
             }
             if entered && let Some(c) = self.tape.children(at).find(|&c| !self.is_used(c)) {
                 let node = &self.tape.nodes[c];
-                let reason = match node.key {
-                    Some((start, end)) => format!("the key {:?} is not used", &text[start..end]),
-                    None => "an element that is not used".to_owned(),
-                };
-                return Err(Fault::new(node.start, reason));
+                return Err(match node.key {
+                    Some((start, end)) => {
+                        let key = &text[start..end];
+                        Fault::new(start - 1, format!("the key {key:?} is not used"))
+                    }
+                    None => Fault::new(node.start, "an element that is not used"),
+                });
             }
             at = if entered { at + 1 } else { self.tape.nodes[at].next };
         }

@@ -29,7 +29,9 @@ impl Source {
     /// [`Error::Spec`] for an empty text and column 0.
     pub fn parse(text: &str) -> Result<Source> {
         if text.is_empty() {
-            return Err(Error::Spec("an empty source; it is a header, a number or a pointer".into()));
+            return Err(Error::Spec(
+                "an empty source; it is a header, a number or a pointer".into(),
+            ));
         }
         if text.starts_with('/') || text == "." || text.starts_with("./") {
             return Ok(Source::Pointer(text.to_owned()));
@@ -79,9 +81,7 @@ fn unescape(key: &str, whole: &str) -> Result<String> {
             Some(b'0') => '~',
             Some(b'1') => '/',
             _ => {
-                return Err(Error::Spec(format!(
-                    "JSON pointer {whole:?}: after '~' comes 0 or 1"
-                )));
+                return Err(Error::Spec(format!("JSON pointer {whole:?}: after '~' comes 0 or 1")));
             }
         });
         out.push_str(&part[1..]);
@@ -179,7 +179,10 @@ pub(crate) fn plan(
         let column = match &sources[f] {
             Some(Source::Stamp) => continue,
             Some(Source::Pointer(p)) => {
-                return Err(Error::Spec(format!("{}={p}: a JSON pointer, and not JSON", field.name)));
+                return Err(Error::Spec(format!(
+                    "{}={p}: a JSON pointer, and not JSON",
+                    field.name
+                )));
             }
             Some(Source::Column(n)) => Some(n - 1),
             Some(Source::Header(name)) => column(names, name)?,

@@ -259,9 +259,9 @@ impl Maker<'_> {
                 if quoted { (node.start + 1, node.end - 1) } else { (node.start, node.end) };
             let mut ops = self.notes.uses.iter().filter(|u| u.node == n).map(|u| u.op);
             if self.notes.decisive.contains(&n) {
-                pieces.extend(ops.map(|op| {
-                    Piece::Fixed(op.at, self.record[op.at..op.at + op.size()].into())
-                }));
+                pieces.extend(
+                    ops.map(|op| Piece::Fixed(op.at, self.record[op.at..op.at + op.size()].into())),
+                );
                 continue;
             }
             if matches!(node.form, Form::Object | Form::Array) {
@@ -336,6 +336,11 @@ fn number<const JSON: bool>(
         Kind::Float64 => {
             let (value, end) = fast_float::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
             op.put_f64(record, value);
+            Some(Some(end))
+        }
+        Kind::Uint(64) => {
+            let (value, end) = fast_uint::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
+            op.put_u64(record, value);
             Some(Some(end))
         }
         Kind::Uint(_) | Kind::Int(_) => {

@@ -38,8 +38,8 @@ pub(crate) struct Tape {
 impl Tape {
     /// Reads `line`, which must be one JSON value.
     pub(crate) fn read<'a>(&mut self, line: &'a [u8]) -> Result<&'a str, Fault> {
-        let text = std::str::from_utf8(line)
-            .map_err(|e| Fault::new(e.valid_up_to(), "not UTF-8"))?;
+        let text =
+            std::str::from_utf8(line).map_err(|e| Fault::new(e.valid_up_to(), "not UTF-8"))?;
         if let Err(e) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
             let said = e.to_string();
             let reason = said.split(" at line ").next().unwrap_or_default();

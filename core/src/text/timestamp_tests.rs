@@ -65,10 +65,8 @@ fn texts() {
 
 #[test]
 fn a_skipped_or_repeated_local_time_is_refused_with_both_candidates() {
-    let mut local = times(
-        TimeUnit::Micros,
-        TimeOptions { zone: Some(chicago()), ..TimeOptions::default() },
-    );
+    let mut local =
+        times(TimeUnit::Micros, TimeOptions { zone: Some(chicago()), ..TimeOptions::default() });
     assert_eq!(local.parse(b"2013-09-01 17:00:00.083"), Ok(1_378_072_800_083_000));
     assert_eq!(local.parse(b"2013-09-01"), Ok(1_378_011_600_000_000));
     let fold = said(local.parse(b"2013-11-03 01:30:00"));
@@ -101,8 +99,7 @@ fn time_of_day() {
 fn formats() {
     let format = |text: &str| TimeOptions { format: Some(text.into()), ..TimeOptions::default() };
     let zone = Some(chicago());
-    let mut local =
-        times(TimeUnit::Micros, TimeOptions { zone, ..format("%Y%m%d %H:%M:%S%.f") });
+    let mut local = times(TimeUnit::Micros, TimeOptions { zone, ..format("%Y%m%d %H:%M:%S%.f") });
     assert_eq!(local.parse(b"20130901 17:00:00.083"), Ok(1_378_072_800_083_000));
     assert!(said(local.parse(b"20130901 17:00:60")).contains("leap"));
     assert!(local.parse(b"20130901 17:60:59").is_err());

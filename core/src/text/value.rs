@@ -308,7 +308,11 @@ mod tests {
     use super::*;
     use crate::schema::FeedSpec;
 
-    fn written(kind: &str, text: &str, origin: Option<Origin>) -> std::result::Result<Vec<u8>, Why> {
+    fn written(
+        kind: &str,
+        text: &str,
+        origin: Option<Origin>,
+    ) -> std::result::Result<Vec<u8>, Why> {
         let spec = format!(
             r#"{{"feed_name":"t","ts_col":"ts","fields":[{{"name":"ts","type":"uint64"}},
                 {{"name":"v","type":"{kind}"}}]}}"#
@@ -362,14 +366,34 @@ mod tests {
     #[test]
     fn cells_that_do_not_fit_are_refused() {
         for (kind, text) in [
-            ("int8", "128"), ("int8", "-129"), ("uint8", "256"), ("uint8", "-1"),
-            ("int64", "9223372036854775808"), ("uint64", "18446744073709551616"),
-            ("int32", "1.0"), ("int32", "1e3"), ("int32", "+1"), ("int32", ""), ("int32", " "),
-            ("decimal64.2", "1.234"), ("decimal64.18", "9.223372036854775808"),
-            ("char", ""), ("char", "ab"), ("char", "\u{100}"), ("char", "\u{80}\u{80}"),
-            ("bool", "2"), ("bool", "yes"), ("bytes2", "0a"), ("bytes2", "0aff0"),
-            ("bytes2", "zz00"), ("string2", "abc"), ("string4", "a\0"), ("float64", "1e400"),
-            ("float32", "1e39"), ("float64", "x"), ("timestamp", "yesterday"),
+            ("int8", "128"),
+            ("int8", "-129"),
+            ("uint8", "256"),
+            ("uint8", "-1"),
+            ("int64", "9223372036854775808"),
+            ("uint64", "18446744073709551616"),
+            ("int32", "1.0"),
+            ("int32", "1e3"),
+            ("int32", "+1"),
+            ("int32", ""),
+            ("int32", " "),
+            ("decimal64.2", "1.234"),
+            ("decimal64.18", "9.223372036854775808"),
+            ("char", ""),
+            ("char", "ab"),
+            ("char", "\u{100}"),
+            ("char", "\u{80}\u{80}"),
+            ("bool", "2"),
+            ("bool", "yes"),
+            ("bytes2", "0a"),
+            ("bytes2", "0aff0"),
+            ("bytes2", "zz00"),
+            ("string2", "abc"),
+            ("string4", "a\0"),
+            ("float64", "1e400"),
+            ("float32", "1e39"),
+            ("float64", "x"),
+            ("timestamp", "yesterday"),
         ] {
             assert!(cell(kind, text).is_err(), "{kind} {text:?}");
         }
@@ -381,8 +405,14 @@ mod tests {
         assert_eq!(written("bool", "true", None), Ok(vec![1]));
         assert_eq!(written("uint8", "7", None), Ok(vec![7]));
         for (kind, token) in [
-            ("uint8", "null"), ("uint8", "true"), ("uint8", "1.0"), ("char", "1"),
-            ("string4", "12"), ("bytes1", "12"), ("float64", "NaN"), ("float64", "01"),
+            ("uint8", "null"),
+            ("uint8", "true"),
+            ("uint8", "1.0"),
+            ("char", "1"),
+            ("string4", "12"),
+            ("bytes1", "12"),
+            ("float64", "NaN"),
+            ("float64", "01"),
         ] {
             assert!(written(kind, token, None).is_err(), "{kind} {token}");
         }
