@@ -61,10 +61,15 @@ impl Literal {
     }
 }
 
-/// One piece of a shape.
+/// One piece of a shape: a literal, and what follows it.
 #[derive(Debug, PartialEq)]
-enum Piece {
-    Literal(Literal),
+struct Piece {
+    before: Literal,
+    then: Then,
+}
+
+#[derive(Debug, PartialEq)]
+enum Then {
     /// A string's inside, or a token, for a field.
     Text(Op),
     Token(Op),
@@ -74,6 +79,7 @@ enum Piece {
     Fixed(usize, Box<[u8]>),
     SkipText,
     SkipToken,
+    Nothing,
 }
 
 /// Whether a slot is within quotes.
@@ -81,6 +87,12 @@ enum Piece {
 enum Origins {
     Text,
     Token,
+}
+
+impl Piece {
+    fn new(before: &[u8], then: Then) -> Piece {
+        Piece { before: Literal::new(before), then }
+    }
 }
 
 /// The form of one line.
@@ -196,7 +208,7 @@ impl Shape {
 /// The shapes of one input, the last used first.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
-    list: Vec<Box<Shape>>,
+    list: Vec<Shape>,
     message: Vec<u8>,
 }
 
@@ -226,7 +238,7 @@ impl Shapes {
     }
 
     pub(crate) fn learn(&mut self, shape: Option<Shape>) {
-        let Some(shape) = shape.map(Box::new) else { return };
+        let Some(shape) = shape else { return };
         if self.list.contains(&shape) {
             return;
         }
@@ -244,6 +256,12 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
+    /// A field whose value every line of the shape has.
+    fn fixed(&self, op: Op) -> Piece {
+        let bytes = self.record[op.at..op.at + op.size()].into();
+        Piece::new(&[], Then::Fixed(op.at, bytes))
+    }
+
     /// The pieces of the bytes from `cursor` to `end`, whose values are `nodes`.
     fn pieces(
         &self,
@@ -259,35 +277,33 @@ impl Maker<'_> {
                 if quoted { (node.start + 1, node.end - 1) } else { (node.start, node.end) };
             let mut ops = self.notes.uses.iter().filter(|u| u.node == n).map(|u| u.op);
             if self.notes.decisive.contains(&n) {
-                pieces.extend(
-                    ops.map(|op| Piece::Fixed(op.at, self.record[op.at..op.at + op.size()].into())),
-                );
+                pieces.extend(ops.map(|op| self.fixed(op)));
                 continue;
             }
             if matches!(node.form, Form::Object | Form::Array) {
                 continue;
             }
-            pieces.push(Piece::Literal(Literal::new(&self.line[cursor..from])));
+            let then = match (ops.next(), quoted) {
+                (Some(op), true) => Then::Text(op),
+                (Some(op), false) => Then::Token(op),
+                (None, true) => Then::SkipText,
+                (None, false) => Then::SkipToken,
+            };
+            pieces.push(Piece::new(&self.line[cursor..from], then));
             cursor = to;
-            pieces.push(match (ops.next(), quoted) {
-                (Some(op), true) => Piece::Text(op),
-                (Some(op), false) => Piece::Token(op),
-                (None, true) => Piece::SkipText,
-                (None, false) => Piece::SkipToken,
-            });
             let origin = if quoted { Origins::Text } else { Origins::Token };
-            pieces.extend(ops.map(|op| Piece::Also(op, origin)));
+            pieces.extend(ops.map(|op| Piece::new(&[], Then::Also(op, origin))));
             if pieces.len() > PIECES {
                 return None;
             }
         }
-        pieces.push(Piece::Literal(Literal::new(&self.line[cursor..end])));
+        pieces.push(Piece::new(&self.line[cursor..end], Then::Nothing));
         Some(pieces)
     }
 }
 
 /// Matches pieces from `at` on and returns where they end.
-#[inline(always)]
+#[inline(never)]
 fn pass(
     pieces: &[Piece],
     b: &[u8],
@@ -297,25 +313,26 @@ fn pass(
 ) -> Option<usize> {
     let mut slot = at;
     for piece in pieces {
-        match piece {
-            Piece::Literal(literal) => at = literal.pass(b, at)?,
-            Piece::Token(op) => {
+        at = piece.before.pass(b, at)?;
+        match &piece.then {
+            Then::Token(op) => {
                 slot = at;
                 at = token(*op, b, at, times, record)?;
             }
-            Piece::Text(op) => {
+            Then::Text(op) => {
                 slot = at;
                 at = text(*op, b, at, times, record)?;
             }
-            Piece::SkipText => at = plain_text_end(b, at)?,
-            Piece::SkipToken => at = skip_token(b, at)?,
-            Piece::Also(op, Origins::Text) => {
+            Then::SkipText => at = plain_text_end(b, at)?,
+            Then::SkipToken => at = skip_token(b, at)?,
+            Then::Also(op, Origins::Text) => {
                 op.text(&b[slot..at], Origin::Json, times, record).ok()?;
             }
-            Piece::Also(op, Origins::Token) => op.token(&b[slot..at], times, record).ok()?,
-            Piece::Fixed(from, bytes) => {
+            Then::Also(op, Origins::Token) => op.token(&b[slot..at], times, record).ok()?,
+            Then::Fixed(from, bytes) => {
                 record.get_mut(*from..from + bytes.len())?.copy_from_slice(bytes);
             }
+            Then::Nothing => {}
         }
     }
     Some(at)
