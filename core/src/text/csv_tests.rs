@@ -119,6 +119,20 @@ fn quotes_in_texts() {
 }
 
 #[test]
+fn an_empty_character_is_not_the_separator_after_it() {
+    let chars = layout("ts:uint64 c:char n:int8", "us");
+    for input in ["1,,,5\n", "1,,5\n", "1,\n,5\n", "1,B,\n"] {
+        let got = whole(&chars, &csv(), input.as_bytes()).unwrap();
+        assert!(got.records.is_empty() && !got.rejects.is_empty(), "{input:?}");
+    }
+    let last = layout("ts:uint64 c:char", "us");
+    for input in ["1,\n\n", "1,\r\n"] {
+        let got = whole(&last, &csv(), input.as_bytes()).unwrap();
+        assert_eq!((got.records.len(), got.rejects.len()), (0, 1), "{input:?}");
+    }
+}
+
+#[test]
 fn a_stray_quote_gives_up_after_a_mebibyte() {
     let texts = layout("ts:uint64 s:string8", "us");
     let mut input = b"1,\"a\n".to_vec();
