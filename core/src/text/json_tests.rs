@@ -387,3 +387,14 @@ fn what_is_json_is_what_serde_json_says() {
     }
     assert!(good > 2000 && bad > 2000, "{good} {bad}");
 }
+
+#[test]
+fn long_and_deep_lines() {
+    let deep =
+        format!("{{\"x\":{}{},\"ts\":1,\"price\":2}}\n", "[".repeat(50_000), "]".repeat(50_000));
+    let long = format!("{{\"x\":\"{}\",\"ts\":3,\"price\":4}}\n", "y".repeat(5_000_000));
+    let open = format!("{}\n", "[".repeat(100_000));
+    let (rows, rejects, _) = run(&jsonl(), &[deep, long, open].concat());
+    assert_eq!(rows, [(1, 2.0), (3, 4.0)]);
+    assert!(rejects.len() == 1 && rejects[0].starts_with("3:"), "{rejects:?}");
+}

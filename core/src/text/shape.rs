@@ -7,10 +7,10 @@
 //! no escapes, control characters or bytes beyond ASCII.
 
 use super::json::Notes;
-use super::number::{fast_float, fast_scaled, fast_uint, is_json_number, load8};
+use super::number::{fast_float, is_json_number, load8};
 use super::tape::{Form, Node, token_end};
 use super::timestamp::Times;
-use super::value::{Kind, Op, Origin, signed};
+use super::value::{Kind, Op, Origin};
 
 /// How many shapes are kept.
 const SHAPES: usize = 8;
@@ -338,58 +338,10 @@ fn pass(
     Some(at)
 }
 
-/// Reads a number of the field's type and stores it if `ends` says so of its end. `None`: not
-/// a number as the fast readers know it; `Some(None)`: one that does not fit.
-#[inline(always)]
-fn number<const JSON: bool>(
-    op: Op,
-    b: &[u8],
-    at: usize,
-    times: &Times,
-    record: &mut [u8],
-    ends: impl Fn(usize) -> bool,
-) -> Option<Option<usize>> {
-    match op.kind {
-        Kind::Float64 => {
-            let (value, end) = fast_float::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
-            op.put_f64(record, value);
-            Some(Some(end))
-        }
-        Kind::Uint(64) => {
-            let (value, end) = fast_uint::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
-            op.put_u64(record, value);
-            Some(Some(end))
-        }
-        Kind::Uint(_) | Kind::Int(_) => {
-            let negative = b.get(at) == Some(&b'-');
-            let from = at + usize::from(negative);
-            let (size, end) = fast_uint::<JSON>(b, from).filter(|&(_, end)| ends(end))?;
-            Some(op.put_integer(record, negative, size).is_ok().then_some(end))
-        }
-        Kind::Time => {
-            let (ticks, end) = times.fast::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
-            op.put_u64(record, ticks);
-            Some(Some(end))
-        }
-        Kind::Decimal(scale) => {
-            let negative = b.get(at) == Some(&b'-');
-            let from = at + usize::from(negative);
-            let scale = usize::from(scale);
-            let (size, end) = fast_scaled::<JSON>(b, from, scale).filter(|&(_, end)| ends(end))?;
-            let value = signed(negative, size);
-            Some(value.map(|value| {
-                op.put_u64(record, value as u64);
-                end
-            }))
-        }
-        _ => None,
-    }
-}
-
 #[inline(always)]
 fn token(op: Op, b: &[u8], at: usize, times: &mut Times, record: &mut [u8]) -> Option<usize> {
     let ends = |end: usize| matches!(b.get(end), Some(b',' | b'}' | b']'));
-    if let Some(end) = number::<true>(op, b, at, times, record, ends) {
+    if let Some(end) = op.number::<true>(b, at, times, record, ends) {
         return end;
     }
     let end = token_end(b, at);
@@ -409,7 +361,7 @@ fn text(op: Op, b: &[u8], at: usize, times: &mut Times, record: &mut [u8]) -> Op
         return Some(at + 1);
     }
     let ends = |end: usize| b.get(end) == Some(&b'"');
-    if let Some(end) = number::<false>(op, b, at, times, record, ends) {
+    if let Some(end) = op.number::<false>(b, at, times, record, ends) {
         return end;
     }
     let end = plain_text_end(b, at)?;
