@@ -22,6 +22,8 @@ use crate::registry::feed::Seal;
 
 /// Data files begin with this much and double as they grow.
 const FIRST_PIECE: usize = 1 << 20;
+/// Runs of records from this size on are written, smaller ones stored through the mapping.
+pub const BULK_BYTES: usize = 64 << 10;
 /// Marks grow by this much at least.
 const MARKS_PIECE: usize = 4096;
 
@@ -203,9 +205,20 @@ impl LiveChunk {
     }
 
     /// Stores records at byte `at`, below [`LiveChunk::limit_bytes`]. Writing thread only.
+    ///
+    /// A large run is written with one system call: the kernel then takes whole large pages at a
+    /// time, where each first store through the mapping costs a fault. Either way it is the same
+    /// page cache that readers see.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) from that call; the room is allocated, so not for a full disk.
     #[inline]
-    pub fn store(&self, at: usize, records: &[u8]) {
+    pub fn store(&self, at: usize, records: &[u8]) -> Result<()> {
+        if records.len() >= BULK_BYTES {
+            return file::write_at(&self.data_file, &self.paths.data, at as u64, records);
+        }
         self.data.write(at, records);
+        Ok(())
     }
 
     /// Widens a block's times by a run of records. Writing thread only.

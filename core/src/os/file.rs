@@ -199,6 +199,14 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Writes all of `bytes` at `offset`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    file.write_all_at(bytes, offset).map_err(|e| Error::io("cannot write", path, e))
+}
+
 /// Reads `into.len()` bytes at `offset`.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::chunk::live::LiveChunk;
+use crate::chunk::live::{BULK_BYTES, LiveChunk};
 use crate::error::{Error, Result};
 use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
@@ -178,6 +178,10 @@ impl Background {
     fn map_in(&mut self, chunk: &LiveChunk, used: usize, news: usize) {
         if self.mapped.0 != chunk.chunk_id() {
             self.mapped = (chunk.chunk_id(), 0);
+        }
+        // What comes in bulk is written, not stored page by page.
+        if news >= BULK_BYTES * 4 {
+            return;
         }
         let wanted = used + (news * 4).clamp(AHEAD_BYTES.0, AHEAD_BYTES.1);
         let from = self.mapped.1.max(used);

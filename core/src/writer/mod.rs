@@ -345,7 +345,7 @@ impl Writer {
             }
             let (now, rest) = records.split_at(room.min(leased.saturating_mul(size)));
             if let Some(chunk) = &self.chunk {
-                chunk.store(self.at, now);
+                chunk.store(self.at, now)?;
             }
             self.widen(now);
             self.at += now.len();
