@@ -380,13 +380,13 @@ impl Platform {
                 format!("a folder the registry does not name, and no feed; move it away ({e})");
             Error::damaged(folder, 0, what)
         })?;
-        let lock = Lock::try_feed(&self.lock_path(left.feed_id))?;
+        let lock = Lock::try_feed(&self.lock_path(left.id.feed_id))?;
         if lock.is_none() || (left.chunks && !left.deleted) {
             let what =
                 "a feed's folder with records, which the registry does not name; move it away";
             return Err(Error::damaged(folder, 0, what));
         }
-        self.bury(folder, left.feed_id)
+        self.bury(folder, left.id.feed_id)
     }
 
     /// Opens a feed for writing, as its policy says.

@@ -308,8 +308,8 @@ pub struct Checkpoint {
 /// What [`FeedRegistry::peek`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peek {
-    /// The feed.
-    pub feed_id: u64,
+    /// Store, feed and layout.
+    pub id: Identity,
     /// Whether it ever had records.
     pub chunks: bool,
     /// Whether it was marked deleted.
@@ -426,7 +426,7 @@ impl FeedRegistry {
         };
         let registry = FeedRegistry::open(path, &id, false)?;
         let chunks = registry.entries()?.iter().any(|entry| matches!(entry, Entry::Chunk(_)));
-        Ok(Peek { feed_id: id.feed_id, chunks, deleted: registry.is_deleted()? })
+        Ok(Peek { id, chunks, deleted: registry.is_deleted()? })
     }
 
     /// Record and block sizes.
