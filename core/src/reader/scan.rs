@@ -104,7 +104,8 @@ impl Scan {
                     chunk.entry.base_seq < selection.seqs.1 && chunk.end_seq > selection.seqs.0;
                 let times = chunk.entry.seal.is_none_or(|seal| {
                     selection.every_time()
-                        || (seal.min_time < selection.times.1 && seal.max_time >= selection.times.0)
+                        || (selection.begins_by(seal.min_time)
+                            && seal.max_time >= selection.times.0)
                 });
                 seqs && times
             })
