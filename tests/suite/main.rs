@@ -2,4 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod env;
 mod generated;
+mod kit;
+mod malformed;
