@@ -5,4 +5,7 @@
 mod env;
 mod generated;
 mod kit;
+mod live;
 mod malformed;
+mod manners;
+mod pages;
