@@ -1,4 +1,5 @@
-//! The house rules, held by a test: layers, lengths, no file that nothing uses, unsafe in one place.
+//! The house rules, held by a test: layers, lengths, no file that nothing uses, unsafe in one
+//! place.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 

@@ -6,3 +6,8 @@ mod env;
 mod generated;
 mod kill;
 mod random;
+mod kit;
+mod live;
+mod malformed;
+mod manners;
+mod pages;

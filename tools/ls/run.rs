@@ -315,8 +315,8 @@ fn end_word(reason: u32) -> &'static str {
     WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }
 
-/// Why a session is over; one without a close, whose writer is gone, has crashed and the next writer
-/// will say so.
+/// Why a session is over; one without a close, whose writer is gone, has crashed and the next
+/// writer will say so.
 fn session_end(feed: &Feed, session: &SessionEntry) -> &'static str {
     let newest = feed.snapshot.sessions.last().map(|last| last.session_id);
     match session.close {

@@ -1,8 +1,8 @@
 //! A chunk being written: its two files allocated ahead of the records, and mapped.
 //!
-//! The writing thread stores records and block times; the background thread allocates, closes blocks
-//! and seals. What they share here is the allocation, under a lock that either takes rarely, and words
-//! that only one of them stores to.
+//! The writing thread stores records and block times; the background thread allocates, closes
+//! blocks and seals. What they share here is the allocation, under a lock that either takes rarely,
+//! and words that only one of them stores to.
 
 use std::fs::File;
 use std::path::Path;
@@ -212,7 +212,8 @@ impl LiveChunk {
     /// page cache that readers see.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) from that call; the room is allocated, so not for a full disk.
+    /// [`Error::Io`](crate::Error::Io) from that call; the room is allocated, so not for a full
+    /// disk.
     #[inline]
     pub fn store(&self, at: usize, records: &[u8]) -> Result<()> {
         if records.len() >= BULK_BYTES {

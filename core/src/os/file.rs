@@ -43,8 +43,8 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
     Ok(file)
 }
 
-/// Creates a file, of exactly that mode whatever the umask, and opens it for reading and writing. What stood there is
-/// unlinked first, never truncated: somebody may have it mapped.
+/// Creates a file, of exactly that mode whatever the umask, and opens it for reading and writing.
+/// What stood there is unlinked first, never truncated: somebody may have it mapped.
 ///
 /// # Errors
 /// [`Error::Io`].

@@ -352,6 +352,11 @@ impl Parser {
         ParseStats { lines: self.shared.line - 1, ..self.shared.stats }
     }
 
+    /// Whether lines are records, as [`InputFormat::Raw`] has them.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.format, Format::Raw(_))
+    }
+
     /// Rows of whole lines; `end`: a row that is still open will never be closed.
     fn lines(&mut self, lines: &[u8], end: bool, batch: &mut Batch) -> Result<usize> {
         match &mut self.format {
