@@ -8,14 +8,17 @@
 
 use super::input::{Batch, InputOptions, Shared, only_json};
 use super::mapping::{self, Source};
-use super::number::{fast_float, fast_scaled, fast_uint};
 use super::reject::{Fault, shown, without_newline};
 use super::timestamp::Times;
-use super::value::{Kind, Op, Origin, signed};
+use super::value::{Kind, Op, Origin};
 use crate::error::{Error, Result};
 
 /// The longest row that spans lines.
 const OPEN_ROW_BYTES: usize = 1 << 20;
+
+/// How much room is kept from row to row.
+const KEPT_CELLS: usize = 4096;
+const KEPT_TEXT_BYTES: usize = 64 * 1024;
 
 /// What the cells of a column are for.
 #[derive(Debug)]
@@ -206,54 +209,18 @@ impl Csv {
     ) -> Option<usize> {
         if let Column::One(op) = column {
             let ends = |end: usize| b.get(end) == Some(&stop);
-            match op.kind {
-                Kind::Uint(_) | Kind::Int(_) => {
-                    let negative = b.get(at) == Some(&b'-');
-                    if let Some((size, end)) = fast_uint::<false>(b, at + usize::from(negative))
-                        && ends(end)
-                    {
-                        op.put_integer(record, negative, size).ok()?;
-                        return Some(end + 1);
-                    }
-                }
-                Kind::Float64 => {
-                    if let Some((value, end)) = fast_float::<false>(b, at)
-                        && ends(end)
-                    {
-                        op.put_f64(record, value);
-                        return Some(end + 1);
-                    }
-                }
-                Kind::Time => {
-                    if let Some((ticks, end)) = times.fast::<false>(b, at)
-                        && ends(end)
-                    {
-                        op.put_u64(record, ticks);
-                        return Some(end + 1);
-                    }
-                }
-                Kind::Decimal(scale) => {
-                    let negative = b.get(at) == Some(&b'-');
-                    let from = at + usize::from(negative);
-                    if let Some((size, end)) = fast_scaled::<false>(b, from, usize::from(scale))
-                        && ends(end)
-                    {
-                        op.put_u64(record, signed(negative, size)? as u64);
-                        return Some(end + 1);
-                    }
-                }
-                Kind::Char => {
-                    if let Some(&[c, next]) = b.get(at..).and_then(|rest| rest.first_chunk::<2>())
-                        && (b' '..0x7f).contains(&c)
-                        && c != b'"'
-                        && c != self.separator
-                        && next == stop
-                    {
-                        op.put_u8(record, c);
-                        return Some(at + 2);
-                    }
-                }
-                _ => {}
+            if let Some(end) = op.number::<false>(b, at, times, record, ends) {
+                return Some(end? + 1);
+            }
+            if op.kind == Kind::Char
+                && let Some(&[c, next]) = b.get(at..).and_then(|rest| rest.first_chunk::<2>())
+                && (b' '..0x7f).contains(&c)
+                && c != b'"'
+                && c != self.separator
+                && next == stop
+            {
+                op.put_u8(record, c);
+                return Some(at + 2);
             }
         }
         self.plain_cell(column, b, at, stop, times, record)
@@ -343,8 +310,11 @@ impl Csv {
 
     /// Takes the row at the beginning of `b` apart, into `split`.
     fn take_apart(&mut self, b: &[u8], end: bool) -> Found {
+        // One huge row must not hold its memory for ever.
         self.split.cells.clear();
+        self.split.cells.shrink_to(KEPT_CELLS);
         self.split.text.clear();
+        self.split.text.shrink_to(KEPT_TEXT_BYTES);
         let mut at = 0;
         loop {
             let start = self.split.text.len();

@@ -195,6 +195,7 @@ impl Batch {
 /// What every format's parser works with.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub format: InputFormat,
     pub layout: Arc<Layout>,
     pub ops: Vec<Op>,
     /// The record that rows start from: zeros, defaults, arrival times.
@@ -210,7 +211,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn reject(&mut self, fault: Fault, row: &[u8], batch: &mut Batch) {
+    pub(crate) fn reject(&mut self, mut fault: Fault, row: &[u8], batch: &mut Batch) {
+        // The line is the row's first; a fault further down is told at its end.
+        if !matches!(self.format, InputFormat::Raw) {
+            fault.at = fault.at.min(memchr::memchr(b'\n', row).unwrap_or(row.len()));
+        }
         let after = batch.records.len() / self.layout.record_size();
         batch.rejects.push(Reject::new(self.line, fault, row, after));
         self.stats.rejected += 1;
@@ -264,6 +269,7 @@ impl Parser {
         }
         let ops = value::ops(&layout);
         let shared = Shared {
+            format: options.format,
             blank: value::blank_record(&layout, &ops)?,
             times: Times::new(&options.times, layout.unit())?,
             sources,
@@ -397,4 +403,4 @@ pub(crate) fn only_json(options: &InputOptions) -> Result<()> {
 
 #[cfg(test)]
 #[path = "input_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -417,11 +417,13 @@ impl Json {
             }
             if entered && let Some(c) = self.tape.children(at).find(|&c| !self.is_used(c)) {
                 let node = &self.tape.nodes[c];
-                let reason = match node.key {
-                    Some((start, end)) => format!("the key {:?} is not used", &text[start..end]),
-                    None => "an element that is not used".to_owned(),
-                };
-                return Err(Fault::new(node.start, reason));
+                return Err(match node.key {
+                    Some((start, end)) => {
+                        let key = &text[start..end];
+                        Fault::new(start - 1, format!("the key {key:?} is not used"))
+                    }
+                    None => Fault::new(node.start, "an element that is not used"),
+                });
             }
             at = if entered { at + 1 } else { self.tape.nodes[at].next };
         }

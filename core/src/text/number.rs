@@ -18,9 +18,9 @@ pub(crate) const POW10: [u64; 20] = {
 };
 
 /// Powers of ten that an `f64` holds exactly.
-const FLOAT10: [f64; 23] = [
+const FLOAT10: [f64; 20] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+    1e17, 1e18, 1e19,
 ];
 
 /// The most digits that cannot overflow a `u64`.
@@ -125,7 +125,7 @@ pub(crate) fn fast_float<const JSON: bool>(b: &[u8], at: usize) -> Option<(f64, 
     let negative = b.get(at) == Some(&b'-');
     let at = at + usize::from(negative);
     let (mut mantissa, mut end) = fast_uint::<JSON>(b, at)?;
-    let mut value = mantissa as f64;
+    let mut scale = 1.0;
     if b.get(end) == Some(&b'.') {
         let (fraction, count) = digits(b, end + 1);
         if count == 0 || count > SAFE_DIGITS {
@@ -133,12 +133,13 @@ pub(crate) fn fast_float<const JSON: bool>(b: &[u8], at: usize) -> Option<(f64, 
         }
         mantissa = mantissa.checked_mul(POW10[count])?.checked_add(fraction)?;
         end += 1 + count;
-        value = mantissa as f64 / FLOAT10[count];
+        scale = FLOAT10[count];
     }
     // Both operands are exact, so the division rounds once, to the nearest.
     if mantissa > 1 << 53 {
         return None;
     }
+    let value = mantissa as i64 as f64 / scale;
     Some((if negative { -value } else { value }, end))
 }
 

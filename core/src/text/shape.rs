@@ -7,10 +7,10 @@
 //! no escapes, control characters or bytes beyond ASCII.
 
 use super::json::Notes;
-use super::number::{fast_float, fast_scaled, fast_uint, is_json_number, load8};
+use super::number::{fast_float, is_json_number, load8};
 use super::tape::{Form, Node, token_end};
 use super::timestamp::Times;
-use super::value::{Kind, Op, Origin, signed};
+use super::value::{Kind, Op, Origin};
 
 /// How many shapes are kept.
 const SHAPES: usize = 8;
@@ -61,10 +61,15 @@ impl Literal {
     }
 }
 
-/// One piece of a shape.
+/// One piece of a shape: a literal, and what follows it.
 #[derive(Debug, PartialEq)]
-enum Piece {
-    Literal(Literal),
+struct Piece {
+    before: Literal,
+    then: Then,
+}
+
+#[derive(Debug, PartialEq)]
+enum Then {
     /// A string's inside, or a token, for a field.
     Text(Op),
     Token(Op),
@@ -74,6 +79,7 @@ enum Piece {
     Fixed(usize, Box<[u8]>),
     SkipText,
     SkipToken,
+    Nothing,
 }
 
 /// Whether a slot is within quotes.
@@ -81,6 +87,12 @@ enum Piece {
 enum Origins {
     Text,
     Token,
+}
+
+impl Piece {
+    fn new(before: &[u8], then: Then) -> Piece {
+        Piece { before: Literal::new(before), then }
+    }
 }
 
 /// The form of one line.
@@ -196,7 +208,7 @@ impl Shape {
 /// The shapes of one input, the last used first.
 #[derive(Debug, Default)]
 pub(crate) struct Shapes {
-    list: Vec<Box<Shape>>,
+    list: Vec<Shape>,
     message: Vec<u8>,
 }
 
@@ -226,7 +238,7 @@ impl Shapes {
     }
 
     pub(crate) fn learn(&mut self, shape: Option<Shape>) {
-        let Some(shape) = shape.map(Box::new) else { return };
+        let Some(shape) = shape else { return };
         if self.list.contains(&shape) {
             return;
         }
@@ -244,6 +256,12 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
+    /// A field whose value every line of the shape has.
+    fn fixed(&self, op: Op) -> Piece {
+        let bytes = self.record[op.at..op.at + op.size()].into();
+        Piece::new(&[], Then::Fixed(op.at, bytes))
+    }
+
     /// The pieces of the bytes from `cursor` to `end`, whose values are `nodes`.
     fn pieces(
         &self,
@@ -259,35 +277,33 @@ impl Maker<'_> {
                 if quoted { (node.start + 1, node.end - 1) } else { (node.start, node.end) };
             let mut ops = self.notes.uses.iter().filter(|u| u.node == n).map(|u| u.op);
             if self.notes.decisive.contains(&n) {
-                pieces.extend(
-                    ops.map(|op| Piece::Fixed(op.at, self.record[op.at..op.at + op.size()].into())),
-                );
+                pieces.extend(ops.map(|op| self.fixed(op)));
                 continue;
             }
             if matches!(node.form, Form::Object | Form::Array) {
                 continue;
             }
-            pieces.push(Piece::Literal(Literal::new(&self.line[cursor..from])));
+            let then = match (ops.next(), quoted) {
+                (Some(op), true) => Then::Text(op),
+                (Some(op), false) => Then::Token(op),
+                (None, true) => Then::SkipText,
+                (None, false) => Then::SkipToken,
+            };
+            pieces.push(Piece::new(&self.line[cursor..from], then));
             cursor = to;
-            pieces.push(match (ops.next(), quoted) {
-                (Some(op), true) => Piece::Text(op),
-                (Some(op), false) => Piece::Token(op),
-                (None, true) => Piece::SkipText,
-                (None, false) => Piece::SkipToken,
-            });
             let origin = if quoted { Origins::Text } else { Origins::Token };
-            pieces.extend(ops.map(|op| Piece::Also(op, origin)));
+            pieces.extend(ops.map(|op| Piece::new(&[], Then::Also(op, origin))));
             if pieces.len() > PIECES {
                 return None;
             }
         }
-        pieces.push(Piece::Literal(Literal::new(&self.line[cursor..end])));
+        pieces.push(Piece::new(&self.line[cursor..end], Then::Nothing));
         Some(pieces)
     }
 }
 
 /// Matches pieces from `at` on and returns where they end.
-#[inline(always)]
+#[inline(never)]
 fn pass(
     pieces: &[Piece],
     b: &[u8],
@@ -297,77 +313,35 @@ fn pass(
 ) -> Option<usize> {
     let mut slot = at;
     for piece in pieces {
-        match piece {
-            Piece::Literal(literal) => at = literal.pass(b, at)?,
-            Piece::Token(op) => {
+        at = piece.before.pass(b, at)?;
+        match &piece.then {
+            Then::Token(op) => {
                 slot = at;
                 at = token(*op, b, at, times, record)?;
             }
-            Piece::Text(op) => {
+            Then::Text(op) => {
                 slot = at;
                 at = text(*op, b, at, times, record)?;
             }
-            Piece::SkipText => at = plain_text_end(b, at)?,
-            Piece::SkipToken => at = skip_token(b, at)?,
-            Piece::Also(op, Origins::Text) => {
+            Then::SkipText => at = plain_text_end(b, at)?,
+            Then::SkipToken => at = skip_token(b, at)?,
+            Then::Also(op, Origins::Text) => {
                 op.text(&b[slot..at], Origin::Json, times, record).ok()?;
             }
-            Piece::Also(op, Origins::Token) => op.token(&b[slot..at], times, record).ok()?,
-            Piece::Fixed(from, bytes) => {
+            Then::Also(op, Origins::Token) => op.token(&b[slot..at], times, record).ok()?,
+            Then::Fixed(from, bytes) => {
                 record.get_mut(*from..from + bytes.len())?.copy_from_slice(bytes);
             }
+            Then::Nothing => {}
         }
     }
     Some(at)
 }
 
-/// Reads a number of the field's type and stores it if `ends` says so of its end. `None`: not
-/// a number as the fast readers know it; `Some(None)`: one that does not fit.
-#[inline(always)]
-fn number<const JSON: bool>(
-    op: Op,
-    b: &[u8],
-    at: usize,
-    times: &Times,
-    record: &mut [u8],
-    ends: impl Fn(usize) -> bool,
-) -> Option<Option<usize>> {
-    match op.kind {
-        Kind::Float64 => {
-            let (value, end) = fast_float::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
-            op.put_f64(record, value);
-            Some(Some(end))
-        }
-        Kind::Uint(_) | Kind::Int(_) => {
-            let negative = b.get(at) == Some(&b'-');
-            let from = at + usize::from(negative);
-            let (size, end) = fast_uint::<JSON>(b, from).filter(|&(_, end)| ends(end))?;
-            Some(op.put_integer(record, negative, size).is_ok().then_some(end))
-        }
-        Kind::Time => {
-            let (ticks, end) = times.fast::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
-            op.put_u64(record, ticks);
-            Some(Some(end))
-        }
-        Kind::Decimal(scale) => {
-            let negative = b.get(at) == Some(&b'-');
-            let from = at + usize::from(negative);
-            let scale = usize::from(scale);
-            let (size, end) = fast_scaled::<JSON>(b, from, scale).filter(|&(_, end)| ends(end))?;
-            let value = signed(negative, size);
-            Some(value.map(|value| {
-                op.put_u64(record, value as u64);
-                end
-            }))
-        }
-        _ => None,
-    }
-}
-
 #[inline(always)]
 fn token(op: Op, b: &[u8], at: usize, times: &mut Times, record: &mut [u8]) -> Option<usize> {
     let ends = |end: usize| matches!(b.get(end), Some(b',' | b'}' | b']'));
-    if let Some(end) = number::<true>(op, b, at, times, record, ends) {
+    if let Some(end) = op.number::<true>(b, at, times, record, ends) {
         return end;
     }
     let end = token_end(b, at);
@@ -387,7 +361,7 @@ fn text(op: Op, b: &[u8], at: usize, times: &mut Times, record: &mut [u8]) -> Op
         return Some(at + 1);
     }
     let ends = |end: usize| b.get(end) == Some(&b'"');
-    if let Some(end) = number::<false>(op, b, at, times, record, ends) {
+    if let Some(end) = op.number::<false>(b, at, times, record, ends) {
         return end;
     }
     let end = plain_text_end(b, at)?;

@@ -28,6 +28,9 @@ pub(crate) struct Node {
     pub used: bool,
 }
 
+/// How much room is kept from line to line.
+const KEPT_NODES: usize = 4096;
+
 /// The values of one text; kept from text to text for its memory.
 #[derive(Debug, Default)]
 pub(crate) struct Tape {
@@ -51,8 +54,11 @@ impl Tape {
 
     /// Notes the values of a text that is known to be JSON.
     fn note(&mut self, b: &[u8]) {
+        // One huge line must not hold its memory for ever.
         self.nodes.clear();
+        self.nodes.shrink_to(KEPT_NODES);
         self.stack.clear();
+        self.stack.shrink_to(KEPT_NODES);
         let mut key = None;
         let mut at = 0;
         while let Some(&c) = b.get(at) {

@@ -79,6 +79,15 @@ fn a_skipped_or_repeated_local_time_is_refused_with_both_candidates() {
 }
 
 #[test]
+fn a_minute_with_two_offsets_is_not_remembered() {
+    // Liberia went from -00:44:30 to UTC: the clocks skipped to 00:44:30.
+    let zone = Some(TimeZone::get("Africa/Monrovia").unwrap());
+    let mut local = times(TimeUnit::Micros, TimeOptions { zone, ..TimeOptions::default() });
+    assert!(local.parse(b"1972-01-07 00:44:45").is_ok());
+    assert!(said(local.parse(b"1972-01-07 00:44:10")).contains("does not exist"));
+}
+
+#[test]
 fn time_of_day() {
     let base = Some("2014-05-01".parse().unwrap());
     let options = TimeOptions { base, ..TimeOptions::default() };

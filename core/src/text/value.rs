@@ -1,6 +1,8 @@
 //! One field's value, from text into its bytes in the record.
 
-use super::number::{float32, float64, integer, is_json_number, scaled};
+use super::number::{
+    fast_float, fast_scaled, fast_uint, float32, float64, integer, is_json_number, scaled,
+};
 use super::reject::{Fault, Why};
 use super::timestamp::Times;
 use crate::error::{Error, Result};
@@ -168,6 +170,55 @@ impl Op {
         }
     }
 
+    /// Reads a number of the field's type and stores it if `ends` says so of its end. `None`: not
+    /// a number as the fast readers know it; `Some(None)`: one that does not fit.
+    #[inline(always)]
+    pub(crate) fn number<const JSON: bool>(
+        self,
+        b: &[u8],
+        at: usize,
+        times: &Times,
+        record: &mut [u8],
+        ends: impl Fn(usize) -> bool,
+    ) -> Option<Option<usize>> {
+        match self.kind {
+            Kind::Float64 => {
+                let (value, end) = fast_float::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
+                self.put_f64(record, value);
+                Some(Some(end))
+            }
+            Kind::Uint(64) => {
+                let (value, end) = fast_uint::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
+                self.put_u64(record, value);
+                Some(Some(end))
+            }
+            Kind::Uint(_) | Kind::Int(_) => {
+                let negative = b.get(at) == Some(&b'-');
+                let from = at + usize::from(negative);
+                let (size, end) = fast_uint::<JSON>(b, from).filter(|&(_, end)| ends(end))?;
+                Some(self.put_integer(record, negative, size).is_ok().then_some(end))
+            }
+            Kind::Time => {
+                let (ticks, end) = times.fast::<JSON>(b, at).filter(|&(_, end)| ends(end))?;
+                self.put_u64(record, ticks);
+                Some(Some(end))
+            }
+            Kind::Decimal(scale) => {
+                let negative = b.get(at) == Some(&b'-');
+                let from = at + usize::from(negative);
+                let scale = usize::from(scale);
+                let (size, end) =
+                    fast_scaled::<JSON>(b, from, scale).filter(|&(_, end)| ends(end))?;
+                let value = signed(negative, size);
+                Some(value.map(|value| {
+                    self.put_u64(record, value as u64);
+                    end
+                }))
+            }
+            _ => None,
+        }
+    }
+
     /// Writes the value that is all of `text`.
     ///
     /// # Errors
@@ -290,7 +341,7 @@ impl Op {
 
 /// Sign and size as an `i64`.
 #[inline(always)]
-pub(crate) fn signed(negative: bool, size: u64) -> Option<i64> {
+fn signed(negative: bool, size: u64) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() }
 }
 
