@@ -4,3 +4,4 @@
 
 mod env;
 mod generated;
+mod real_feeds;
