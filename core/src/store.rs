@@ -184,7 +184,8 @@ impl Platform {
         let layout = Layout::new(spec)?;
         if !spec.policy.persist {
             return Err(Error::Spec(format!(
-                "feed {:?}: persist false (a ring in shared memory) is not supported by this version",
+                "feed {:?}: persist false (a ring in shared memory) is not supported by this \
+                 version",
                 spec.feed_name
             )));
         }

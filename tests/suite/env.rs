@@ -1,7 +1,7 @@
 //! A store of a test's own, and the real tools run on it.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,16 +38,20 @@ impl TestEnv {
 
     /// A tool, to be given arguments and run.
     pub fn cmd(&self, tool: &str) -> Command {
-        let mut command = Command::from_std(std::process::Command::new(cargo_bin(tool)));
+        self.program(cargo_bin(tool))
+    }
+
+    /// Any other program, which finds the store and the tools as a tool does.
+    pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         self.dress(&mut command);
         command
     }
 
     /// A bash script that finds the tools by name; it fails if any part of a pipe does.
     pub fn bash(&self, script: &str) -> Command {
-        let mut command = Command::new("bash");
+        let mut command = self.program("bash");
         command.arg("-c").arg(format!("set -euo pipefail\n{script}"));
-        self.dress(&mut command);
         command
     }
 

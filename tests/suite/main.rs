@@ -5,9 +5,10 @@
 mod env;
 mod generated;
 mod kill;
-mod random;
 mod kit;
 mod live;
 mod malformed;
 mod manners;
 mod pages;
+mod random;
+mod real_feeds;

@@ -191,7 +191,8 @@ fn stores_that_are_none() {
 fn the_default_store_is_under_the_home() {
     let env = TestEnv::new();
     env.quiet(
-        "unset DEEPWATER_BASE; export HOME=$PWD/home; dw-mkfeed trades ts:timestamp; dw-ls >/dev/null",
+        "unset DEEPWATER_BASE; export HOME=$PWD/home; \
+         dw-mkfeed trades ts:timestamp; dw-ls >/dev/null",
     );
     assert!(env.path("home/.local/share/deepwater").is_dir());
     env.quiet("unset DEEPWATER_BASE; export XDG_DATA_HOME=$PWD/xdg; dw-mkfeed trades ts:timestamp");

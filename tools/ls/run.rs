@@ -252,7 +252,8 @@ fn policy(feed: &Feed) -> String {
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
     let max_size = policy.max_size_bytes.map_or("any size".to_owned(), show_size);
     format!(
-        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; mode {:04o}\n",
+        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
+         mode {:04o}\n",
         show_size(policy.chunk_size_bytes),
         humantime::format_duration(policy.chunk_age()),
         policy.sync,

@@ -1,0 +1,177 @@
+//! Recorded feeds go in by the README's cookbook and come out as python3 reads the sources.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::env::{TestEnv, repository, repository_text, shared};
+
+const ES: &str = "es_trades_2013-09-01_03.csv.gz";
+const BINANCE: &str = "barter_binance_spot_trades_l1_2025-03-25.jsonl.gz";
+const COINBASE: &str = "coinbase_ws_l2_ticker_match_2021-04-17.jsonl.gz";
+const XAUUSD: &str = "xauusd_quotes_oanda_2014-05-01.csv.gz";
+const SAMPLE: &str = "tests/data/binance_trades_sample.jsonl";
+
+/// The fenced block of the README behind a comment, as it stands.
+fn readme_block(comment: &str) -> String {
+    let readme = repository_text("README.md");
+    let start = format!("<!-- {comment} -->\n```\n");
+    let (_, rest) = readme.split_once(&start).unwrap_or_else(|| panic!("README has no {start}"));
+    rest.split_once("\n```\n").expect("the block ends").0.to_owned()
+}
+
+/// A recipe run with `dw-write -v`, which must say this and nothing else: so nothing is rejected.
+fn cook(env: &TestEnv, feed: &str, told: &str) {
+    let recipe = readme_block(&format!("cookbook: {feed}"));
+    let tellable = recipe.replace(&format!("dw-write {feed} "), &format!("dw-write -v {feed} "));
+    assert_ne!(recipe, tellable, "the recipe writes {feed}");
+    let output = env.sh(&tellable);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {stderr}", output.status);
+    assert_eq!(stderr.trim_end(), format!("dw-write: {feed}: {told}"));
+    assert!(output.stdout.is_empty(), "it printed {:?}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// What python3 found when it read the source and the feed; it fails at a difference.
+fn compared(env: &TestEnv, feed: &str, source: &Path) -> String {
+    let script = repository("tests/suite/real_feeds.py");
+    let mut command = env.program("python3");
+    let output = command.arg(script).arg(feed).arg(source).output().expect("python3 starts");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{}: {stderr}", output.status);
+    String::from_utf8(output.stdout).expect("figures")
+}
+
+/// A recipe with a whole recording; what is told of it is known from the recording itself.
+fn check(feed: &str, file: &str, told: &str, rows: &str) {
+    let Some(source) = shared(&format!("real_feeds {feed}"), &format!("data/{file}")) else {
+        return;
+    };
+    let env = TestEnv::new();
+    std::os::unix::fs::symlink(&source, env.path(file)).expect("a link");
+    cook(&env, feed, told);
+    let figures = compared(&env, feed, &source);
+    assert!(figures.starts_with(&format!("{feed}: {rows}, 16 ranges with ")), "{figures}");
+}
+
+#[test]
+fn es_trades() {
+    check(
+        "es",
+        ES,
+        "500000 rows written, seq 0..500000, 0 late, 0 rejected, 0 passed over",
+        "500000 rows, 0 late",
+    );
+}
+
+#[test]
+fn binance_trades() {
+    check(
+        "binance-trades",
+        BINANCE,
+        "11032 rows written, seq 0..11032, 0 late, 0 rejected, 38968 passed over",
+        "11032 rows, 0 late",
+    );
+}
+
+#[test]
+fn binance_quotes() {
+    check(
+        "binance-quotes",
+        BINANCE,
+        "38968 rows written, seq 0..38968, 0 late, 0 rejected, 11032 passed over",
+        "38968 rows, 0 late",
+    );
+}
+
+#[test]
+fn binance_out_of_order() {
+    check(
+        "binance-arrivals",
+        BINANCE,
+        "50000 rows written, seq 0..50000, 12523 late, 0 rejected, 0 passed over",
+        "50000 rows, 12523 late",
+    );
+}
+
+#[test]
+fn coinbase_level_2() {
+    check(
+        "coinbase-l2",
+        COINBASE,
+        "9719 rows written, seq 0..9719, 342 late, 0 rejected, 227 passed over",
+        "9719 rows, 342 late",
+    );
+}
+
+#[test]
+fn xauusd_quotes() {
+    check(
+        "xauusd",
+        XAUUSD,
+        "129744 rows written, seq 0..129744, 0 late, 0 rejected, 0 passed over",
+        "129744 rows, 0 late",
+    );
+}
+
+/// The committed part of the Binance recording, under the name that the recipes read.
+fn sample() -> TestEnv {
+    let env = TestEnv::new();
+    let plain = fs::File::open(repository(SAMPLE)).expect("the sample");
+    let packed = fs::File::create(env.path(BINANCE)).expect("a file");
+    let gzip = Command::new("gzip").arg("-c").stdin(plain).stdout(packed).status();
+    assert!(gzip.expect("gzip starts").success());
+    env
+}
+
+#[test]
+fn sample_by_the_recipes() {
+    let env = sample();
+    for (feed, told, rows) in [
+        (
+            "binance-trades",
+            "386 rows written, seq 0..386, 0 late, 0 rejected, 1114 passed over",
+            "386 rows, 0 late",
+        ),
+        (
+            "binance-quotes",
+            "1114 rows written, seq 0..1114, 0 late, 0 rejected, 386 passed over",
+            "1114 rows, 0 late",
+        ),
+        (
+            "binance-arrivals",
+            "1500 rows written, seq 0..1500, 385 late, 0 rejected, 0 passed over",
+            "1500 rows, 385 late",
+        ),
+    ] {
+        cook(&env, feed, told);
+        let figures = compared(&env, feed, &repository(SAMPLE));
+        assert!(figures.starts_with(&format!("{feed}: {rows}, 16 ranges with ")), "{figures}");
+    }
+}
+
+#[test]
+fn recipes_are_quiet_as_they_stand() {
+    let env = sample();
+    for feed in ["binance-trades", "binance-quotes", "binance-arrivals"] {
+        assert_eq!(env.quiet(&readme_block(&format!("cookbook: {feed}"))), "");
+    }
+    let listed = env.quiet("dw-ls --json | grep -o '\"records\":[0-9]*'");
+    assert_eq!(listed, "\"records\":1500\n\"records\":1114\n\"records\":386\n");
+}
+
+#[test]
+fn quick_start_of_the_readme() {
+    let env = TestEnv::new();
+    let printed = env.quiet(&readme_block("run: quick start"));
+    let wanted = [
+        "2023-11-14T22:13:20.000000Z  2023-11-14T22:14:30.250000Z",
+        "{\"ts\":1700000060000000,\"price\":42.25,\"size\":7,\"side\":\"B\"}\n",
+        "ts,price,size,side\n1700000070250000,42.3,2,S\n",
+        "{\"ts\":\"2023-11-14T22:13:21.500000Z\",\"price\":42.75,\"size\":1,\"side\":\"S\"}\n",
+        "  42.3     2  S",
+    ];
+    for text in wanted {
+        assert!(printed.contains(text), "{text} is not in\n{printed}");
+    }
+}
