@@ -221,7 +221,8 @@ fn arrival_is_stamped() {
 fn a_feed_is_created_from_its_spec() {
     let env = TestEnv::new();
     let spec = "{\"feed_name\":\"trades\",\"ts_col\":\"ts\",\"fields\":[\
-                {\"name\":\"ts\",\"type\":\"timestamp\"},{\"name\":\"price\",\"type\":\"float64\"}]}";
+                {\"name\":\"ts\",\"type\":\"timestamp\"},\
+                {\"name\":\"price\",\"type\":\"float64\"}]}";
     fs::write(env.path("spec.json"), spec).unwrap();
     let write =
         |input: &str| run(&env, "dw-write", &["trades", "--create", "spec.json"], input.as_bytes());

@@ -22,6 +22,7 @@ use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::Out;
 use crate::cli::progress::Progress;
+use crate::cli::sniff;
 
 /// Runs dw-write.
 ///
@@ -217,6 +218,11 @@ impl Session {
     /// Makes the parser once the format is known.
     fn parser_for(&self, request: &Request, input: &Input) -> anyhow::Result<Option<Parser>> {
         let (head, end) = input.pending();
+        if request.format != Some(InputFormat::Raw)
+            && let Some(why) = sniff::not_text(head)
+        {
+            bail!("{}: {why}", input.name);
+        }
         let Some(format) = request.format.or_else(|| InputFormat::detect(head, end)) else {
             return Ok(None);
         };
