@@ -17,16 +17,18 @@ fn root(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
-/// One tool's man page. No date: it would change with every build.
+/// The date of the version, changed with it: a page that is made anew is then the same page.
+const DATE: &str = "2026-11-22";
+
+/// One tool's man page.
 fn man_page(page: &Page, command: Command) -> String {
     let version = command.get_version().unwrap_or_default().to_owned();
     let man = Man::new(command);
     let mut text = Vec::new();
     let mut roff = Roff::new();
-    // Quoted here: clap_mangen leaves an empty date bare, and what follows moves up.
     let title = page.name.to_uppercase();
     let source = format!("Deepwater {version}");
-    roff.control("TH", [title.as_str(), "1", "\"\"", source.as_str(), "Deepwater"]);
+    roff.control("TH", [title.as_str(), "1", DATE, source.as_str(), "Deepwater"]);
     write(&roff, &mut text);
     man.render_name_section(&mut text).expect("a vector takes everything");
     let mut roff = Roff::new();
@@ -56,6 +58,8 @@ fn man_page(page: &Page, command: Command) -> String {
     let text = String::from_utf8(text).expect("pages are UTF-8");
     // Each part brings this preamble along; once is enough.
     let preamble = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+    // A backslash is \e: doubled it is one only while a macro is being read.
+    let text = text.replace(r"\\", r"\e");
     format!("{preamble}{}", text.replace(preamble, ""))
 }
 

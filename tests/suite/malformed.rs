@@ -27,10 +27,14 @@ struct Bad {
     column: u64,
     reason: &'static str,
     text: Option<String>,
+    /// The reason is all of it.
+    whole: bool,
 }
 
+const NO_TIME: &str = "ts: \"x\" is not a time (a number, or as 2026-01-31T09:30:00.123Z)";
+
 fn bad(line: u64, column: u64, reason: &'static str) -> Bad {
-    Bad { line, column, reason, text: None }
+    Bad { line, column, reason, text: None, whole: false }
 }
 
 /// A row of the table.
@@ -156,6 +160,7 @@ fn check_rejects(case: &Case, who: &str, env: &TestEnv, expected: &[Bad], way: W
         assert_eq!(place, (bad.line, bad.column), "{who}: {found:#?}");
         let reason = reject["reason"].as_str().unwrap();
         assert!(reason.contains(bad.reason), "{who}: {reason:?} has no {:?}", bad.reason);
+        assert!(!bad.whole || reason == bad.reason, "{who}: {reason:?}");
         assert!(reason.len() < 400, "{who}: a reason of {} bytes", reason.len());
         let file = if way == Way::Pipe { "stdin" } else { "input" };
         assert_eq!(reject["file"], file, "{who}");
@@ -498,7 +503,14 @@ fn headers() {
             .refused("column 2 (\"venue\") is not used"),
         case("a header with an unknown column is a row", "ts,venue\n1,1\n3,3\n")
             .good(0, &both)
-            .bad([bad(1, 1, "is not a time")]),
+            .bad([bad(1, 1, "a header that does not name the fields needs --map")]),
+        case("a header in other letters", "TS;Price\n1,1\nx,y\n").good(0, &["1,1.0"]).bad([
+            bad(1, 9, "1 cell; 2 are needed, with commas between them; a header that"),
+            Bad { whole: true, ..bad(3, 1, NO_TIME) },
+        ]),
+        case("a bad first row that is no header", "1,x\n1,1\n")
+            .good(0, &["1,1.0"])
+            .bad([Bad { whole: true, ..bad(1, 3, "price: \"x\" is not a number") }]),
         case("a header that lacks a field", "ts,venue\n1,1\n")
             .args(&["--header", "yes"])
             .refused("price"),

@@ -191,8 +191,8 @@ fn stores_that_are_none() {
 fn the_default_store_is_under_the_home() {
     let env = TestEnv::new();
     env.quiet(
-        "unset DEEPWATER_BASE; export HOME=$PWD/home; \
-         dw-mkfeed trades ts:timestamp; dw-ls >/dev/null",
+        "unset DEEPWATER_BASE; export HOME=$PWD/home; dw-mkfeed trades ts:timestamp
+         dw-ls >/dev/null",
     );
     assert!(env.path("home/.local/share/deepwater").is_dir());
     env.quiet("unset DEEPWATER_BASE; export XDG_DATA_HOME=$PWD/xdg; dw-mkfeed trades ts:timestamp");
@@ -263,11 +263,28 @@ fn usage_that_is_wrong() {
             "dw-mkfeed trades ts:timestamp price:float64 side:char --order clamp",
             "--update",
         ),
+        ("dw-cat", "dw-cat trades -n -5", "+N (the first N)"),
         ("dw-ls", "dw-ls --layout cobol", "cobol"),
     ] {
         fails(&env, command, tool, &[piece]);
     }
     assert_eq!(objects(&env, "dw-ls", &["--sessions", "--json"]).len(), 1, "no session was opened");
+}
+
+#[test]
+fn input_that_is_no_text_is_refused_as_a_whole() {
+    let env = store();
+    let rows = "printf 'ts,price,side\\n4,4.5,S\\n'";
+    for (through, piece) in [("gzip", "gzip -dc"), ("iconv -t UTF-16", "iconv -f UTF-16")] {
+        let said =
+            fails(&env, &format!("{rows} | {through} | dw-write trades"), "dw-write", &[piece]);
+        assert!(said.starts_with("dw-write: stdin: this is "), "{said}");
+        let asked = format!("{rows} | {through} > rows; dw-write trades --format csv rows");
+        fails(&env, &asked, "dw-write", &["rows: this is ", piece]);
+        let infer = format!("{rows} | {through} | dw-mkfeed x --infer");
+        fails(&env, &infer, "dw-mkfeed", &["the sample: this is ", piece]);
+    }
+    assert_eq!(good(&env, "dw-cat", &["trades"]).lines().count(), 3);
 }
 
 #[test]

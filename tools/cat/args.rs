@@ -86,7 +86,7 @@ struct ChoiceArgs {
     #[arg(long = "where", value_name = "FIELD=VALUE", action = ArgAction::Append)]
     where_: Vec<String>,
     /// Only the last N of them; +N: the first N
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     lines: Option<Lines>,
     /// Newest first
     #[arg(short, long)]

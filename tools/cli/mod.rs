@@ -9,5 +9,6 @@ pub mod out;
 pub mod page;
 pub mod progress;
 pub mod sizes;
+pub mod sniff;
 pub mod times;
 pub mod tz;

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use deepwater::Platform;
 use deepwater::schema::FeedSpec;
 use deepwater::store::Created;
@@ -12,6 +12,7 @@ use super::infer::{infer, read_sample};
 use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::{self, Out};
+use crate::cli::sniff;
 
 /// Runs dw-mkfeed.
 ///
@@ -27,6 +28,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         Request::Infer { choices, policy, update, dry_run } => {
             ensure!(!out::stdin_is_missing(), "stdin is closed; --infer reads a sample there");
             let sample = read_sample(io::stdin().lock()).context("cannot read the sample")?;
+            if let Some(why) = sniff::not_text(&sample) {
+                bail!("the sample: {why}");
+            }
             let mut proposal = infer(&sample, &choices)?;
             for note in &proposal.notes {
                 messages::warn(note);

@@ -12,6 +12,7 @@ use deepwater::registry::info::FeedInfo;
 use deepwater::schema::FeedSpec;
 use deepwater::text::filter::Filter;
 use deepwater::text::input::{Batch, FinalLine, InputFormat, InputOptions, Parser};
+use deepwater::text::reject::Reject;
 use deepwater::writer::{SessionEnd, Writer, WriterOptions};
 
 use super::args::{Args, OnBad, Request};
@@ -21,6 +22,7 @@ use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::Out;
 use crate::cli::progress::Progress;
+use crate::cli::sniff;
 
 /// Runs dw-write.
 ///
@@ -134,6 +136,11 @@ impl Marks {
     }
 }
 
+fn rejected_row<'a>(file: &'a str, reject: &'a Reject) -> Rejected<'a> {
+    let Reject { line, column, reason, text, .. } = reject;
+    Rejected { file, line: *line, column: *column, reason, text }
+}
+
 /// How reading came to its end.
 enum Ended {
     Input,
@@ -212,6 +219,11 @@ impl Session {
     /// Makes the parser once the format is known.
     fn parser_for(&self, request: &Request, input: &Input) -> anyhow::Result<Option<Parser>> {
         let (head, end) = input.pending();
+        if request.format != Some(InputFormat::Raw)
+            && let Some(why) = sniff::not_text(head)
+        {
+            bail!("{}: {why}", input.name);
+        }
         let Some(format) = request.format.or_else(|| InputFormat::detect(head, end)) else {
             return Ok(None);
         };
@@ -270,16 +282,18 @@ impl Session {
             let newest = self.layout.time_of(&records[last..]);
             self.counts.newest.fetch_max(newest, Ordering::Relaxed);
         }
+        let mut others = rejects.iter().peekable();
         for &late in &appended.rejected {
             let line = batch.line_of(late).unwrap_or(0);
+            while let Some(reject) = others.next_if(|reject| reject.line < line) {
+                self.rejects.add(&rejected_row(name, reject))?;
+            }
             let reason = "older than a record before it, and the feed's order is reject";
             let text = lines.text(line);
             self.rejects.add(&Rejected { file: name, line, column: 1, reason, text })?;
         }
-        for reject in rejects {
-            let (line, column, reason) = (reject.line, reject.column, reject.reason.as_str());
-            let text = &reject.text;
-            self.rejects.add(&Rejected { file: name, line, column, reason, text })?;
+        for reject in others {
+            self.rejects.add(&rejected_row(name, reject))?;
         }
         let rejected = (rejects.len() + appended.rejected.len()) as u64;
         if rejected > 0 || batch.passed_over > 0 {

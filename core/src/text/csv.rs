@@ -79,6 +79,8 @@ pub(crate) struct Csv {
     /// Rows may be longer than `columns`.
     open: bool,
     planned: bool,
+    /// The next row is the first, and nothing has said whether it is a header.
+    unnamed: bool,
     split: Split,
 }
 
@@ -92,6 +94,7 @@ impl Csv {
             columns: Vec::new(),
             open: false,
             planned: false,
+            unnamed: false,
             split: Split::default(),
         };
         if csv.names.is_some() || csv.header == Some(false) {
@@ -148,6 +151,7 @@ impl Csv {
             if shared.fast {
                 let next = self.fast_rows(shared, b, at, batch);
                 if next != at {
+                    self.unnamed = false;
                     at = next;
                     continue;
                 }
@@ -275,11 +279,18 @@ impl Csv {
         batch.records.extend_from_slice(&shared.blank);
         match self.write(shared, taken, &mut batch.records[start..]) {
             Ok(()) => batch.row(shared.line, start, shared.blank.len()),
-            Err(fault) => {
+            Err(mut fault) => {
                 batch.records.truncate(start);
+                if self.unnamed {
+                    fault.reason.push_str(
+                        "; a header that does not name the fields needs --map FIELD=COLUMN, or \
+                         --header yes if it names more",
+                    );
+                }
                 shared.reject(fault, without_newline(&b[..taken]), batch);
             }
         }
+        self.unnamed = false;
         shared.line += memchr::memchr_iter(b'\n', &b[..taken]).count() as u64;
         shared.stats.slow += 1;
         Some(taken)
@@ -295,8 +306,12 @@ impl Csv {
         let (cells, wanted) = (&self.split.cells, self.columns.len());
         if cells.len() < wanted || (cells.len() > wanted && !self.open) {
             let at = cells.get(wanted).map_or(length - 1, |cell| cell.at);
-            let found = if cells.len() == 1 { "1 cell" } else { &format!("{} cells", cells.len()) };
-            return Err(Fault::new(at, format!("{found}; {wanted} are needed")));
+            let by = if self.separator == b'\t' { "tabs" } else { "commas" };
+            let reason = match cells.len() {
+                1 => format!("1 cell; {wanted} are needed, with {by} between them"),
+                found => format!("{found} cells; {wanted} are needed"),
+            };
+            return Err(Fault::new(at, reason));
         }
         for (column, cell) in self.columns.iter().zip(cells) {
             let text = &self.split.text[cell.start..cell.end];
@@ -384,6 +399,10 @@ impl Csv {
         self.plan(shared, is_header.then_some(&cells[..]))?;
         self.planned = true;
         if !is_header {
+            let is_word = |cell: &Option<String>| {
+                cell.as_deref().is_some_and(|name| name.starts_with(|c: char| c.is_alphabetic()))
+            };
+            self.unnamed = self.header.is_none() && cells.iter().all(is_word);
             return Ok(Some(0));
         }
         shared.line += memchr::memchr_iter(b'\n', &b[..length]).count() as u64;
