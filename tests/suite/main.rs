@@ -6,3 +6,4 @@ mod env;
 mod generated;
 mod kill;
 mod random;
+mod round_trip;
