@@ -7,3 +7,4 @@ mod generated;
 mod kill;
 mod random;
 mod round_trip;
+mod sqlite;

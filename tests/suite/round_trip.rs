@@ -455,8 +455,8 @@ fn what_does_not_fit_is_rejected_and_never_changed() {
         let json = |i: usize, v: &str| format!("{{\"ts\":{i},\"v\":{v}}}\n");
         let tabbed = |i: usize, v: &str| format!("{i}\t{v}\n");
         let inputs = [
-            ("csv", rows(good_cell, cells, cell), cells),
-            ("tsv", rows(good_cell, cells, tabbed), cells),
+            ("csv --columns ts,v", rows(good_cell, cells, cell), cells),
+            ("tsv --columns ts,v", rows(good_cell, cells, tabbed), cells),
             ("jsonl", rows(good_json, jsons, json), jsons),
         ];
         for (format, text, values) in inputs {
@@ -464,7 +464,7 @@ fn what_does_not_fit_is_rejected_and_never_changed() {
             let output = env.sh(&format!(
                 "rm -f rejects; dw-mkfeed f ts:timestamp v:{kind}
                  status=0
-                 cat rows | dw-write f --format {format} --header no --columns ts,v \\
+                 cat rows | dw-write f --format {format} \\
                     --rejects rejects || status=$?
                  dw-cat f --fields ts -o csv --no-header | paste -sd ' '
                  dw-mkfeed --delete f --yes
