@@ -577,3 +577,42 @@ fn a_full_disk_stops_the_writer_and_loses_nothing() {
         drop(disk);
     }
 }
+
+#[test]
+fn a_batch_that_finds_no_room_leaves_nothing_behind() {
+    let env = TestEnv::new();
+    let base = env.base();
+    fs::create_dir(&base).expect("a folder");
+    if !SmallDisk::mount(&base, "size=1m") {
+        let mut stderr = std::io::stderr().lock();
+        writeln!(stderr, "NOT RUN: a batch on a full disk (no right to mount one)")
+            .expect("stderr");
+        return;
+    }
+    let disk = SmallDisk(&base);
+    make_feed(&env);
+    let rows = |numbers: std::ops::Range<u64>| {
+        let mut rows = Vec::new();
+        numbers.for_each(|n| put_row(&mut rows, true, n));
+        rows
+    };
+    let platform = Platform::open(&base).expect("a store");
+    // The first batch of a session, and one after others, each over many chunks.
+    for there in [0, 100] {
+        let mut writer = platform.create_writer("t").expect("a writer");
+        if there > 0 {
+            writer.append_batch(&rows(0..there)).expect("room");
+        }
+        let error = writer.append_batch(&rows(1 << 20..(1 << 20) + 80_000)).expect_err("no room");
+        assert!(error.to_string().contains("No space left"), "{error}");
+        let read = || numbers(&ok(&env, "", &["dw-cat", "t", "-o", "raw"]));
+        assert!(read().into_iter().eq(0..there), "nothing of it is seen");
+        let more = writer.append_batch(&rows(there..there + 7));
+        let end = there + if more.is_ok() { 7 } else { 0 };
+        assert!(read().into_iter().eq(0..end), "what follows is itself");
+        drop(writer);
+        assert!(read().into_iter().eq(0..end));
+        check_folder(&env);
+    }
+    drop(disk);
+}
