@@ -156,8 +156,8 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Looks at the feed until told to stop; keeps the highest end it saw. Every now and then it reads the
-/// newest records: they are whole.
+/// Looks at the feed until told to stop; keeps the highest end it saw. Every now and then it reads
+/// the newest records: they are whole.
 fn watch(env: &TestEnv, seen: &AtomicU64, stop: &AtomicBool) {
     let platform = Platform::open(env.base()).expect("a store");
     let reader = platform.create_reader("t").expect("a feed");

@@ -1,5 +1,5 @@
-//! `dw-cat -o F | dw-write --format F` is exact for every type at its extremes, and what does not fit
-//! is a rejected row, never a changed value. The records are made here, byte by byte.
+//! `dw-cat -o F | dw-write --format F` is exact for every type at its extremes, and what does not
+//! fit is a rejected row, never a changed value. The records are made here, byte by byte.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -104,7 +104,7 @@ const FLOATS32: [f32; 15] = [
     16777215.0,
     8388608.5,
     3.4e38,
-    1.17549421e-38,
+    1.175_494_2e-38,
 ];
 
 /// One value of a type, at its extremes three times of four.
@@ -209,7 +209,7 @@ fn every_format_gives_back_the_records_it_was_given() {
              dw-cat a -o jsonl --ints string | dw-write b5
              names=$(dw-cat a -o csv -n 0 | tr , '\\n' | tac | paste -sd,)
              dw-cat a -o csv --fields $names | dw-write b6
-             for feed in b1 b2 b3 b4 b5 b6; do dw-cat $feed -o raw | cmp - made || echo $feed; done",
+             for feed in b1 b2 b3 b4 b5 b6; do dw-cat $feed -o raw | cmp - made; done",
         );
         check_with_python(&env, packed);
     }
@@ -236,8 +236,9 @@ import ast, json, math, struct, subprocess, sys
 from decimal import Decimal
 packed, fields = sys.argv[1] == "true", [f.split(":") for f in sys.argv[2:]]
 raw = open("made", "rb").read()
-codes = {"char": "B", "bool": "B", "int8": "b", "int16": "h", "int32": "i", "int64": "q", "uint8": "B",
-         "uint16": "H", "uint32": "I", "uint64": "Q", "timestamp": "Q", "float32": "f", "float64": "d"}
+codes = {"char": "B", "bool": "B", "int8": "b", "int16": "h", "int32": "i", "int64": "q",
+         "uint8": "B", "uint16": "H", "uint32": "I", "uint64": "Q", "timestamp": "Q",
+         "float32": "f", "float64": "d"}
 at, places = 0, []
 for name, kind in fields:
     digits = kind.lstrip("abcdefghijklmnopqrstuvwxyz")
@@ -278,7 +279,8 @@ for line, row in zip(lines, rows):
         assert same(kind, value, got[name]), (name, kind, value, got[name])
 
 def npy(args):
-    npy = subprocess.run(["dw-cat", "a", "-o", "npy", *args], stdout=subprocess.PIPE, check=True).stdout
+    command = ["dw-cat", "a", "-o", "npy", *args]
+    npy = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
     assert npy[:8] == b"\x93NUMPY\x01\x00", npy[:8]
     n, = struct.unpack_from("<H", npy, 8)
     assert (10 + n) % 64 == 0
@@ -292,11 +294,13 @@ def check_dtype(descr, wanted):
         width = int(code[2:])
         if name: found[name] = (at, code)
         at += width
-    letters = {"b": "i", "h": "i", "i": "i", "q": "i", "B": "u", "H": "u", "I": "u", "Q": "u", "f": "f", "d": "f"}
+    letters = dict(zip("bhiqBHIQfd", "iiiiuuuuff"))
+    special = {"char": "S", "bool": "b"}
     for name, kind, place, code in wanted:
-        letter = "S" if kind == "char" or kind.startswith("string") else "b" if kind == "bool" else \
-                 "V" if kind.startswith("bytes") else letters[code[-1]]
-        assert found[name][0] == place and found[name][1][1:] == f"{letter}{struct.calcsize(code)}", (name, found)
+        texts = "S" if kind.startswith("string") else "V"
+        letter = special.get(kind) or (texts if code[-1] == "s" else letters[code[-1]])
+        assert found[name][0] == place, (name, found)
+        assert found[name][1][1:] == f"{letter}{struct.calcsize(code)}", (name, found)
     return at
 
 descr, data = npy([])

@@ -1,5 +1,5 @@
-//! Random questions about late and repeated rows in many small chunks: dw-cat and sqlite3, which gets
-//! the same rows from the test's own values, give the same answers.
+//! Random questions about late and repeated rows in many small chunks: dw-cat and sqlite3, which
+//! gets the same rows from the test's own values, give the same answers.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -90,7 +90,8 @@ impl Kind {
         }
     }
 
-    /// A random value. Few are different, so that equality is met; all ends of the range are met too.
+    /// A random value. Few are different, so that equality is met; all ends of the range are met
+    /// too.
     fn make(self, random: &mut Random) -> Made {
         let edge = random.below(10) == 0;
         let any = random.next();

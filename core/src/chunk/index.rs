@@ -146,7 +146,8 @@ pub struct ChunkKey<'a> {
     pub base_seq: u64,
 }
 
-/// How many records of a chunk an index is asked about, and whether those are all it will ever have.
+/// How many records of a chunk an index is asked about, and whether those are all it will ever
+/// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Records, from the chunk's first.
@@ -238,8 +239,8 @@ impl Index {
     /// [`Error::Damaged`] for a file that ends before.
     pub fn blocks(&self, first: usize, n: usize, extent: Extent) -> Result<Vec<BlockEntry>> {
         let mut entries = self.read_blocks(first, n, extent)?;
-        // A block that is closed while its entry is copied can look torn, but only once; while one is
-        // looked at again another may be closed.
+        // A block that is closed while its entry is copied can look torn, but only once; while one
+        // is looked at again another may be closed.
         for _ in 0..LOOKS {
             if extent.sealed || entries.iter().all(|entry| entry.intact) {
                 break;
@@ -263,8 +264,8 @@ impl Index {
             let number = first + i;
             let before = number as u64 * per_block;
             let records = extent.records.saturating_sub(before).min(per_block);
-            // The tail of a live chunk: whether it was closed since, with how many records, we do not
-            // know, so its sums say nothing of the records that are asked for.
+            // The tail of a live chunk: whether it was closed since, with how many records, we do
+            // not know, so its sums say nothing of the records that are asked for.
             let open = !extent.sealed && records < per_block;
             decode_block(entry, number, records as usize, open)
         });

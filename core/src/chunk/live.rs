@@ -1,8 +1,8 @@
 //! A chunk being written: its two files allocated ahead of the records, and mapped.
 //!
-//! The writing thread stores records and block times; the background thread allocates, closes blocks
-//! and seals. What they share here is the allocation, under a lock that either takes rarely, and words
-//! that only one of them stores to.
+//! The writing thread stores records and block times; the background thread allocates, closes
+//! blocks and seals. What they share here is the allocation, under a lock that either takes rarely,
+//! and words that only one of them stores to.
 
 use std::fs::File;
 use std::path::Path;

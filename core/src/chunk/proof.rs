@@ -91,7 +91,8 @@ fn proven_end(
     Ok(end)
 }
 
-/// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves nothing.
+/// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves
+/// nothing.
 fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);

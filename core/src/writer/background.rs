@@ -1,8 +1,8 @@
 //! The writer's background thread: everything that may take time.
 //!
 //! It works only from what is published: allocates ahead, maps pages in, closes blocks with their
-//! checksums, starts writeback early, syncs and checkpoints, seals chunks that ended, makes the next
-//! chunk ready, and keeps the live page's clocks.
+//! checksums, starts writeback early, syncs and checkpoints, seals chunks that ended, makes the
+//! next chunk ready, and keeps the live page's clocks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -153,7 +153,8 @@ impl Background {
 
     /// Everything that makes the next records cheap: room, pages, the next chunk, the lease, early
     /// writeback. A full disk is no error here: the writing thread meets it when it needs the room.
-    /// A lease that could not be synced is one: a second try might succeed without the first's pages.
+    /// A lease that could not be synced is one: a second try might succeed without the first's
+    /// pages.
     fn look_ahead(&mut self, chunk: &Arc<LiveChunk>, published: u64, news: usize) -> Result<()> {
         let record_size = self.shared.geometry.record_size;
         let used = published.saturating_sub(chunk.base_seq()) as usize * record_size;
@@ -322,7 +323,8 @@ impl Background {
         let chunks = self.shared.queue().chunks.clone();
         self.seal_ended(&chunks, published)?;
         self.folder_dirty |= !chunks.is_empty();
-        // More than one only where a batch failed after a chunk had ended: they hold nothing published.
+        // More than one only where a batch failed after a chunk had ended: they hold nothing
+        // published.
         let chunks = self.shared.queue().chunks.clone();
         for chunk in chunks.iter().rev() {
             self.seal(chunk, published, ChunkEnd::Closed)?;

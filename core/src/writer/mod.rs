@@ -118,9 +118,9 @@ impl Shared {
         self.progress.notify_all();
     }
 
-    /// Waits while too many chunks have ended and are not sealed: each holds files open, and the next
-    /// writer would have to seal them all. Only for those that can be sealed: a batch that is not
-    /// published yet may fill any number.
+    /// Waits while too many chunks have ended and are not sealed: each holds files open, and the
+    /// next writer would have to seal them all. Only for those that can be sealed: a batch that is
+    /// not published yet may fill any number.
     fn wait_for_seals(&self) -> Result<()> {
         let published = self.live.published();
         let mut queue = self.queue();
@@ -241,7 +241,8 @@ impl Writer {
         self.next_seq
     }
 
-    /// Appends one record, exactly as long as the layout says. It is visible to readers when this returns.
+    /// Appends one record, exactly as long as the layout says. It is visible to readers when this
+    /// returns.
     ///
     /// # Errors
     /// As [`Writer::append_batch`].
@@ -297,8 +298,8 @@ impl Writer {
         done
     }
 
-    /// Applies `order: reject` and `order: clamp`: copies what stays into `kept`; returns the positions
-    /// refused, and the marks moved to where their records went.
+    /// Applies `order: reject` and `order: clamp`: copies what stays into `kept`; returns the
+    /// positions refused, and the marks moved to where their records went.
     fn put_in_order(
         &mut self,
         records: &[u8],
@@ -330,8 +331,8 @@ impl Writer {
         (rejected, moved)
     }
 
-    /// Stores records and publishes them at once. On an error nothing is published, and the writer is
-    /// as it was, unless a chunk ended in the middle of the batch: then it takes nothing more.
+    /// Stores records and publishes them at once. On an error nothing is published, and the writer
+    /// is as it was, unless a chunk ended in the middle of the batch: then it takes nothing more.
     fn commit(
         &mut self,
         records: &[u8],
@@ -555,8 +556,8 @@ impl Writer {
     /// Seals what is open, makes everything durable and ends the session with that reason.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if something could not be made durable; what was published stays readable,
-    /// and the next writer or dw-repair takes care of it.
+    /// [`Error::Poisoned`] if something could not be made durable; what was published stays
+    /// readable, and the next writer or dw-repair takes care of it.
     pub fn close(mut self, reason: SessionEnd) -> Result<()> {
         self.finish(reason)
     }
@@ -580,8 +581,8 @@ impl Drop for Writer {
     }
 }
 
-/// Least and greatest time of a run within one block, whether it is out of order after `before`, and
-/// how many of its records are older than the newest so far.
+/// Least and greatest time of a run within one block, whether it is out of order after `before`,
+/// and how many of its records are older than the newest so far.
 fn run_times(
     run: &[u8],
     record_size: usize,

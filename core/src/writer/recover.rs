@@ -73,8 +73,8 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max })
 }
 
-/// The seq that the new session starts with: where the last one ended, or the lease where that is not
-/// known for sure.
+/// The seq that the new session starts with: where the last one ended, or the lease where that is
+/// not known for sure.
 fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
     if standing.exact {
         return Ok(standing.end);
