@@ -12,3 +12,5 @@ mod manners;
 mod pages;
 mod random;
 mod real_feeds;
+mod round_trip;
+mod sqlite;

@@ -250,6 +250,7 @@ impl Background {
             self.shared.registry.seal_chunk(chunk.position(), Place::Live, &seal)?;
         }
         self.shared.queue().chunks.retain(|c| !Arc::ptr_eq(c, chunk));
+        self.shared.progress.notify_all();
         Ok(())
     }
 
@@ -309,7 +310,7 @@ impl Background {
             news
         };
         self.shared.live.set_durable(seq);
-        self.shared.durable.notify_all();
+        self.shared.progress.notify_all();
         if let Some(tell) = self.on_durable.as_mut().filter(|_| news) {
             tell(seq);
         }

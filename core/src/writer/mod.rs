@@ -52,6 +52,8 @@ const ROTATE: u32 = 1;
 const FAILED: u32 = 2;
 /// Seqs are leased in steps of this.
 const LEASE_STEP: u64 = 1 << 24;
+/// So many chunks may have ended without being sealed; then the writing thread waits for the disk.
+const BACKLOG_CHUNKS: usize = 16;
 
 /// What the writing thread and the background thread share.
 struct Shared {
@@ -65,7 +67,8 @@ struct Shared {
     /// are numbered in the order of their records. Taken before `queue`.
     making: Mutex<()>,
     wake: Condvar,
-    durable: Condvar,
+    /// Something became durable, was sealed, or failed.
+    progress: Condvar,
     attention: AtomicU32,
     lease: AtomicU64,
 }
@@ -112,7 +115,25 @@ impl Shared {
     fn fail(&self, why: String) {
         self.queue().failure.get_or_insert(why);
         self.attention.fetch_or(FAILED, Ordering::Release);
-        self.durable.notify_all();
+        self.progress.notify_all();
+    }
+
+    /// Waits while too many chunks have ended and are not sealed: each holds files open, and the
+    /// next writer would have to seal them all. Only for those that can be sealed: a batch that is
+    /// not published yet may fill any number.
+    fn wait_for_seals(&self) -> Result<()> {
+        let published = self.live.published();
+        let mut queue = self.queue();
+        while queue.failure.is_none() {
+            let ended = queue.chunks.windows(2).filter(|pair| pair[1].base_seq() <= published);
+            if ended.count() < BACKLOG_CHUNKS {
+                return Ok(());
+            }
+            self.wake.notify_one();
+            queue = self.progress.wait(queue).unwrap_or_else(|e| e.into_inner());
+        }
+        drop(queue);
+        Err(self.poisoned())
     }
 
     fn poisoned(&self) -> Error {
@@ -185,7 +206,7 @@ impl Writer {
             }),
             making: Mutex::new(()),
             wake: Condvar::new(),
-            durable: Condvar::new(),
+            progress: Condvar::new(),
             attention: AtomicU32::new(0),
             lease: AtomicU64::new(start.lease),
         });
@@ -437,6 +458,7 @@ impl Writer {
     /// Goes on in the next chunk: the one made ahead, or one made now.
     fn next_chunk(&mut self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
+        shared.wait_for_seals()?;
         let _making = shared.making();
         let (ready, chunk_id) = {
             let mut queue = shared.queue();
@@ -526,7 +548,7 @@ impl Writer {
                 drop(queue);
                 return Err(self.shared.poisoned());
             }
-            queue = self.shared.durable.wait(queue).unwrap_or_else(|e| e.into_inner());
+            queue = self.shared.progress.wait(queue).unwrap_or_else(|e| e.into_inner());
         }
         Ok(())
     }

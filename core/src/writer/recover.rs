@@ -1,5 +1,6 @@
 //! What a new writer does first: seal what the last one left, and begin a session.
 
+use std::collections::HashSet;
 use std::fs;
 
 use crate::chunk::ChunkPaths;
@@ -176,15 +177,13 @@ fn note_unclean_end(
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
 /// those of chunks whose removal was cut short.
 fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
-    let gone = |id| {
-        let place = |(c, _): &(ChunkEntry, u64)| c.chunk_id == id && c.place == Place::Expired;
-        standing.chunks().iter().any(place)
-    };
+    let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
+    let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| id > last_chunk || gone(id)) {
+        if id.is_some_and(|id| id > last_chunk || gone.contains(&id)) {
             file::remove_file(&item.path())?;
         }
     }
