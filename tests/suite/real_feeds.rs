@@ -160,6 +160,23 @@ fn recipes_are_quiet_as_they_stand() {
     assert_eq!(listed, "\"records\":1500\n\"records\":1114\n\"records\":386\n");
 }
 
+/// A last line without its newline may have been cut short: on a pipe it is no row.
+#[test]
+fn sample_cut_in_its_last_line() {
+    let env = TestEnv::new();
+    env.quiet("dw-mkfeed cut --time-unit ns ts:timestamp");
+    let mut bytes = fs::read(repository(SAMPLE)).expect("the sample");
+    bytes.pop();
+    let mut writer = env.cmd("dw-write");
+    let output =
+        writer.args(["cut", "--map", "ts=/Item/time_exchange"]).write_stdin(bytes).output();
+    let output = output.expect("dw-write starts");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("dw-write: stdin:1500:"), "{stderr}");
+    assert_eq!(env.quiet("dw-cat cut | wc -l"), "1499\n");
+}
+
 #[test]
 fn quick_start_of_the_readme() {
     let env = TestEnv::new();
