@@ -12,13 +12,16 @@ use crate::os::lock::Lock;
 use crate::os::{file, process};
 use crate::reader::Reader;
 use crate::registry::feed::{FeedRegistry, Geometry, Identity};
-use crate::registry::global::{FeedEntry, Registry};
+use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
 
 const MANIFEST_LIMIT: u64 = 64 * 1024;
+/// Folders of feeds being made, and being deleted, begin with these.
+const UNBORN: &str = ".new-";
+const DELETED: &str = ".deleted-";
 
 /// What [`Platform::create_feed`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +52,12 @@ impl Platform {
         let no_store = |why: &str| Error::NoStore { base: base.to_owned(), why: why.to_owned() };
         let bytes = match file::read_whole(&path, MANIFEST_LIMIT) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                let why = match (base.exists(), base.join("registry.bin").exists()) {
+                let registry = fs::metadata(base.join("registry.bin")).map(|meta| meta.len()).ok();
+                let why = match (base.exists(), registry) {
                     (false, _) => "there is no such directory",
-                    (true, false) => "it has no manifest.json",
-                    (true, true) => {
+                    // Without feeds: whoever began to make the store did not end it.
+                    (true, None | Some(EMPTY_REGISTRY)) => "it has no manifest.json",
+                    (true, Some(_)) => {
                         return Err(Error::damaged(
                             &path,
                             0,
@@ -179,7 +184,8 @@ impl Platform {
         let layout = Layout::new(spec)?;
         if !spec.policy.persist {
             return Err(Error::Spec(format!(
-                "feed {:?}: persist false (a ring in shared memory) is not supported by this version",
+                "feed {:?}: persist false (a ring in shared memory) is not supported by this \
+                 version",
                 spec.feed_name
             )));
         }
@@ -190,8 +196,13 @@ impl Platform {
             )));
         }
         let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        self.sweep()?;
         let mut registry = self.registry()?;
         match self.info_in(&registry, &spec.feed_name) {
+            Ok(old) if is_deleted(&old) => {
+                self.delete_from(&mut registry, &spec.feed_name)?;
+                self.make_feed(&mut registry, spec, layout)
+            }
             Ok(old) => self.update_feed(old, spec, &layout, update),
             Err(Error::NoFeed { .. }) => self.make_feed(&mut registry, spec, layout),
             Err(error) => Err(error),
@@ -237,11 +248,7 @@ impl Platform {
         let id = Identity { store_id: self.store_id, feed_id, layout_hash: layout.hash() };
         let folder = self.folder(&spec.feed_name);
         if folder.symlink_metadata().is_ok() {
-            return Err(Error::damaged(
-                &folder,
-                0,
-                "a folder of that name is there but not in the registry; move it away",
-            ));
+            self.remove_unregistered(&folder)?;
         }
         let info = FeedInfo {
             name: spec.feed_name.clone(),
@@ -252,7 +259,7 @@ impl Platform {
             folder: folder.clone(),
             lock: self.lock_path(feed_id),
         };
-        let unborn = self.folder(&format!(".new-{feed_id:016x}"));
+        let unborn = self.folder(&format!("{UNBORN}{feed_id:016x}"));
         let made = build_feed(&info, &unborn).and_then(|()| {
             fs::rename(&unborn, &folder).map_err(|e| Error::io("cannot create", &folder, e))
         });
@@ -308,7 +315,13 @@ impl Platform {
     pub fn delete_feed(&self, name: &str) -> Result<()> {
         check_feed_name(name)?;
         let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        self.sweep()?;
         let mut registry = self.registry()?;
+        self.delete_from(&mut registry, name)
+    }
+
+    /// Deletes a feed. The caller holds the registry's lock.
+    fn delete_from(&self, registry: &mut Registry, name: &str) -> Result<()> {
         let entry = registry
             .find(name)
             .cloned()
@@ -326,13 +339,55 @@ impl Platform {
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
-        let dead = self.folder(&format!(".deleted-{:016x}", entry.id));
-        match fs::rename(&folder, &dead) {
+        self.bury(&folder, entry.id)
+    }
+
+    /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.
+    fn bury(&self, folder: &Path, feed_id: u64) -> Result<()> {
+        let dead = self.folder(&format!("{DELETED}{feed_id:016x}"));
+        match fs::rename(folder, &dead) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|e| Error::io("cannot remove", &folder, e))?,
+            other => other.map_err(|e| Error::io("cannot remove", folder, e))?,
         }
         file::sync_folder(&self.base.join("feeds"))?;
         fs::remove_dir_all(&dead).map_err(|e| Error::io("cannot remove", &dead, e))
+    }
+
+    /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
+    /// registry's lock, so nobody is at work on any of it.
+    fn sweep(&self) -> Result<()> {
+        let remove = |folder: &Path, wanted: &dyn Fn(&str) -> bool| -> Result<()> {
+            let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
+            for item in listing.flatten().filter(|i| i.file_name().to_str().is_some_and(wanted)) {
+                let path = item.path();
+                let removed = match item.file_type() {
+                    Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
+                    _ => fs::remove_file(&path),
+                };
+                removed.map_err(|e| Error::io("cannot remove", &path, e))?;
+            }
+            Ok(())
+        };
+        remove(&self.base.join("feeds"), &|n| n.starts_with(UNBORN) || n.starts_with(DELETED))?;
+        remove(&self.base, &|n| n.starts_with(".registry.bin.") || n.starts_with(".manifest.json."))
+    }
+
+    /// Removes the folder of a feed that the registry does not name: made, or deleted, by somebody
+    /// who was killed before it was entered, or after it was struck out. One that has records and
+    /// was not deleted is somebody's data.
+    fn remove_unregistered(&self, folder: &Path) -> Result<()> {
+        let left = FeedRegistry::peek(&folder.join("feed_registry.bin")).map_err(|e| {
+            let what =
+                format!("a folder the registry does not name, and no feed; move it away ({e})");
+            Error::damaged(folder, 0, what)
+        })?;
+        let lock = Lock::try_feed(&self.lock_path(left.id.feed_id))?;
+        if lock.is_none() || (left.chunks && !left.deleted) {
+            let what =
+                "a feed's folder with records, which the registry does not name; move it away";
+            return Err(Error::damaged(folder, 0, what));
+        }
+        self.bury(folder, left.id.feed_id)
     }
 
     /// Opens a feed for writing, as its policy says.
@@ -361,6 +416,12 @@ impl Platform {
 
     /// Closes the store. Nothing is held, so nothing can fail; writers and readers live on.
     pub fn close(self) {}
+}
+
+/// Whether somebody began to delete a feed that the registry still names.
+fn is_deleted(feed: &FeedInfo) -> bool {
+    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false);
+    registry.and_then(|registry| registry.is_deleted()).unwrap_or(false)
 }
 
 /// Makes everything a feed consists of in `folder`, durable.

@@ -341,3 +341,102 @@ fn a_session_without_records_leaves_no_chunk() {
     let files: Vec<_> = std::fs::read_dir(folder.path().join("feeds/t")).unwrap().collect();
     assert_eq!(files.len(), 3, "feed.json, feed_registry.bin, live: {files:?}");
 }
+
+#[test]
+fn chunks_are_numbered_in_the_order_of_their_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let options =
+        WriterOptions { sync: Some(deepwater::schema::Sync::None), ..WriterOptions::default() };
+    let mut writer = platform.create_writer_with("t", options).unwrap();
+    let rows: Vec<u8> = (0..300).flat_map(|n| record(n, n, 0)).collect();
+    // As fast as it goes: the writing thread overtakes the one that makes chunks ready.
+    for _ in 0..2000 {
+        writer.append_batch(&rows).unwrap();
+    }
+    writer.close(SessionEnd::Ended).unwrap();
+    let ids = |platform: &Platform| -> Vec<u64> {
+        let snapshot = platform.create_reader("t").unwrap().snapshot().unwrap();
+        assert_eq!(snapshot.records(), 600_000);
+        snapshot.chunks.iter().map(|c| c.entry.chunk_id).collect()
+    };
+    let got = ids(&platform);
+    assert!(got.is_sorted(), "{got:?}");
+    // The next session removes what it takes for left over.
+    platform.create_writer("t").unwrap().close(SessionEnd::Ended).unwrap();
+    assert_eq!(ids(&platform), got);
+    let mut count = 0;
+    let reader = platform.create_reader("t").unwrap();
+    let mut scan = reader.scan(&reader.snapshot().unwrap(), Selection::ALL, Direction::Forward);
+    scan.for_each(|_| {
+        count += 1;
+        true
+    })
+    .unwrap();
+    assert_eq!(scan.take_damage(), []);
+    assert_eq!(count, 600_000);
+}
+
+/// Copies a store while it is written: to the copy this is a machine that stopped.
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
+fn unsynced() -> WriterOptions {
+    WriterOptions { sync: Some(deepwater::schema::Sync::None), ..WriterOptions::default() }
+}
+
+#[test]
+fn a_checkpoint_holds_though_the_rest_of_its_block_was_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+    let platform = Platform::create(&from).unwrap();
+    let mut wide = spec("t");
+    wide.policy.chunk_size_bytes = 1 << 20;
+    platform.create_feed(&wide, false).unwrap();
+    let mut writer = platform.create_writer_with("t", unsynced()).unwrap();
+    let rows: Vec<u8> = (0..1000).flat_map(|n| record(n, n, 0)).collect();
+    writer.append_batch(&rows).unwrap();
+    writer.sync_now().unwrap();
+    for _ in 0..2 {
+        writer.append_batch(&rows).unwrap();
+    }
+    let reader = platform.create_reader("t").unwrap();
+    // Until the first block is closed, with all of its 2048 records.
+    loop {
+        let chunk = reader.snapshot().unwrap().chunks[0];
+        let blocks = reader.index(&chunk).unwrap().blocks(0, 1, chunk.extent()).unwrap();
+        if blocks[0].data_crc.is_some() {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    copy(&from, &to);
+    flip(&to.join("feeds/t/00000001.data"), 32 * 1500);
+    let platform = Platform::open(&to).unwrap();
+    for _before_and_after_recovery in 0..2 {
+        let reader = platform.create_reader("t").unwrap();
+        assert_eq!(collect(&reader, Selection::ALL, Direction::Forward).len(), 1000);
+        platform.create_writer("t").unwrap().close(SessionEnd::Ended).unwrap();
+    }
+}
+
+#[test]
+fn a_time_range_without_end_has_the_greatest_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let mut writer = platform.create_writer("t").ok();
+    writer.as_mut().unwrap().append(&record(1, u64::MAX, 0)).unwrap();
+    for _open_then_sealed in 0..2 {
+        let reader = platform.create_reader("t").unwrap();
+        let got = collect(&reader, Selection::times(7, u64::MAX), Direction::Forward);
+        assert_eq!(got, [(0, 1, u64::MAX)]);
+        assert_eq!(collect(&reader, Selection::times(7, 8), Direction::Forward), []);
+        if let Some(writer) = writer.take() {
+            writer.close(SessionEnd::Ended).unwrap();
+        }
+    }
+}

@@ -4,4 +4,11 @@
 
 mod env;
 mod generated;
+mod kill;
+mod kit;
+mod live;
+mod malformed;
+mod manners;
+mod pages;
+mod random;
 mod real_feeds;

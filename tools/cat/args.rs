@@ -20,8 +20,8 @@ pub const PAGE: Page = Page {
          exact for late and repeated times too. The feed may be written meanwhile.",
         "Ranges are half-open: --until is not included. The range and --where choose records, then \
          -n, then -r. Damaged blocks are named on stderr and left out, and the exit status is 1.",
-        "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above 2^53, \
-         times in nanoseconds among them: --ints string prints those as strings.",
+        "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above \
+         2^53, times in nanoseconds among them: --ints string prints those as strings.",
     ],
     examples: &[
         (
@@ -34,7 +34,8 @@ pub const PAGE: Page = Page {
         ("dw-cat trades --since 2023-11-14 --until 2023-11-15 --tz UTC -o csv", "A day, as CSV"),
         ("dw-cat trades -n 1 --time rfc3339", "The newest record, with a readable time"),
         (
-            "dw-cat trades --since last-5m --where 'side=B' --where 'price>42' \\\n    --fields ts,price",
+            "dw-cat trades --since last-5m --where 'side=B' --where 'price>42' \\\n    \
+             --fields ts,price",
             "Chosen fields of chosen records of the last five minutes",
         ),
         ("dw-cat trades -o table | head -20", "A look at the beginning"),

@@ -93,8 +93,8 @@ impl<'a> Pick<'a> {
         self.direction == Direction::Reverse
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit, or
-    /// when `each` fails.
+    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit,
+    /// or when `each` fails.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,

@@ -166,6 +166,10 @@ impl Out {
         if self.begun && !self.by_line && self.buffer.len() < BUFFER_BYTES {
             return Ok(());
         }
+        if self.buffer.is_empty() {
+            // Who has printed nothing yet may have no stdout.
+            return Ok(());
+        }
         self.begin()?;
         if self.by_line && self.buffer.contains(&b'\n') || self.buffer.len() >= BUFFER_BYTES {
             return self.flush();

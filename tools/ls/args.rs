@@ -16,8 +16,8 @@ pub const PAGE: Page = Page {
     description: &[
         "Lists the feeds of a store, or those named: records, oldest and newest time, records a \
          second over the last ten seconds by arrival, bytes on disk, and who writes.",
-        "Times are RFC 3339 in --tz, else UTC; with --json they are raw numbers in the feed's unit, \
-         and one object is printed a line.",
+        "Times are RFC 3339 in --tz, else UTC; with --json they are raw numbers in the feed's \
+         unit, and one object is printed a line.",
     ],
     examples: &[
         (

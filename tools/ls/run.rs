@@ -252,7 +252,8 @@ fn policy(feed: &Feed) -> String {
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
     let max_size = policy.max_size_bytes.map_or("any size".to_owned(), show_size);
     format!(
-        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; mode {:04o}\n",
+        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
+         mode {:04o}\n",
         show_size(policy.chunk_size_bytes),
         humantime::format_duration(policy.chunk_age()),
         policy.sync,
@@ -315,8 +316,8 @@ fn end_word(reason: u32) -> &'static str {
     WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }
 
-/// Why a session is over; one without a close, whose writer is gone, has crashed and the next writer
-/// will say so.
+/// Why a session is over; one without a close, whose writer is gone, has crashed and the next
+/// writer will say so.
 fn session_end(feed: &Feed, session: &SessionEntry) -> &'static str {
     let newest = feed.snapshot.sessions.last().map(|last| last.session_id);
     match session.close {

@@ -48,7 +48,8 @@ pub const PAGE: Page = Page {
         ),
         (
             "echo '{\"type\": \"fills\", \"at\": \"2023-11-14T22:13:22Z\",\n    \
-             \"fills\": [[\"42.5\", \"1\", \"B\"], [\"42.4\", \"2\", \"B\"]]}' | tr -d '\\n' |\n    \
+             \"fills\": [[\"42.5\", \"1\", \"B\"], [\"42.4\", \"2\", \"B\"]]}' |\n    \
+             tr -d '\\n' |\n    \
              dw-write trades --where type=fills --explode /fills --map ts=/at \\\n    \
              --map price=./0 --map size=./1 --map side=./2 --final-line accept",
             "Nested JSON: a record for each element of an array",

@@ -8,6 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
+use deepwater::text::reject::REJECT_TEXT_BYTES;
+
 use crate::cli::out;
 
 /// A read this long is asked for; a line that is longer makes the buffer grow.
@@ -100,5 +102,50 @@ impl Input {
     /// Whether the input has ended.
     pub fn ended(&self) -> bool {
         self.ended
+    }
+}
+
+/// The lines of what a parser took, for rows that are refused after they were parsed. They are
+/// asked for in order, and each byte is looked at once.
+pub struct Lines<'a> {
+    rest: &'a [u8],
+    /// The number of the line at the front of `rest`.
+    line: u64,
+    /// Raw records have no newlines.
+    record_size: Option<usize>,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines of `taken`, the first being number `line`.
+    pub fn new(taken: &'a [u8], line: u64, record_size: Option<usize>) -> Lines<'a> {
+        let rest = match record_size {
+            None if line == 1 => taken.strip_prefix(b"\xef\xbb\xbf").unwrap_or(taken),
+            _ => taken,
+        };
+        Lines { rest, line, record_size }
+    }
+
+    /// A line without its end; of raw input, a record. At most as much of it as other rejects
+    /// show.
+    pub fn text(&mut self, line: u64) -> &'a [u8] {
+        while self.line < line && !self.rest.is_empty() {
+            self.rest = &self.rest[self.length().min(self.rest.len())..];
+            self.line += 1;
+        }
+        let text = &self.rest[..self.length().min(self.rest.len())];
+        let text = match self.record_size {
+            Some(_) => text,
+            None => {
+                let text = text.strip_suffix(b"\n").unwrap_or(text);
+                text.strip_suffix(b"\r").unwrap_or(text)
+            }
+        };
+        &text[..text.len().min(REJECT_TEXT_BYTES)]
+    }
+
+    /// The length of the first line of `rest`, its end included.
+    fn length(&self) -> usize {
+        let newline = || self.rest.iter().position(|&b| b == b'\n');
+        self.record_size.unwrap_or_else(|| newline().map_or(self.rest.len(), |at| at + 1))
     }
 }

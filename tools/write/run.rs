@@ -15,7 +15,7 @@ use deepwater::text::input::{Batch, FinalLine, InputFormat, InputOptions, Parser
 use deepwater::writer::{SessionEnd, Writer, WriterOptions};
 
 use super::args::{Args, OnBad, Request};
-use super::input::Input;
+use super::input::{Input, Lines};
 use super::report::{Acks, Counts, Rejected, Rejects, Stats};
 use crate::cli::exit::Exit;
 use crate::cli::messages;
@@ -39,9 +39,7 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
     // Before the first input is opened and the feed's lock taken: an option that is wrong.
     let filter = request.mark_when.as_ref().map(|text| Filter::parse(&feed.layout, text));
     let filter = filter.transpose()?;
-    if request.format.is_some() {
-        Parser::new(Arc::clone(&feed.layout), request.options.clone())?;
-    }
+    check_options(&feed.layout, &request)?;
     let rejects = Rejects::new(request.rejects.as_deref())?;
     let inputs = open_first(&request)?;
     let terminator = Terminator::install()?;
@@ -69,6 +67,26 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
         stats.finish();
     }
     exit
+}
+
+/// Refuses options that no input can make right; where the format is still to be told from the
+/// input, those that are wrong in all.
+fn check_options(layout: &Arc<Layout>, request: &Request) -> anyhow::Result<()> {
+    let options = &request.options;
+    let check = |format| {
+        let options = InputOptions { format, ..options.clone() };
+        Parser::new(Arc::clone(layout), options).map(drop)
+    };
+    if let Some(format) = request.format {
+        return Ok(check(format)?);
+    }
+    let (csv, json) = (check(InputFormat::Csv), check(InputFormat::Jsonl));
+    let is_json = options.explode.is_some() || !options.where_.is_empty();
+    match (csv, json) {
+        (Err(error), Err(_)) if !is_json => Err(error.into()),
+        (Err(_), Err(error)) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Makes the feed that `--create` describes, if it is not there.
@@ -150,7 +168,8 @@ impl Session {
         Ok(Ended::Input)
     }
 
-    /// Reads one input to its end: whatever has arrived is parsed and published, then the next read.
+    /// Reads one input to its end: whatever has arrived is parsed and published, then the next
+    /// read.
     fn read_one(&mut self, request: &Request, mut input: Input) -> anyhow::Result<Ended> {
         self.terminator.watch(input.descriptor());
         let on_bad = match request.on_bad {
@@ -214,8 +233,11 @@ impl Session {
         loop {
             batch.clear();
             let (pending, end) = input.pending();
+            let first_line = parser.stats().lines + 1;
             let taken = parser.parse(pending, end, now, &mut batch)?;
-            let stopped = self.publish(&batch, &input.name, on_bad)?;
+            let record_size = parser.is_raw().then_some(self.layout.record_size());
+            let lines = Lines::new(&pending[..taken], first_line, record_size);
+            let stopped = self.publish(&batch, lines, &input.name, on_bad)?;
             input.take(taken);
             if stopped || taken == 0 {
                 self.batch = batch;
@@ -226,7 +248,13 @@ impl Session {
 
     /// Appends a batch's records and tells its rejects; true if a bad row ends the run, and then
     /// only what came before it was appended.
-    fn publish(&mut self, batch: &Batch, name: &str, on_bad: OnBad) -> anyhow::Result<bool> {
+    fn publish(
+        &mut self,
+        batch: &Batch,
+        mut lines: Lines<'_>,
+        name: &str,
+        on_bad: OnBad,
+    ) -> anyhow::Result<bool> {
         let size = self.layout.record_size();
         let stop = on_bad == OnBad::Stop && !batch.rejects.is_empty();
         let rejects = if stop { &batch.rejects[..1] } else { &batch.rejects[..] };
@@ -245,7 +273,8 @@ impl Session {
         for &late in &appended.rejected {
             let line = batch.line_of(late).unwrap_or(0);
             let reason = "older than a record before it, and the feed's order is reject";
-            self.rejects.add(&Rejected { file: name, line, column: 1, reason, text: b"" })?;
+            let text = lines.text(line);
+            self.rejects.add(&Rejected { file: name, line, column: 1, reason, text })?;
         }
         for reject in rejects {
             let (line, column, reason) = (reject.line, reject.column, reject.reason.as_str());

@@ -18,6 +18,8 @@ pub(crate) const MARK_SIZE: usize = 16;
 pub(crate) const MARK_COUNT_AT: usize = 512;
 pub(crate) const SEAL_AT: usize = 1024;
 pub(crate) const SEAL_SIZE: usize = 52;
+/// How often entries that look torn are looked at again; only damage looks so every time.
+const LOOKS: usize = 3;
 
 offsets! {
     [0] {
@@ -144,7 +146,8 @@ pub struct ChunkKey<'a> {
     pub base_seq: u64,
 }
 
-/// How many records of a chunk an index is asked about, and whether those are all it will ever have.
+/// How many records of a chunk an index is asked about, and whether those are all it will ever
+/// have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Records, from the chunk's first.
@@ -171,7 +174,8 @@ pub struct BlockEntry {
 impl BlockEntry {
     /// Whether a record of the block can lie in the half-open time range.
     pub fn overlaps(&self, since: u64, until: u64) -> bool {
-        self.min < until && self.max >= since
+        // A range up to the greatest time ends nowhere.
+        (self.min < until || until == u64::MAX) && self.max >= since
     }
 }
 
@@ -234,13 +238,21 @@ impl Index {
     /// # Errors
     /// [`Error::Damaged`] for a file that ends before.
     pub fn blocks(&self, first: usize, n: usize, extent: Extent) -> Result<Vec<BlockEntry>> {
-        let entries = self.read_blocks(first, n, extent)?;
-        // A block that is closed while its entry is copied can look torn; the second look cannot, and
-        // only damage looks the same twice.
-        match entries.iter().all(|entry| entry.intact) || extent.sealed {
-            true => Ok(entries),
-            false => self.read_blocks(first, n, extent),
+        let mut entries = self.read_blocks(first, n, extent)?;
+        // A block that is closed while its entry is copied can look torn, but only once; while one
+        // is looked at again another may be closed.
+        for _ in 0..LOOKS {
+            if extent.sealed || entries.iter().all(|entry| entry.intact) {
+                break;
+            }
+            let again = self.read_blocks(first, n, extent)?;
+            for (entry, again) in entries.iter_mut().zip(again) {
+                if !entry.intact {
+                    *entry = again;
+                }
+            }
         }
+        Ok(entries)
     }
 
     fn read_blocks(&self, first: usize, n: usize, extent: Extent) -> Result<Vec<BlockEntry>> {
@@ -252,8 +264,8 @@ impl Index {
             let number = first + i;
             let before = number as u64 * per_block;
             let records = extent.records.saturating_sub(before).min(per_block);
-            // The tail of a live chunk: whether it was closed since, with how many records, we do not
-            // know, so its sums say nothing of the records that are asked for.
+            // The tail of a live chunk: whether it was closed since, with how many records, we do
+            // not know, so its sums say nothing of the records that are asked for.
             let open = !extent.sealed && records < per_block;
             decode_block(entry, number, records as usize, open)
         });
@@ -265,6 +277,11 @@ impl Index {
     /// # Errors
     /// [`Error::Damaged`].
     pub fn marks(&self, end: u64) -> Result<Vec<(u64, u64)>> {
+        // The chunk may be sealed while it is looked at; then the second look finds it so.
+        self.read_marks(end).or_else(|_| self.read_marks(end))
+    }
+
+    fn read_marks(&self, end: u64) -> Result<Vec<(u64, u64)>> {
         let mut word = [0; 8];
         file::read_at(&self.file, &self.path, MARK_COUNT_AT as u64, &mut word)?;
         let count = u64::from_le_bytes(word);

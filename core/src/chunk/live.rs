@@ -1,14 +1,15 @@
 //! A chunk being written: its two files allocated ahead of the records, and mapped.
 //!
-//! The writing thread stores records and block times; the background thread allocates, closes blocks
-//! and seals. What they share here is the allocation, under a lock that either takes rarely, and words
-//! that only one of them stores to.
+//! The writing thread stores records and block times; the background thread allocates, closes
+//! blocks and seals. What they share here is the allocation, under a lock that either takes rarely,
+//! and words that only one of them stores to.
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::bytes::{get_u32, get_u64};
 use crate::checksum::{crc, crc_append};
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{
@@ -22,6 +23,8 @@ use crate::registry::feed::Seal;
 
 /// Data files begin with this much and double as they grow.
 const FIRST_PIECE: usize = 1 << 20;
+/// Runs of records from this size on are written, smaller ones stored through the mapping.
+pub const BULK_BYTES: usize = 64 << 10;
 /// Marks grow by this much at least.
 const MARKS_PIECE: usize = 4096;
 
@@ -203,9 +206,21 @@ impl LiveChunk {
     }
 
     /// Stores records at byte `at`, below [`LiveChunk::limit_bytes`]. Writing thread only.
+    ///
+    /// A large run is written with one system call: the kernel then takes whole large pages at a
+    /// time, where each first store through the mapping costs a fault. Either way it is the same
+    /// page cache that readers see.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) from that call; the room is allocated, so not for a full
+    /// disk.
     #[inline]
-    pub fn store(&self, at: usize, records: &[u8]) {
+    pub fn store(&self, at: usize, records: &[u8]) -> Result<()> {
+        if records.len() >= BULK_BYTES {
+            return file::write_at(&self.data_file, &self.paths.data, at as u64, records);
+        }
         self.data.write(at, records);
+        Ok(())
     }
 
     /// Widens a block's times by a run of records. Writing thread only.
@@ -244,6 +259,23 @@ impl LiveChunk {
         Ok(())
     }
 
+    /// Takes back the marks from `seq` on: their records were not published, and others will get
+    /// those seqs. Writing thread only.
+    pub fn forget_marks(&self, seq: u64) {
+        let word = self.index.u64_at(MARK_COUNT_AT);
+        let mut count = word.load(Ordering::Relaxed);
+        while count > 0 {
+            let mut bytes = [0; MARK_SIZE];
+            self.index
+                .read(self.header.marks_offset() + (count as usize - 1) * MARK_SIZE, &mut bytes);
+            if get_u64(&bytes, 0) < seq {
+                break;
+            }
+            count -= 1;
+        }
+        word.store(count, Ordering::Release);
+    }
+
     /// Maps in the pages of `ahead` bytes from byte `at` on.
     pub fn populate(&self, at: usize, ahead: usize) {
         let end = (at + ahead).min(self.data_allocated.load(Ordering::Relaxed));
@@ -266,21 +298,29 @@ impl LiveChunk {
         let full = count / geometry.block_records;
         let end = if last { count.div_ceil(geometry.block_records) } else { full };
         for block in self.closed_blocks()..end {
-            if self.is_closed(block) {
+            let first = block * geometry.block_records;
+            let records = (count - first).min(geometry.block_records);
+            if self.is_closed(block, records) {
                 // By a writer that died: its checksum stands, made when the records were fresh.
                 continue;
             }
-            let first = block * geometry.block_records;
-            let records = (count - first).min(geometry.block_records);
             let (at, len) = (first * geometry.record_size, records * geometry.record_size);
             self.close_block(block, records, crc(self.data.published(at, len)));
         }
         self.closed_blocks.store(end.max(self.closed_blocks()), Ordering::Relaxed);
     }
 
-    fn is_closed(&self, block: usize) -> bool {
+    /// Whether a block was closed with that many records. A last block that was closed with more,
+    /// which then did not reach the disk, has no sums for those that did.
+    fn is_closed(&self, block: usize, records: usize) -> bool {
         let at = HEADER_SIZE + block * BLOCK_ENTRY_SIZE;
-        self.index.u32_at(at + CLOSED).load(Ordering::Relaxed) == 1
+        if self.index.u32_at(at + CLOSED).load(Ordering::Relaxed) != 1 {
+            return false;
+        }
+        let mut entry = [0; BLOCK_ENTRY_SIZE];
+        self.index.read(at, &mut entry);
+        records == self.header.geometry.block_records
+            || entry_crc(&entry, block, records) == get_u32(&entry, ENTRY_CRC)
     }
 
     fn close_block(&self, block: usize, records: usize, data_crc: u32) {
@@ -356,7 +396,7 @@ impl LiveChunk {
         for i in 0..stored.min(allocated / MARK_SIZE) {
             let mut bytes = [0; MARK_SIZE];
             self.index.read(start + i * MARK_SIZE, &mut bytes);
-            if crate::bytes::get_u64(&bytes, 0) >= published {
+            if get_u64(&bytes, 0) >= published {
                 break;
             }
             sum = crc_append(sum, &bytes);

@@ -5,7 +5,7 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
 use crate::error::Result;
 use crate::os::{file, process};
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, SessionEntry};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 
@@ -37,7 +37,10 @@ impl Standing {
         let (end, exact) = match (last, page) {
             (None, _) => exact(0)?,
             (Some(session), Some((id, published))) if id >= session.session_id => exact(published)?,
-            (Some(SessionEntry { close: Some(close), .. }), _) => exact(close.end_seq)?,
+            // Closed by the next writer after a power loss: seqs behind its end may have been used.
+            (Some(SessionEntry { close: Some(close), .. }), _) => {
+                (close.end_seq, close.reason != SessionEnd::PowerLoss)
+            }
             // Entered in the table, not yet on the page: nothing of it can be published.
             (Some(session), Some(_)) if session.boot_id == process::boot_id() => {
                 exact(session.base_seq)?
@@ -88,7 +91,8 @@ fn proven_end(
     Ok(end)
 }
 
-/// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves nothing.
+/// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves
+/// nothing.
 fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);

@@ -43,8 +43,8 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
     Ok(file)
 }
 
-/// Creates a file, of exactly that mode whatever the umask, and opens it for reading and writing. What stood there is
-/// unlinked first, never truncated: somebody may have it mapped.
+/// Creates a file, of exactly that mode whatever the umask, and opens it for reading and writing.
+/// What stood there is unlinked first, never truncated: somebody may have it mapped.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -197,6 +197,14 @@ pub fn remove_file(path: &Path) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
         _ => Ok(()),
     }
+}
+
+/// Writes all of `bytes` at `offset`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
+    file.write_all_at(bytes, offset).map_err(|e| Error::io("cannot write", path, e))
 }
 
 /// Reads `into.len()` bytes at `offset`.

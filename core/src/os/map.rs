@@ -88,8 +88,8 @@ impl Map {
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
         let to = self.at(offset, bytes.len());
-        // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping that is
-        // only lent as published (unchanging) bytes; no reader looks at unpublished bytes.
+        // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping that
+        // is only lent as published (unchanging) bytes; no reader looks at unpublished bytes.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
     }
 

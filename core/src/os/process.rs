@@ -9,8 +9,8 @@ use nix::time::{ClockId, clock_gettime};
 /// restored from a snapshot.
 pub const BOOT_ID_VARIABLE: &str = "DEEPWATER_BOOT_ID";
 
-/// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where neither
-/// can be had, which no live page is believed by.
+/// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where
+/// neither can be had, which no live page is believed by.
 pub fn boot_id() -> [u8; 16] {
     let text = match std::env::var(BOOT_ID_VARIABLE) {
         Ok(text) if !text.is_empty() => text,
@@ -48,7 +48,8 @@ pub fn wall_us() -> u64 {
 /// When a process started, in clock ticks since boot; `None` if there is no such process.
 pub fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name, field 2, may hold blanks and parentheses; what follows the last one is plain.
+    // The command name, field 2, may hold blanks and parentheses; what follows the last one is
+    // plain.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 

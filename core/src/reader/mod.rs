@@ -59,6 +59,33 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    fn of(standing: &Standing) -> Snapshot {
+        let there = |place| matches!(place, Place::Live | Place::OnDisk);
+        let chunks = standing.chunks().into_iter().map(|(mut entry, mut end_seq)| {
+            if end_seq > standing.end {
+                // Sealed since `published` was read: of a batch that goes on in the next chunk this
+                // would be a part. The chunk counts as it stood then.
+                (entry.seal, entry.place, end_seq) = (None, Place::Live, standing.end);
+            }
+            SnapshotChunk { entry, end_seq }
+        });
+        let mut snapshot = Snapshot {
+            chunks: chunks
+                .filter(|chunk| there(chunk.entry.place) && chunk.end_seq > chunk.entry.base_seq)
+                .collect(),
+            end_seq: standing.end,
+            ..Snapshot::default()
+        };
+        for entry in &standing.entries {
+            match entry {
+                Entry::Session(session) => snapshot.sessions.push(*session),
+                Entry::Range(range) => snapshot.holes.push(*range),
+                Entry::Chunk(_) => {}
+            }
+        }
+        snapshot
+    }
+
     /// The first seq that is still there; `end_seq` if none is.
     pub fn first_seq(&self) -> u64 {
         self.chunks.first().map_or(self.end_seq, |c| c.entry.base_seq)
@@ -108,7 +135,12 @@ impl Selection {
 
     /// Whether a record of that time is selected.
     pub fn has_time(&self, time: u64) -> bool {
-        time >= self.times.0 && (time < self.times.1 || self.times.1 == u64::MAX)
+        time >= self.times.0 && self.begins_by(time)
+    }
+
+    /// Whether a time lies before the end of the range.
+    fn begins_by(&self, time: u64) -> bool {
+        time < self.times.1 || self.times.1 == u64::MAX
     }
 }
 
@@ -145,24 +177,7 @@ impl Reader {
     /// [`Error::Damaged`] for a table that does not check.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
-        let there = |place| matches!(place, Place::Live | Place::OnDisk);
-        let chunks = standing.chunks().into_iter();
-        let mut snapshot = Snapshot {
-            chunks: chunks
-                .filter(|(entry, end)| there(entry.place) && *end > entry.base_seq)
-                .map(|(entry, end_seq)| SnapshotChunk { entry, end_seq })
-                .collect(),
-            end_seq: standing.end,
-            ..Snapshot::default()
-        };
-        for entry in &standing.entries {
-            match entry {
-                Entry::Session(session) => snapshot.sessions.push(*session),
-                Entry::Range(range) => snapshot.holes.push(*range),
-                Entry::Chunk(_) => {}
-            }
-        }
-        Ok(snapshot)
+        Ok(Snapshot::of(&standing))
     }
 
     /// Opens a chunk's index.
@@ -263,5 +278,44 @@ impl Reader {
     /// Record and block sizes.
     pub fn geometry(&self) -> Geometry {
         self.feed.geometry()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::schema::FeedSpec;
+    use crate::store::Platform;
+
+    #[test]
+    fn a_chunk_sealed_after_the_count_was_read_counts_as_it_stood() {
+        let folder = tempfile::tempdir().unwrap();
+        let platform = Platform::create(folder.path()).unwrap();
+        let json = r#"{"feed_name":"t","mode":"UF","fields":[{"name":"ts","type":"uint64"}],
+            "ts_col":"ts","chunk_size_bytes":65536}"#;
+        platform.create_feed(&FeedSpec::from_json(json).unwrap(), false).unwrap();
+        let mut writer = platform.create_writer("t").unwrap();
+        let rows: Vec<u8> = (0..10_000u64).flat_map(u64::to_le_bytes).collect();
+        writer.append_batch(&rows).unwrap();
+        drop(writer);
+        let reader = platform.create_reader("t").unwrap();
+        for end in [0, 5, 8191, 8192, 8193, 9999] {
+            // As if the writer had published and sealed between the look at the page and the table.
+            let live = reader.live.as_ref();
+            let mut standing = Standing::of(&reader.feed, &reader.registry, live).unwrap();
+            standing.end = end;
+            let snapshot = Snapshot::of(&standing);
+            assert_eq!(snapshot.records(), end);
+            let mut scan = reader.scan(&snapshot, Selection::ALL, Direction::Forward);
+            let mut count = 0;
+            scan.for_each(|_| {
+                count += 1;
+                true
+            })
+            .unwrap();
+            assert_eq!((count, scan.take_damage()), (end, Vec::new()));
+            assert!(end == 0 || reader.times(&snapshot).unwrap().is_some());
+        }
     }
 }

@@ -1,9 +1,9 @@
 //! A scan: the records of a selection, run by run, straight from the chunks.
 //!
 //! Blocks are read with `pread` into one buffer of a few blocks, not through a map: a file that is
-//! cut short or fails under a reader is then an error on a named block and never a SIGBUS, and the bytes
-//! that were checked are the bytes that are used. A sum over a closed block is verified before any
-//! record of it is given.
+//! cut short or fails under a reader is then an error on a named block and never a SIGBUS, and the
+//! bytes that were checked are the bytes that are used. A sum over a closed block is verified
+//! before any record of it is given.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub enum Direction {
     Reverse,
 }
 
-/// Consecutive records, lent until the scan goes on. In a reverse scan the runs come backwards, and the
-/// records of a run are still in ascending order.
+/// Consecutive records, lent until the scan goes on. In a reverse scan the runs come backwards, and
+/// the records of a run are still in ascending order.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// Seq of the first.
@@ -104,7 +104,8 @@ impl Scan {
                     chunk.entry.base_seq < selection.seqs.1 && chunk.end_seq > selection.seqs.0;
                 let times = chunk.entry.seal.is_none_or(|seal| {
                     selection.every_time()
-                        || (seal.min_time < selection.times.1 && seal.max_time >= selection.times.0)
+                        || (selection.begins_by(seal.min_time)
+                            && seal.max_time >= selection.times.0)
                 });
                 seqs && times
             })
@@ -382,7 +383,8 @@ impl Scan {
     }
 }
 
-/// The first position of `from..to` for which `below` is false; `below` goes from true to false once.
+/// The first position of `from..to` for which `below` is false; `below` goes from true to false
+/// once.
 fn halve(from: usize, to: usize, below: impl Fn(usize) -> bool) -> usize {
     let (mut lo, mut hi) = (from, to.max(from));
     while lo < hi {

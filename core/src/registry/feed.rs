@@ -305,6 +305,17 @@ pub struct Checkpoint {
     pub written_us: u64,
 }
 
+/// What [`FeedRegistry::peek`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peek {
+    /// Store, feed and layout.
+    pub id: Identity,
+    /// Whether it ever had records.
+    pub chunks: bool,
+    /// Whether it was marked deleted.
+    pub deleted: bool,
+}
+
 /// A feed's registry file, mapped.
 pub struct FeedRegistry {
     file: File,
@@ -397,6 +408,25 @@ impl FeedRegistry {
             return Err(Error::damaged(path, RECORD_SIZE_AT as u64, "an impossible geometry"));
         }
         Ok(FeedRegistry { file, map, path: path.to_owned(), geometry, allocated: Mutex::new(size) })
+    }
+
+    /// What a registry says of itself, whatever feed it is of.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`] for anything but a sound registry.
+    pub fn peek(path: &Path) -> Result<Peek> {
+        let file = file::open_read(path)?;
+        let mut head = [0; 128];
+        file::read_at(&file, path, 0, &mut head)?;
+        check_head(path, &head, MAGIC, 128)?;
+        let id = Identity {
+            store_id: get_id(&head, STORE_ID_AT),
+            feed_id: get_u64(&head, FEED_ID_AT),
+            layout_hash: get_u64(&head, LAYOUT_HASH_AT),
+        };
+        let registry = FeedRegistry::open(path, &id, false)?;
+        let chunks = registry.entries()?.iter().any(|entry| matches!(entry, Entry::Chunk(_)));
+        Ok(Peek { id, chunks, deleted: registry.is_deleted()? })
     }
 
     /// Record and block sizes.

@@ -11,6 +11,8 @@ use crate::os::file;
 
 const MAGIC: &[u8; 8] = b"DEEPWREG";
 const HEADER_SIZE: usize = 128;
+/// Size of a registry without feeds.
+pub const EMPTY_REGISTRY: u64 = HEADER_SIZE as u64;
 const ENTRY_SIZE: usize = 128;
 const NAME_SIZE: usize = 64;
 /// A million feeds; a larger file is damage.

@@ -295,7 +295,8 @@ impl Csv {
         let (cells, wanted) = (&self.split.cells, self.columns.len());
         if cells.len() < wanted || (cells.len() > wanted && !self.open) {
             let at = cells.get(wanted).map_or(length - 1, |cell| cell.at);
-            return Err(Fault::new(at, format!("{} cells; {wanted} are needed", cells.len())));
+            let found = if cells.len() == 1 { "1 cell" } else { &format!("{} cells", cells.len()) };
+            return Err(Fault::new(at, format!("{found}; {wanted} are needed")));
         }
         for (column, cell) in self.columns.iter().zip(cells) {
             let text = &self.split.text[cell.start..cell.end];

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 
 /// A batch is handed over when it holds so many bytes of records or so many rejects.
-const FULL_BYTES: usize = 1 << 20;
+pub(crate) const FULL_BYTES: usize = 1 << 20;
 const FULL_REJECTS: usize = 256;
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -179,10 +179,16 @@ impl Batch {
     /// One record, at byte `start` of the records, came from `line`.
     #[inline(always)]
     pub(crate) fn row(&mut self, line: u64, start: usize, size: usize) {
+        self.rows(line, start, size, 1);
+    }
+
+    /// So many records, from byte `start` of the records on, came from a line each.
+    #[inline(always)]
+    pub(crate) fn rows(&mut self, line: u64, start: usize, size: usize, count: u64) {
         if line != self.next_line {
             self.runs.push(Run { record: start / size, line, one_line: false });
         }
-        self.next_line = line + 1;
+        self.next_line = line + count;
     }
 
     /// All records from byte `start` on came from `line`.
@@ -344,6 +350,11 @@ impl Parser {
     /// The counts so far.
     pub fn stats(&self) -> ParseStats {
         ParseStats { lines: self.shared.line - 1, ..self.shared.stats }
+    }
+
+    /// Whether lines are records, as [`InputFormat::Raw`] has them.
+    pub fn is_raw(&self) -> bool {
+        matches!(self.format, Format::Raw(_))
     }
 
     /// Rows of whole lines; `end`: a row that is still open will never be closed.

@@ -393,7 +393,9 @@ impl Json {
             Form::Object => Err(Why::said("is an object; one value is needed")),
             Form::Array => Err(Why::said("is an array; one value is needed")),
         };
-        written.map_err(|why| shared.fault(node.start, op.field, raw.as_bytes(), &why))
+        // Shown in quotes anyway: those of a text are not shown twice.
+        let text = if node.form == Form::String { &raw[1..raw.len() - 1] } else { raw };
+        written.map_err(|why| shared.fault(node.start, op.field, text.as_bytes(), &why))
     }
 
     /// Where strict: every key of the message (or of the element) and of each object that the

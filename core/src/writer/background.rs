@@ -1,20 +1,20 @@
 //! The writer's background thread: everything that may take time.
 //!
 //! It works only from what is published: allocates ahead, maps pages in, closes blocks with their
-//! checksums, starts writeback early, syncs and checkpoints, seals chunks that ended, makes the next
-//! chunk ready, and keeps the live page's clocks.
+//! checksums, starts writeback early, syncs and checkpoints, seals chunks that ended, makes the
+//! next chunk ready, and keeps the live page's clocks.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::chunk::live::LiveChunk;
+use crate::chunk::live::{BULK_BYTES, LiveChunk};
 use crate::error::{Error, Result};
 use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
-use crate::writer::{FAILED, LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
+use crate::writer::{LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
 
 /// How often it looks while records come.
 const BUSY_TICK: Duration = Duration::from_millis(1);
@@ -52,9 +52,21 @@ pub(super) fn start(
         .name("deepwater".into())
         .spawn(move || {
             signal::block_in_this_thread();
+            let _alarm = Alarm(Arc::clone(&background.shared));
             background.run();
         })
         .map_err(|e| Error::io("cannot start a thread to write", folder, e))
+}
+
+/// Tells the writing thread, which may be waiting, when this thread ends by a panic.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("the thread in the background panicked".into());
+        }
+    }
 }
 
 struct Background {
@@ -86,15 +98,9 @@ impl Background {
             match done {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => return self.fail(&error),
+                Err(error) => return self.shared.fail(error.to_string()),
             }
         }
-    }
-
-    fn fail(&self, error: &Error) {
-        self.shared.queue().failure.get_or_insert(error.to_string());
-        self.shared.attention.fetch_or(FAILED, Ordering::Release);
-        self.shared.durable.notify_all();
     }
 
     /// Sleeps a tick, or until the writing thread asks for something.
@@ -121,7 +127,7 @@ impl Background {
         }
         self.seal_ended(&chunks, published)?;
         if let Some(chunk) = chunks.last() {
-            self.look_ahead(chunk, published, news);
+            self.look_ahead(chunk, published, news)?;
         }
         let due = match self.sync {
             Sync::Every(every) => self.synced_at.elapsed() >= every,
@@ -147,7 +153,9 @@ impl Background {
 
     /// Everything that makes the next records cheap: room, pages, the next chunk, the lease, early
     /// writeback. A full disk is no error here: the writing thread meets it when it needs the room.
-    fn look_ahead(&mut self, chunk: &Arc<LiveChunk>, published: u64, news: usize) {
+    /// A lease that could not be synced is one: a second try might succeed without the first's
+    /// pages.
+    fn look_ahead(&mut self, chunk: &Arc<LiveChunk>, published: u64, news: usize) -> Result<()> {
         let record_size = self.shared.geometry.record_size;
         let used = published.saturating_sub(chunk.base_seq()) as usize * record_size;
         let used = used.min(chunk.capacity_bytes());
@@ -164,20 +172,24 @@ impl Background {
             // Under the queue's lock: the writing thread may be raising it too.
             let _one_at_a_time = self.shared.queue();
             let lease = published + LEASE_STEP + LEASE_STEP / 2;
-            if self.shared.registry.set_lease(lease).is_ok() {
-                self.shared.lease.store(lease, Ordering::Release);
-            }
+            self.shared.registry.set_lease(lease)?;
+            self.shared.lease.store(lease, Ordering::Release);
         }
         let age_ns = process::boottime_ns().saturating_sub(chunk.entered_boot_ns());
         if used > 0 && u128::from(age_ns) >= self.shared.feed.spec.policy.chunk_age().as_nanos() {
             self.shared.attention.fetch_or(ROTATE, Ordering::Release);
         }
+        Ok(())
     }
 
     /// Maps in a little ahead of the tail: four times what came in the last tick.
     fn map_in(&mut self, chunk: &LiveChunk, used: usize, news: usize) {
         if self.mapped.0 != chunk.chunk_id() {
             self.mapped = (chunk.chunk_id(), 0);
+        }
+        // What comes in bulk is written, not stored page by page.
+        if news >= BULK_BYTES * 4 {
+            return;
         }
         let wanted = used + (news * 4).clamp(AHEAD_BYTES.0, AHEAD_BYTES.1);
         let from = self.mapped.1.max(used);
@@ -201,18 +213,17 @@ impl Background {
     }
 
     fn make_ready(&mut self) {
-        let chunk_id = {
-            let mut queue = self.shared.queue();
-            if queue.ready.is_some() {
-                return;
-            }
-            queue.next_chunk_id += 1;
-            queue.next_chunk_id - 1
-        };
+        if self.shared.queue().ready.is_some() {
+            return;
+        }
+        let _making = self.shared.making();
+        let chunk_id = self.shared.queue().next_chunk_id;
         if let Ok(chunk) = self.shared.make_chunk(chunk_id) {
             chunk.populate(0, AHEAD_BYTES.0);
             self.folder_dirty = true;
-            self.shared.queue().ready = Some(Arc::new(chunk));
+            let mut queue = self.shared.queue();
+            queue.next_chunk_id += 1;
+            queue.ready = Some(Arc::new(chunk));
         }
     }
 
@@ -315,7 +326,10 @@ impl Background {
         let chunks = self.shared.queue().chunks.clone();
         self.seal_ended(&chunks, published)?;
         self.folder_dirty |= !chunks.is_empty();
-        if let Some(chunk) = chunks.last() {
+        // More than one only where a batch failed after a chunk had ended: they hold nothing
+        // published.
+        let chunks = self.shared.queue().chunks.clone();
+        for chunk in chunks.iter().rev() {
             self.seal(chunk, published, ChunkEnd::Closed)?;
         }
         let close = SessionClose {

@@ -61,6 +61,9 @@ struct Shared {
     live: LivePage,
     session_id: u64,
     queue: Mutex<Queue>,
+    /// Held by who makes a chunk, until it has its place in the table or in `Queue::ready`: chunks
+    /// are numbered in the order of their records. Taken before `queue`.
+    making: Mutex<()>,
     wake: Condvar,
     durable: Condvar,
     attention: AtomicU32,
@@ -99,6 +102,17 @@ impl Shared {
             session_id: self.session_id,
         };
         LiveChunk::create(&self.feed.folder, header, self.feed.spec.policy.file_mode)
+    }
+
+    fn making(&self) -> MutexGuard<'_, ()> {
+        self.making.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Ends all writing: the next append, and whoever waits for a sync, gets this as its error.
+    fn fail(&self, why: String) {
+        self.queue().failure.get_or_insert(why);
+        self.attention.fetch_or(FAILED, Ordering::Release);
+        self.durable.notify_all();
     }
 
     fn poisoned(&self) -> Error {
@@ -169,6 +183,7 @@ impl Writer {
                 sync_to: start.next_seq,
                 ..Queue::default()
             }),
+            making: Mutex::new(()),
             wake: Condvar::new(),
             durable: Condvar::new(),
             attention: AtomicU32::new(0),
@@ -205,7 +220,8 @@ impl Writer {
         self.next_seq
     }
 
-    /// Appends one record, exactly as long as the layout says. It is visible to readers when this returns.
+    /// Appends one record, exactly as long as the layout says. It is visible to readers when this
+    /// returns.
     ///
     /// # Errors
     /// As [`Writer::append_batch`].
@@ -261,8 +277,8 @@ impl Writer {
         done
     }
 
-    /// Applies `order: reject` and `order: clamp`: copies what stays into `kept`; returns the positions
-    /// refused, and the marks moved to where their records went.
+    /// Applies `order: reject` and `order: clamp`: copies what stays into `kept`; returns the
+    /// positions refused, and the marks moved to where their records went.
     fn put_in_order(
         &mut self,
         records: &[u8],
@@ -294,8 +310,8 @@ impl Writer {
         (rejected, moved)
     }
 
-    /// Stores records and publishes them at once. On an error nothing is published, and the writer is
-    /// as it was, unless a chunk ended in the middle of the batch: then it takes nothing more.
+    /// Stores records and publishes them at once. On an error nothing is published, and the writer
+    /// is as it was, unless a chunk ended in the middle of the batch: then it takes nothing more.
     fn commit(
         &mut self,
         records: &[u8],
@@ -304,16 +320,21 @@ impl Writer {
     ) -> Result<Appended> {
         let (at, first_seq) = (self.at, self.next_seq);
         let (newest, last_time) = (self.running_max, self.last_time);
-        let chunk_id = self.chunk.as_ref().map(|c| c.chunk_id());
+        let (late, chunk_id) = (self.counters.late, self.chunk.as_ref().map(|c| c.chunk_id()));
         let stored = self.store(records).and_then(|()| self.store_marks(first_seq, marks, records));
         if let Err(error) = stored {
             (self.running_max, self.last_time) = (newest, last_time);
-            self.next_seq = first_seq;
-            match self.chunk.as_ref().map(|c| c.chunk_id()) {
-                same if same == chunk_id => self.at = at,
+            (self.next_seq, self.counters.late) = (first_seq, late);
+            match &self.chunk {
+                Some(chunk) if Some(chunk.chunk_id()) == chunk_id => self.at = at,
                 // The chunk was new and is empty again.
-                _ if chunk_id.is_none() => self.at = 0,
-                _ => self.fail(&error),
+                Some(chunk) if chunk.base_seq() == first_seq => self.at = 0,
+                // Where the records of the batch went on in another chunk, nothing fits behind.
+                Some(_) => self.shared.fail(error.to_string()),
+                None => {}
+            }
+            if let Some(chunk) = &self.chunk {
+                chunk.forget_marks(first_seq);
             }
             return Err(error);
         }
@@ -324,11 +345,6 @@ impl Writer {
             self.sync_now()?;
         }
         Ok(Appended { first_seq, count: self.next_seq - first_seq, rejected })
-    }
-
-    fn fail(&self, error: &Error) {
-        self.shared.queue().failure.get_or_insert(error.to_string());
-        self.shared.attention.fetch_or(FAILED, Ordering::Release);
     }
 
     fn store(&mut self, mut records: &[u8]) -> Result<()> {
@@ -345,7 +361,7 @@ impl Writer {
             }
             let (now, rest) = records.split_at(room.min(leased.saturating_mul(size)));
             if let Some(chunk) = &self.chunk {
-                chunk.store(self.at, now);
+                chunk.store(self.at, now)?;
             }
             self.widen(now);
             self.at += now.len();
@@ -420,17 +436,19 @@ impl Writer {
 
     /// Goes on in the next chunk: the one made ahead, or one made now.
     fn next_chunk(&mut self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let _making = shared.making();
         let (ready, chunk_id) = {
-            let mut queue = self.shared.queue();
-            let ready = queue.ready.take();
-            if ready.is_none() {
-                queue.next_chunk_id += 1;
-            }
-            (ready, queue.next_chunk_id - 1)
+            let mut queue = shared.queue();
+            (queue.ready.take(), queue.next_chunk_id)
         };
         let chunk = match ready {
             Some(chunk) => chunk,
-            None => Arc::new(self.shared.make_chunk(chunk_id)?),
+            None => {
+                let chunk = Arc::new(shared.make_chunk(chunk_id)?);
+                shared.queue().next_chunk_id += 1;
+                chunk
+            }
         };
         let mut entry = ChunkEntry {
             position: 0,
@@ -516,8 +534,8 @@ impl Writer {
     /// Seals what is open, makes everything durable and ends the session with that reason.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if something could not be made durable; what was published stays readable,
-    /// and the next writer or dw-repair takes care of it.
+    /// [`Error::Poisoned`] if something could not be made durable; what was published stays
+    /// readable, and the next writer or dw-repair takes care of it.
     pub fn close(mut self, reason: SessionEnd) -> Result<()> {
         self.finish(reason)
     }
@@ -541,8 +559,8 @@ impl Drop for Writer {
     }
 }
 
-/// Least and greatest time of a run within one block, whether it is out of order after `before`, and
-/// how many of its records are older than the newest so far.
+/// Least and greatest time of a run within one block, whether it is out of order after `before`,
+/// and how many of its records are older than the newest so far.
 fn run_times(
     run: &[u8],
     record_size: usize,

@@ -31,7 +31,8 @@ pub struct Start {
 pub fn start(feed: &FeedInfo) -> Result<Start> {
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
     if registry.is_deleted()? {
-        return Err(Error::Invalid(format!("{}: the feed was deleted", feed.name)));
+        let what = "the feed was deleted; where it is still listed, delete it again";
+        return Err(Error::Invalid(format!("{}: {what}", feed.name)));
     }
     let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
     let standing = Standing::of(feed, &registry, Some(&live))?;
@@ -44,8 +45,8 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     if let Some(session) = last.filter(|s| s.close.is_none()) {
         note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
     }
-    let last_chunk = standing.chunks().last().map_or(0, |(chunk, _)| chunk.chunk_id);
-    remove_strays(feed, last_chunk)?;
+    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
+    remove_strays(feed, &standing, last_chunk)?;
     let mut session = SessionEntry {
         position: 0,
         session_id: last.map_or(0, |s| s.session_id) + 1,
@@ -71,8 +72,8 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max })
 }
 
-/// The seq that the new session starts with: where the last one ended, or the lease where that is not
-/// known for sure.
+/// The seq that the new session starts with: where the last one ended, or the lease where that is
+/// not known for sure.
 fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
     if standing.exact {
         return Ok(standing.end);
@@ -154,27 +155,100 @@ fn note_unclean_end(
         counters: if own { live.counters() } else { Default::default() },
         reason,
     };
-    registry.close_session(session.position, &close);
-    if next_seq > standing.end && !standing.exact {
-        registry.append_range(&RangeEntry {
-            seqs: (standing.end, next_seq),
-            session_id: session.session_id,
-            recorded_us: process::wall_us(),
-            reason: RANGE_SKIPPED,
-        })?;
+    let range = RangeEntry {
+        seqs: (standing.end, next_seq),
+        session_id: session.session_id,
+        recorded_us: process::wall_us(),
+        reason: RANGE_SKIPPED,
+    };
+    // The hole first: a recovery that dies in between finds the session open and does this again.
+    let noted = standing.entries.iter().any(|entry| {
+        matches!(entry, Entry::Range(r) if (r.seqs, r.session_id) == (range.seqs, range.session_id))
+    });
+    if next_seq > standing.end && !standing.exact && !noted {
+        registry.append_range(&range)?;
+        registry.sync()?;
     }
+    registry.close_session(session.position, &close);
     registry.sync()
 }
 
-/// Removes chunk files that no entry names: prepared by a writer that died before it used them.
-fn remove_strays(feed: &FeedInfo, last_chunk: u64) -> Result<()> {
+/// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
+/// those of chunks whose removal was cut short.
+fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
+    let gone = |id| {
+        let place = |(c, _): &(ChunkEntry, u64)| c.chunk_id == id && c.place == Place::Expired;
+        standing.chunks().iter().any(place)
+    };
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| id > last_chunk) {
+        if id.is_some_and(|id| id > last_chunk || gone(id)) {
             file::remove_file(&item.path())?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::schema::{FeedSpec, Sync};
+    use crate::store::Platform;
+    use crate::writer::WriterOptions;
+
+    /// A store whose writer was cut off by a power loss after 100 records, none of them durable.
+    fn cut_off(folder: &std::path::Path) -> Platform {
+        let platform = Platform::create(folder.join("a")).unwrap();
+        let json = r#"{"feed_name":"t","mode":"UF","fields":[{"name":"ts","type":"uint64"}],
+            "ts_col":"ts","chunk_size_bytes":65536}"#;
+        platform.create_feed(&FeedSpec::from_json(json).unwrap(), false).unwrap();
+        let options = WriterOptions { sync: Some(Sync::None), ..WriterOptions::default() };
+        let mut writer = platform.create_writer_with("t", options).unwrap();
+        writer.append_batch(&[7; 800]).unwrap();
+        // A copy has another inode, so its live page is not believed.
+        let mut copy = std::process::Command::new("cp");
+        let copied = copy.arg("-r").args([folder.join("a"), folder.join("b")]).status();
+        assert!(copied.unwrap().success());
+        drop(writer);
+        Platform::open(folder.join("b")).unwrap()
+    }
+
+    #[test]
+    fn a_recovery_that_dies_half_way_uses_no_seq_twice() {
+        for closed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let platform = cut_off(folder.path());
+            let feed = platform.feed_info("t").unwrap();
+            {
+                let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap();
+                let live = LivePage::open(&feed.live_path(), &feed.id, true).unwrap();
+                let standing = Standing::of(&feed, &registry, Some(&live)).unwrap();
+                assert!(!standing.exact);
+                let next_seq = first_seq(&registry, &standing).unwrap();
+                let Some(Entry::Session(session)) = standing.entries.first().copied() else {
+                    panic!("no session");
+                };
+                if closed {
+                    note_unclean_end(&registry, &session, &standing, &live, next_seq).unwrap();
+                } else {
+                    // Up to the hole, and no further.
+                    let range = RangeEntry {
+                        seqs: (standing.end, next_seq),
+                        session_id: session.session_id,
+                        recorded_us: 0,
+                        reason: RANGE_SKIPPED,
+                    };
+                    registry.append_range(&range).unwrap();
+                }
+            }
+            let writer = platform.create_writer("t").unwrap();
+            assert!(writer.next_seq() >= 100, "closed {closed}: seq {}", writer.next_seq());
+            drop(writer);
+            let snapshot = platform.create_reader("t").unwrap().snapshot().unwrap();
+            assert_eq!(snapshot.holes.len(), 1, "{:?}", snapshot.holes);
+        }
+    }
 }

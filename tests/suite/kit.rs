@@ -1,0 +1,147 @@
+//! What several modules need: what a tool said, waiting for a condition, a writer that runs.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use assert_cmd::cargo::cargo_bin;
+use serde_json::Value;
+
+use super::env::TestEnv;
+
+/// No condition that a test waits for takes as long, even on a machine that is busy.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits until `found` has an answer, and gives it; `what` is what failed to come.
+pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(answer) = found() {
+            return answer;
+        }
+        assert!(began.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What a program said, as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs a tool on what is piped into it; signals and panics are never an answer.
+pub fn run(env: &TestEnv, tool: &str, args: &[&str], input: &[u8]) -> Output {
+    let output = env.cmd(tool).args(args).write_stdin(input).output().expect("the tool starts");
+    let said = text(&output.stderr);
+    let code = output.status.code();
+    assert!(matches!(code, Some(0..=2)), "{tool} {args:?}: {}: {said}", output.status);
+    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
+    output
+}
+
+/// Runs a tool that must succeed and say nothing on stderr; what it printed.
+pub fn good(env: &TestEnv, tool: &str, args: &[&str]) -> String {
+    let output = run(env, tool, args, b"");
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{tool} {args:?}: {said}");
+    text(&output.stdout)
+}
+
+/// The objects that a tool prints with `--json`, one a line.
+pub fn objects(env: &TestEnv, tool: &str, args: &[&str]) -> Vec<Value> {
+    let lines = good(env, tool, args);
+    lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+}
+
+/// A dw-write that waits on a pipe which stays open.
+pub struct Running {
+    /// Its process.
+    pub child: Child,
+    input: Option<ChildStdin>,
+    out: Arc<Mutex<String>>,
+    err: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts it in the test's store.
+    pub fn start(env: &TestEnv, args: &[&str]) -> Running {
+        let mut command = Command::new(cargo_bin("dw-write"));
+        command.args(args).env("DEEPWATER_BASE", env.base()).current_dir(env.path("."));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("dw-write starts");
+        let input = child.stdin.take();
+        let (out, first) = gather(child.stdout.take().expect("a pipe"));
+        let (err, second) = gather(child.stderr.take().expect("a pipe"));
+        Running { child, input, out, err, readers: vec![first, second] }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends bytes down the pipe, which stays open.
+    pub fn send(&mut self, bytes: &str) {
+        let input = self.input.as_mut().expect("the pipe is open");
+        input.write_all(bytes.as_bytes()).expect("dw-write reads");
+        input.flush().expect("dw-write reads");
+    }
+
+    /// What it has printed so far.
+    pub fn out(&self) -> String {
+        self.out.lock().unwrap().clone()
+    }
+
+    /// What it has said so far.
+    pub fn err(&self) -> String {
+        self.err.lock().unwrap().clone()
+    }
+
+    /// Sends it a signal, by `kill`'s name for it.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill starts");
+        assert!(status.success());
+    }
+
+    /// Waits for its end, the pipe still open: a signal has ended it.
+    pub fn wait(&mut self) -> ExitStatus {
+        until("the end of dw-write", || self.child.try_wait().expect("it is our child"))
+    }
+
+    /// Closes the pipe and waits for its end, which must be a success.
+    pub fn finish(mut self) -> (String, String) {
+        self.input = None;
+        let status = self.wait();
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        assert!(status.success(), "{status}: {}", self.err());
+        (self.out(), self.err())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves no writer behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+type Gathered = (Arc<Mutex<String>>, JoinHandle<()>);
+
+fn gather(pipe: impl std::io::Read + Send + 'static) -> Gathered {
+    let all = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&all);
+    let thread = std::thread::spawn(move || {
+        let mut lines = BufReader::new(pipe);
+        let mut line = String::new();
+        while lines.read_line(&mut line).is_ok_and(|n| n > 0) {
+            into.lock().unwrap().push_str(&line);
+            line.clear();
+        }
+    });
+    (all, thread)
+}
