@@ -8,6 +8,7 @@ exit status 1.
 """
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -30,6 +31,7 @@ except Exception:  # no zone data on this machine: the recording is of September
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
+@functools.cache
 def scaled(value, digits):
     """The exact integer value times ten to the digits; whatever does not fit is an error."""
     value = Decimal(value).scaleb(digits)
@@ -69,8 +71,9 @@ def es(lines):
 
 
 def items(lines):
+    decode = json.JSONDecoder(parse_float=str).decode
     for line in lines:
-        yield json.loads(line, parse_float=Decimal)["Item"]
+        yield decode(line)["Item"]
 
 
 def binance_trades(lines):
@@ -167,12 +170,15 @@ class Feed:
         self.fields = words[0::2]
         self.digits = words[1::2]
 
-    def row(self, values):
-        """A row of texts or numbers, in the form the readers above give."""
-        return tuple(
-            value if how == "=" else scaled(value, int(how))
-            for value, how in zip(values, self.digits, strict=True)
-        )
+    def rows(self, values):
+        """Rows of texts or numbers, in the form the readers above give."""
+        columns = []
+        for name, how, column in zip(self.fields, self.digits, zip(*values, strict=True)):
+            if how != "=":
+                columns.append([scaled(value, int(how)) for value in column])
+            else:
+                columns.append(column if name in TEXTS else map(int, column))
+        return list(zip(*columns, strict=True))
 
     def by_csv(self, *options):
         text = run("dw-cat", self.name, "-o", "csv", *options).decode()
@@ -180,22 +186,15 @@ class Feed:
         header = next(rows)
         if header != self.fields:
             fail(f"{self.name}: the header is {header}")
-        integers = [how == "=" and name not in TEXTS for name, how in self.pairs()]
-        return [
-            self.row([int(v) if whole else v for v, whole in zip(row, integers)]) for row in rows
-        ]
-
-    def pairs(self):
-        return zip(self.fields, self.digits, strict=True)
+        return self.rows(rows)
 
     def by_jsonl(self):
-        rows = []
-        for line in run("dw-cat", self.name).splitlines():
-            record = json.loads(line, parse_float=Decimal)
+        decode = json.JSONDecoder(parse_float=str).decode
+        records = [decode(line) for line in run("dw-cat", self.name).decode().splitlines()]
+        for record in records:
             if list(record) != self.fields:
                 fail(f"{self.name}: keys {list(record)}")
-            rows.append(self.row(record.values()))
-        return rows
+        return self.rows(record.values() for record in records)
 
     def by_raw(self, *options):
         """Records as bytes, taken apart by the layout that dw-ls tells."""

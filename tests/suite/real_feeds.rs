@@ -4,6 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use clap::FromArgMatches as _;
+use deepwater::Platform;
+use deepwater::text::input::{Batch, FinalLine, InputFormat, Parser};
+use deepwater_tools::write::args;
+
 use crate::env::{TestEnv, repository, repository_text, shared};
 
 const ES: &str = "es_trades_2013-09-01_03.csv.gz";
@@ -32,6 +37,31 @@ fn cook(env: &TestEnv, feed: &str, told: &str) {
     assert!(output.stdout.is_empty(), "it printed {:?}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// The recipe's options and the source, given to the parser itself: the share of its rows (JSON:
+/// messages) that the fast parser settles.
+fn fast_share(env: &TestEnv, feed: &str, file: &str) -> f64 {
+    let recipe = readme_block(&format!("cookbook: {feed}")).replace("\\\n", " ");
+    let (_, words) = recipe.split_once("dw-write ").expect("the recipe writes");
+    let words = std::iter::once("dw-write").chain(words.split_whitespace());
+    let matches = args::command().get_matches_from(words);
+    let request = args::Args::from_arg_matches(&matches).expect("arguments").request();
+    let mut options = request.expect("a request").options;
+    options.final_line = FinalLine::Accept;
+    if file.contains(".jsonl") {
+        options.format = InputFormat::Jsonl;
+    }
+    let info = Platform::open(env.base()).and_then(|p| p.feed_info(feed)).expect("the feed");
+    let mut parser = Parser::new(info.layout, options).expect("a parser");
+    let bytes = env.sh(&format!("zcat {file}")).stdout;
+    let (mut at, mut batch) = (0, Batch::new());
+    while at < bytes.len() {
+        batch.clear();
+        at += parser.parse(&bytes[at..], true, 0, &mut batch).expect("it parses");
+    }
+    let stats = parser.stats();
+    stats.fast as f64 / (stats.fast + stats.slow) as f64
+}
+
 /// What python3 found when it read the source and the feed; it fails at a difference.
 fn compared(env: &TestEnv, feed: &str, source: &Path) -> String {
     let script = repository("tests/suite/real_feeds.py");
@@ -50,6 +80,9 @@ fn check(feed: &str, file: &str, told: &str, rows: &str) {
     let env = TestEnv::new();
     std::os::unix::fs::symlink(&source, env.path(file)).expect("a link");
     cook(&env, feed, told);
+    let share = fast_share(&env, feed, file);
+    println!("{feed}: {:.3} % of the rows by the fast parser", 100.0 * share);
+    assert!(share >= 0.95, "{share} of the rows of {feed} by the fast parser");
     let figures = compared(&env, feed, &source);
     assert!(figures.starts_with(&format!("{feed}: {rows}, 16 ranges with ")), "{figures}");
 }
@@ -158,6 +191,23 @@ fn recipes_are_quiet_as_they_stand() {
     }
     let listed = env.quiet("dw-ls --json | grep -o '\"records\":[0-9]*'");
     assert_eq!(listed, "\"records\":1500\n\"records\":1114\n\"records\":386\n");
+}
+
+/// A last line without its newline may have been cut short: on a pipe it is no row.
+#[test]
+fn sample_cut_in_its_last_line() {
+    let env = TestEnv::new();
+    env.quiet("dw-mkfeed cut --time-unit ns ts:timestamp");
+    let mut bytes = fs::read(repository(SAMPLE)).expect("the sample");
+    bytes.pop();
+    let mut writer = env.cmd("dw-write");
+    let output =
+        writer.args(["cut", "--map", "ts=/Item/time_exchange"]).write_stdin(bytes).output();
+    let output = output.expect("dw-write starts");
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("dw-write: stdin:1500:"), "{stderr}");
+    assert_eq!(env.quiet("dw-cat cut | wc -l"), "1499\n");
 }
 
 #[test]
