@@ -222,6 +222,37 @@ fn a_reader_beside_a_writer_sees_whole_batches_in_order() {
     });
 }
 
+#[test]
+fn a_reader_that_looks_while_a_writer_opens_sees_no_part_of_a_batch() {
+    const SESSIONS: u64 = 150;
+    const BATCH: u64 = 10_000;
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    platform.create_feed(&spec("t"), false).unwrap();
+    let rows: Vec<u8> = (0..BATCH).flat_map(|n| record(n, n, 0)).collect();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..SESSIONS {
+                let mut writer = platform.create_writer("t").unwrap();
+                writer.append_batch(&rows).unwrap();
+                writer.close(SessionEnd::Ended).unwrap();
+            }
+            done.store(true, Ordering::Release);
+        });
+        let reader = platform.create_reader("t").unwrap();
+        let mut newest = 0;
+        while !done.load(Ordering::Acquire) {
+            let snapshot = reader.snapshot().unwrap();
+            assert_eq!(snapshot.end_seq % BATCH, 0, "after {newest}");
+            assert_eq!(snapshot.records(), snapshot.end_seq);
+            assert!(snapshot.end_seq >= newest, "{} after {newest}", snapshot.end_seq);
+            newest = snapshot.end_seq;
+        }
+    });
+    assert_eq!(platform.create_reader("t").unwrap().snapshot().unwrap().end_seq, SESSIONS * BATCH);
+}
+
 fn flip(path: &Path, at: u64) {
     use std::os::unix::fs::FileExt;
     let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();

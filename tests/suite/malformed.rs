@@ -597,7 +597,7 @@ fn json_lines() {
         case("a key nobody asked for", "{\"ts\":1,\"x\":[{}],\"price\":1}\n").good(1, &both[..1]),
         case("a key nobody asked for, strict", "{\"ts\":1,\"x\":[{}],\"price\":1}\n")
             .args(&["--strict"])
-            .bad([bad(1, 13, "\"x\" is not used")]),
+            .bad([bad(1, 9, "\"x\" is not used")]),
     ];
     cases.push(case("100,000 brackets in a key nobody asked for", deep_in).good(2, &both));
     let pretty = "{\n  \"ts\": 1,\n  \"price\": 1\n}\n";

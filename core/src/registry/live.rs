@@ -23,16 +23,19 @@ offsets! {
         MAGIC_AT: 8, VERSION_AT: 4, RESERVED_AT: 4, STORE_ID_AT: 16, FEED_ID_AT: 8,
         LAYOUT_HASH_AT: 8, HEADER_RESERVED_AT: 76, HEADER_CRC_AT: 4,
     } = 128;
-    [128] {
-        SESSION_ID_AT: 8, PID_AT: 8, PID_START_AT: 8, DEVICE_AT: 8, INODE_AT: 8, BOOT_ID_AT: 16,
-        OPENED_AT: 8, SESSION_CRC_AT: 8,
-    } = 200;
+    [0] {
+        SESSION_ID: 8, PID: 8, PID_START: 8, DEVICE: 8, INODE: 8, BOOT_ID: 16, OPENED: 8,
+        STAMP_CRC: 8,
+    } = STAMP_SIZE;
     [448] {
         LAST_PUBLISH_US_AT: 8, LAST_PUBLISH_BOOT_AT: 8, RUNNING_MAX_AT: 8, REJECTED_AT: 8,
         PASSED_OVER_AT: 8, LATE_AT: 8, DURABLE_AT: 8, TICK_RESERVED_AT: 8,
         SAMPLES_AT: SAMPLE_SIZE * SAMPLES as usize, SAMPLE_COUNT_AT: 8,
     } = 776;
 }
+const STAMP_SIZE: usize = 72;
+/// Two stamps: a session overwrites the older one, so that one always holds.
+const STAMPS_AT: [usize; 2] = [128, 1536];
 const STATE_AT: usize = 256;
 const PUBLISHED_AT: usize = 320;
 
@@ -142,19 +145,23 @@ impl LivePage {
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
     /// very file (a copied store has another inode).
     pub fn session(&self) -> Option<SessionStamp> {
-        let mut bytes = [0; 200];
-        self.map.read(0, &mut bytes);
-        let sum = u64::from(crc(&bytes[SESSION_ID_AT..SESSION_CRC_AT]));
-        let own = (get_u64(&bytes, DEVICE_AT), get_u64(&bytes, INODE_AT)) == self.identity;
-        let boot_id = get_id(&bytes, BOOT_ID_AT);
+        let stamps = STAMPS_AT.into_iter().filter_map(|at| self.stamp(at));
+        stamps.max_by_key(|stamp| stamp.session_id)
+    }
+
+    fn stamp(&self, at: usize) -> Option<SessionStamp> {
+        let mut bytes = [0; STAMP_SIZE];
+        self.map.read(at, &mut bytes);
+        let own = (get_u64(&bytes, DEVICE), get_u64(&bytes, INODE)) == self.identity;
+        let boot_id = get_id(&bytes, BOOT_ID);
         let this_boot = boot_id == process::boot_id() && boot_id != [0; 16];
-        let intact = sum == get_u64(&bytes, SESSION_CRC_AT);
+        let intact = u64::from(crc(&bytes[..STAMP_CRC])) == get_u64(&bytes, STAMP_CRC);
         (own && this_boot && intact).then(|| SessionStamp {
-            session_id: get_u64(&bytes, SESSION_ID_AT),
-            pid: get_u64(&bytes, PID_AT) as u32,
-            pid_start: get_u64(&bytes, PID_START_AT),
+            session_id: get_u64(&bytes, SESSION_ID),
+            pid: get_u64(&bytes, PID) as u32,
+            pid_start: get_u64(&bytes, PID_START),
             boot_id,
-            opened_us: get_u64(&bytes, OPENED_AT),
+            opened_us: get_u64(&bytes, OPENED),
         })
     }
 
@@ -166,22 +173,22 @@ impl LivePage {
 
     /// Opens a session whose first record will be `seq`.
     pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
-        let mut bytes = [0; 200];
-        put_u64(&mut bytes, SESSION_ID_AT, stamp.session_id);
-        put_u64(&mut bytes, PID_AT, u64::from(stamp.pid));
-        put_u64(&mut bytes, PID_START_AT, stamp.pid_start);
-        put_u64(&mut bytes, DEVICE_AT, self.identity.0);
-        put_u64(&mut bytes, INODE_AT, self.identity.1);
-        put(&mut bytes, BOOT_ID_AT, &stamp.boot_id);
-        put_u64(&mut bytes, OPENED_AT, stamp.opened_us);
-        let sum = u64::from(crc(&bytes[SESSION_ID_AT..SESSION_CRC_AT]));
+        let mut bytes = [0; STAMP_SIZE];
+        put_u64(&mut bytes, SESSION_ID, stamp.session_id);
+        put_u64(&mut bytes, PID, u64::from(stamp.pid));
+        put_u64(&mut bytes, PID_START, stamp.pid_start);
+        put_u64(&mut bytes, DEVICE, self.identity.0);
+        put_u64(&mut bytes, INODE, self.identity.1);
+        put(&mut bytes, BOOT_ID, &stamp.boot_id);
+        put_u64(&mut bytes, OPENED, stamp.opened_us);
+        let sum = u64::from(crc(&bytes[..STAMP_CRC]));
+        put_u64(&mut bytes, STAMP_CRC, sum);
         // `published` goes first: a reader that believes the new stamp must find the new count.
         self.publish(seq);
-        self.map.u64_at(SESSION_CRC_AT).store(0, Ordering::Release);
-        for at in (SESSION_ID_AT..SESSION_CRC_AT).step_by(8) {
-            self.map.u64_at(at).store(get_u64(&bytes, at), Ordering::Release);
+        let at = STAMPS_AT[(stamp.session_id % 2) as usize];
+        for word in (0..STAMP_SIZE).step_by(8) {
+            self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
         }
-        self.map.u64_at(SESSION_CRC_AT).store(sum, Ordering::Release);
         for at in (REJECTED_AT..=LATE_AT).step_by(8) {
             self.map.u64_at(at).store(0, Ordering::Relaxed);
         }

@@ -46,7 +46,7 @@ fn rows_headers_and_line_ends() {
 #[test]
 fn rows_that_are_refused() {
     for (row, said) in [
-        ("1", "2:2 1 cell; 2 are needed"),
+        ("1", "2:2 1 cell; 2 are needed, with commas between them"),
         ("1,2,3", "2:5 3 cells; 2 are needed"),
         ("1,2,", "2:5 3 cells; 2 are needed"),
         ("1,", "2:3 price: an empty value; float64 needs one"),

@@ -244,11 +244,7 @@ impl Times {
         let tm = BrokenDownTime::parse(format, text)
             .map_err(|e| Why::said(format!("is not a time by {format:?} ({e})")))?;
         // jiff reads a leap second as the one before it: no value is changed here.
-        let clamped = tm.second() == Some(59)
-            && tm.to_string(format).is_ok_and(|again| {
-                again.matches("60").count() < text.windows(2).filter(|w| w == b"60").count()
-            });
-        if clamped {
+        if tm.second() == Some(59) && has_leap_second(format, text) {
             return Err(LEAP);
         }
         if let Ok(at) = tm.to_timestamp() {
@@ -342,6 +338,16 @@ struct Civil {
     seconds: i64,
     nanos: u32,
     offset: Option<i64>,
+}
+
+/// Whether a `60` in the text is its seconds: with 58 in that place, the second is 58.
+fn has_leap_second(format: &str, text: &[u8]) -> bool {
+    let sixties = text.windows(2).enumerate().filter(|(_, pair)| pair == b"60");
+    sixties.into_iter().any(|(at, _)| {
+        let mut other = text.to_vec();
+        other[at..at + 2].copy_from_slice(b"58");
+        BrokenDownTime::parse(format, other).is_ok_and(|tm| tm.second() == Some(58))
+    })
 }
 
 #[inline(always)]

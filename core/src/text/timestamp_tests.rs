@@ -111,6 +111,12 @@ fn formats() {
     let mut local = times(TimeUnit::Micros, TimeOptions { zone, ..format("%Y%m%d %H:%M:%S%.f") });
     assert_eq!(local.parse(b"20130901 17:00:00.083"), Ok(1_378_072_800_083_000));
     assert!(said(local.parse(b"20130901 17:00:60")).contains("leap"));
+    // jiff prints .160 as .16: the sixty of a fraction is none of seconds.
+    let options = TimeOptions { zone: Some(TimeZone::UTC), ..format("%Y-%m-%d %H:%M:%S%.f") };
+    let mut fractions = times(TimeUnit::Micros, options);
+    assert_eq!(fractions.parse(b"1970-01-01 00:00:59.160"), Ok(59_160_000));
+    assert_eq!(fractions.parse(b"1970-01-01 00:00:59.60"), Ok(59_600_000));
+    assert!(said(fractions.parse(b"1970-01-01 00:00:60.60")).contains("leap"));
     assert!(local.parse(b"20130901 17:60:59").is_err());
     assert_eq!(local.parse(b"20160601 17:00:59"), Ok(1_464_818_459_000_000));
     let mut offset = times(TimeUnit::Micros, format("%d/%m/%Y %H:%M:%S %z"));
