@@ -471,3 +471,26 @@ fn a_time_range_without_end_has_the_greatest_time() {
         }
     }
 }
+
+#[test]
+fn a_reader_beside_the_first_writer_sees_whole_batches_from_the_start() {
+    const BATCH: u64 = 3000;
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    let rows: Vec<u8> = (0..BATCH).flat_map(|n| record(n, n, 0)).collect();
+    for round in 0..100 {
+        let name = format!("t{round}");
+        platform.create_feed(&spec(&name), false).unwrap();
+        let reader = platform.create_reader(&name).unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| {
+                let mut writer = platform.create_writer(&name).unwrap();
+                (0..5).for_each(|_| drop(writer.append_batch(&rows).unwrap()));
+            });
+            while !writing.is_finished() {
+                let snapshot = reader.snapshot().unwrap();
+                assert_eq!(snapshot.records() % BATCH, 0, "round {round}: a part of a batch");
+            }
+        });
+    }
+}

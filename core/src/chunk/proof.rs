@@ -26,9 +26,16 @@ impl Standing {
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
     pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
-        // `published` first: every chunk below it is in the table by then.
-        let page = live.and_then(|page| Some((page.session()?.session_id, page.published())));
-        let entries = registry.entries()?;
+        let look = || live.and_then(|page| Some((page.session()?.session_id, page.published())));
+        let (page, entries) = loop {
+            // `published` first: every chunk below it is in the table by then.
+            let page = look();
+            let entries = registry.entries()?;
+            // A session that began meanwhile rules; what the disk proves of it may end in mid-batch.
+            if page.is_some() || look().is_none() {
+                break (page, entries);
+            }
+        };
         let last = entries.iter().rev().find_map(|entry| match entry {
             Entry::Session(session) => Some(*session),
             _ => None,
