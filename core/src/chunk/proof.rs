@@ -31,7 +31,8 @@ impl Standing {
             // `published` first: every chunk below it is in the table by then.
             let page = look();
             let entries = registry.entries()?;
-            // A session that began meanwhile rules; what the disk proves of it may end in mid-batch.
+            // A session that began meanwhile rules; what the disk proves of it may end in
+            // mid-batch.
             if page.is_some() || look().is_none() {
                 break (page, entries);
             }
