@@ -18,7 +18,7 @@ use super::args::Args;
 use super::listing::Listing;
 use crate::cli::exit::Exit;
 use crate::cli::messages;
-use crate::cli::out::Out;
+use crate::cli::out::{self, Out};
 use crate::cli::sizes::show_size;
 use crate::cli::times::show_time;
 
@@ -113,6 +113,7 @@ impl Feed {
         let reader = platform.create_reader(name)?;
         let snapshot = reader.snapshot()?;
         let times = reader.times(&snapshot)?;
+        check_files(&reader, &snapshot);
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
         let writer = writer_of(&reader);
@@ -150,6 +151,24 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
     let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
     let size = |path| fs::metadata(path).map_or(0, |meta| meta.len());
     size(&paths.data) + size(&paths.index)
+}
+
+/// Names chunk files that are gone or shorter than their records.
+fn check_files(reader: &Reader, snapshot: &Snapshot) {
+    for chunk in &snapshot.chunks {
+        let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
+        let needed = chunk.count() * reader.layout().record_size() as u64;
+        for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
+            let what = match fs::metadata(path) {
+                Ok(meta) if meta.len() >= needed => continue,
+                Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
+                Err(error) => out::system_text(&error),
+            };
+            let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
+            let name = &reader.feed().name;
+            messages::partial(format!("{name}: {}: {what}; seq {lo}..{hi}", path.display()));
+        }
+    }
 }
 
 fn wall(us: u64, zone: &TimeZone) -> String {

@@ -4,7 +4,7 @@ use crate::checksum::crc;
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
 use crate::error::Result;
-use crate::os::{file, process};
+use crate::os::file;
 use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
@@ -26,34 +26,30 @@ impl Standing {
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
     pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
-        let look = || live.and_then(|page| Some((page.session()?.session_id, page.published())));
-        let (page, entries) = loop {
+        let look = || live.and_then(|page| page.session().map(|_| page.published()));
+        let (published, entries) = loop {
             // `published` first: every chunk below it is in the table by then.
-            let page = look();
+            let published = look();
             let entries = registry.entries()?;
             // A session that began meanwhile rules; what the disk proves of it may end in
             // mid-batch.
-            if page.is_some() || look().is_none() {
-                break (page, entries);
+            if published.is_some() || look().is_none() {
+                break (published, entries);
             }
         };
         let last = entries.iter().rev().find_map(|entry| match entry {
             Entry::Session(session) => Some(*session),
             _ => None,
         });
-        let exact = |end| Ok((end, true));
-        let (end, exact) = match (last, page) {
-            (None, _) => exact(0)?,
-            (Some(session), Some((id, published))) if id >= session.session_id => exact(published)?,
+        let (end, exact) = match (published, last) {
+            // Whatever the table says of sessions since: they began after the look at the page.
+            (Some(published), _) => (published, true),
+            (None, None) => (0, true),
             // Closed by the next writer after a power loss: seqs behind its end may have been used.
-            (Some(SessionEntry { close: Some(close), .. }), _) => {
+            (None, Some(SessionEntry { close: Some(close), .. })) => {
                 (close.end_seq, close.reason != SessionEnd::PowerLoss)
             }
-            // Entered in the table, not yet on the page: nothing of it can be published.
-            (Some(session), Some(_)) if session.boot_id == process::boot_id() => {
-                exact(session.base_seq)?
-            }
-            (Some(session), _) => (proven_end(feed, registry, &entries, &session)?, false),
+            (None, Some(session)) => (proven_end(feed, registry, &entries, &session)?, false),
         };
         Ok(Standing { entries, end, exact })
     }
