@@ -133,7 +133,7 @@ impl fmt::Display for Error {
 }
 
 /// The system's words for an error, without Rust's `(os error N)`.
-fn system_text(error: &io::Error) -> String {
+pub fn system_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {
         Some(end) => text[..end].to_owned(),

@@ -140,11 +140,6 @@ impl Layout {
         &self.fields[self.time_field]
     }
 
-    /// Position of the time column in [`Layout::fields`].
-    pub fn time_position(&self) -> usize {
-        self.time_field
-    }
-
     /// The unit of the time column and of every `timestamp` field.
     pub fn unit(&self) -> TimeUnit {
         self.unit

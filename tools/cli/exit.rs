@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use deepwater::error::system_text;
 
 use super::out::{self, Out};
 use super::{color, messages};
@@ -95,7 +96,7 @@ pub fn describe(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = match cause.downcast_ref::<io::Error>() {
-            Some(e) => out::system_text(e),
+            Some(e) => system_text(e),
             None => cause.to_string(),
         };
         // The library's errors include their causes.

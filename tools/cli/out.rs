@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use deepwater::error::system_text;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -53,20 +54,6 @@ impl From<Error> for io::Error {
         };
         io::Error::new(kind, error)
     }
-}
-
-/// The system's words for an error, without Rust's `(os error N)`.
-pub fn system_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.rfind(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
-}
-
-/// Whether stdout was closed when the program started.
-pub fn stdout_is_missing() -> bool {
-    was_closed(io::stdout().as_fd())
 }
 
 /// Whether stdin was closed when the program started (`<&-`).

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use deepwater::Platform;
 use deepwater::chunk::ChunkPaths;
+use deepwater::error::system_text;
 use deepwater::os::lock::Lock;
 use deepwater::os::process;
 use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
@@ -18,7 +19,7 @@ use super::args::Args;
 use super::listing::Listing;
 use crate::cli::exit::Exit;
 use crate::cli::messages;
-use crate::cli::out::{self, Out};
+use crate::cli::out::Out;
 use crate::cli::sizes::show_size;
 use crate::cli::times::show_time;
 
@@ -162,7 +163,7 @@ fn check_files(reader: &Reader, snapshot: &Snapshot) {
             let what = match fs::metadata(path) {
                 Ok(meta) if meta.len() >= needed => continue,
                 Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
-                Err(error) => out::system_text(&error),
+                Err(error) => system_text(&error),
             };
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
             let name = &reader.feed().name;

@@ -414,9 +414,4 @@ impl LiveChunk {
         file::remove_file(&self.paths.data)?;
         file::remove_file(&self.paths.index)
     }
-
-    /// The file of records, for messages.
-    pub fn data_path(&self) -> &Path {
-        &self.paths.data
-    }
 }

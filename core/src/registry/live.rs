@@ -241,14 +241,6 @@ impl LivePage {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
     }
 
-    /// When records were last published: wall-clock microseconds, and nanoseconds since boot.
-    pub fn last_publish(&self) -> (u64, u64) {
-        (
-            self.map.u64_at(LAST_PUBLISH_US_AT).load(Ordering::Relaxed),
-            self.map.u64_at(LAST_PUBLISH_BOOT_AT).load(Ordering::Relaxed),
-        )
-    }
-
     /// Notes that records were published just now.
     pub fn set_last_publish(&self, wall_us: u64, boot_ns: u64) {
         self.map.u64_at(LAST_PUBLISH_US_AT).store(wall_us, Ordering::Relaxed);
