@@ -9,9 +9,7 @@ use crate::chunk::index::{ChunkKey, Extent, Index};
 use crate::chunk::proof::Standing;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::registry::feed::{
-    ChunkEntry, Entry, FeedRegistry, Geometry, Place, RangeEntry, SessionEntry,
-};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 
@@ -275,10 +273,8 @@ impl Reader {
         Err(Error::Invalid(format!("{name}: no mark at or before that time to play back from")))
     }
 
-    /// Record and block sizes.
-    pub fn geometry(&self) -> Geometry {
-        self.feed.geometry()
-    }
+    /// Closes the reader, as dropping it does. Nothing is held, so nothing can fail.
+    pub fn close(self) {}
 }
 
 #[cfg(test)]

@@ -256,10 +256,10 @@ impl Json {
         };
         self.notes.array = Some(array);
         let mut element = array + 1;
-        while element < self.tape.nodes[array].next {
+        while element < self.tape.nodes[array].next() {
             self.element(shared, text, Some(element), element == array + 1, records)?;
             self.check_used(shared, text, Some(element))?;
-            element = self.tape.nodes[element].next;
+            element = self.tape.nodes[element].next();
         }
         self.check_used(shared, text, None)
     }
@@ -276,9 +276,9 @@ impl Json {
             self.notes.decisive.push(node);
             let found = &self.tape.nodes[node];
             meant &= match found.form {
-                Form::Token => text[found.start..found.end] == **value,
+                Form::Token => text[found.start()..found.end()] == **value,
                 Form::String => {
-                    let raw = &text[found.start + 1..found.end - 1];
+                    let raw = &text[found.start() + 1..found.end() - 1];
                     raw == value || unescaped(raw).as_deref() == Some(value)
                 }
                 Form::Object | Form::Array => false,
@@ -302,7 +302,7 @@ impl Json {
         if let (None, Form::Array, Some(width)) = (element, self.tape.nodes[0].form, self.width) {
             let count = self.tape.children(0).count();
             if count > width && !self.places.iter().any(|p| matches!(p, Place::At(_))) {
-                let end = self.tape.nodes[0].end - 1;
+                let end = self.tape.nodes[0].end() - 1;
                 return Err(Fault::new(end, format!("{count} elements; {width} are needed")));
             }
         }
@@ -318,14 +318,14 @@ impl Json {
                 if op.defaulted {
                     continue;
                 }
-                let at = self.tape.nodes[root].end - 1;
+                let at = self.tape.nodes[root].end() - 1;
                 return Err(Fault::new(at, self.missing(shared, f)));
             };
             mark_used(&mut self.tape, node);
             self.write(shared, text, node, op, &mut records[start..])?;
             if first {
                 let relative =
-                    element.is_some_and(|e| (e..self.tape.nodes[e].next).contains(&node));
+                    element.is_some_and(|e| (e..self.tape.nodes[e].next()).contains(&node));
                 self.notes.uses.push(Use { node, op, relative });
             }
         }
@@ -380,13 +380,13 @@ impl Json {
         record: &mut [u8],
     ) -> std::result::Result<(), Fault> {
         let node = &self.tape.nodes[node];
-        let raw = &text[node.start..node.end];
+        let raw = &text[node.start()..node.end()];
         let written = match node.form {
             Form::Token => op.token(raw.as_bytes(), &mut shared.times, record),
             Form::String => {
                 let inner = &raw[1..raw.len() - 1];
                 let Some(unescaped) = plain_or_unescaped(inner) else {
-                    return Err(shared.fault(node.start, op.field, raw.as_bytes(), &HALF_PAIR));
+                    return Err(shared.fault(node.start(), op.field, raw.as_bytes(), &HALF_PAIR));
                 };
                 op.text(unescaped.as_bytes(), Origin::Json, &mut shared.times, record)
             }
@@ -395,7 +395,7 @@ impl Json {
         };
         // Shown in quotes anyway: those of a text are not shown twice.
         let text = if node.form == Form::String { &raw[1..raw.len() - 1] } else { raw };
-        written.map_err(|why| shared.fault(node.start, op.field, text.as_bytes(), &why))
+        written.map_err(|why| shared.fault(node.start(), op.field, text.as_bytes(), &why))
     }
 
     /// Where strict: every key of the message (or of the element) and of each object that the
@@ -411,31 +411,31 @@ impl Json {
         }
         let root = element.unwrap_or(0);
         let mut at = root;
-        while at < self.tape.nodes[root].next {
+        while at < self.tape.nodes[root].next() {
             let entered = at == root || self.tape.children(at).any(|c| self.tape.nodes[c].used);
             if element.is_none() && self.notes.array == Some(at) {
-                at = self.tape.nodes[at].next;
+                at = self.tape.nodes[at].next();
                 continue;
             }
             if entered && let Some(c) = self.tape.children(at).find(|&c| !self.is_used(c)) {
                 let node = &self.tape.nodes[c];
-                return Err(match node.key {
+                return Err(match node.key() {
                     Some((start, end)) => {
                         let key = &text[start..end];
                         Fault::new(start - 1, format!("the key {key:?} is not used"))
                     }
-                    None => Fault::new(node.start, "an element that is not used"),
+                    None => Fault::new(node.start(), "an element that is not used"),
                 });
             }
-            at = if entered { at + 1 } else { self.tape.nodes[at].next };
+            at = if entered { at + 1 } else { self.tape.nodes[at].next() };
         }
         Ok(())
     }
 
     fn is_used(&self, node: usize) -> bool {
         let nodes = &self.tape.nodes;
-        (node..nodes[node].next).any(|n| nodes[n].used)
-            || self.notes.array.is_some_and(|a| (node..nodes[node].next).contains(&a))
+        (node..nodes[node].next()).any(|n| nodes[n].used)
+            || self.notes.array.is_some_and(|a| (node..nodes[node].next()).contains(&a))
     }
 }
 

@@ -379,8 +379,8 @@ fn what_is_json_is_what_serde_json_says() {
         assert!(half || ours.is_ok() == serde.is_ok(), "{text:?}");
         if ours.is_ok() {
             good += 1;
-            assert_eq!(tape.nodes[0].next, tape.nodes.len(), "{text:?}");
-            assert_eq!(&text[tape.nodes[0].start..tape.nodes[0].end], text.trim(), "{text:?}");
+            assert_eq!(tape.nodes[0].next(), tape.nodes.len(), "{text:?}");
+            assert_eq!(&text[tape.nodes[0].start()..tape.nodes[0].end()], text.trim(), "{text:?}");
         } else {
             bad += 1;
         }

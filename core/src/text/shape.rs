@@ -128,29 +128,29 @@ impl Shape {
                 return Some(Shape { head, elements: None, passed_over: notes.passed_over });
             }
         };
-        let (first, after) = (array + 1, nodes[array].next);
+        let (first, after) = (array + 1, nodes[array].next());
         if first == after {
             return None;
         }
-        let second = nodes[first].next;
+        let second = nodes[first].next();
         let between: &[u8] = match nodes[..after].get(second) {
-            Some(second) => &line[nodes[first].end..second.start],
+            Some(second) => &line[nodes[first].end()..second.start()],
             None => b",",
         };
-        let mut last_end = nodes[first].end;
+        let mut last_end = nodes[first].end();
         let mut at = first;
         while at < after {
-            last_end = nodes[at].end;
-            at = nodes[at].next;
+            last_end = nodes[at].end();
+            at = nodes[at].next();
         }
         let of_message = notes.uses.iter().filter(|u| !u.relative);
         let elements = Elements {
-            each: maker.pieces(first..second, nodes[first].start, nodes[first].end)?,
+            each: maker.pieces(first..second, nodes[first].start(), nodes[first].end())?,
             between: between.into(),
             tail: maker.pieces(after..nodes.len(), last_end, line.len())?,
             shared: of_message.map(|u| (u.op.at, u.op.at + u.op.size())).collect(),
         };
-        let head = maker.pieces(0..first, 0, nodes[first].start)?;
+        let head = maker.pieces(0..first, 0, nodes[first].start())?;
         Some(Shape { head, elements: Some(elements), passed_over: false })
     }
 
@@ -273,8 +273,11 @@ impl Maker<'_> {
         for n in nodes {
             let node = &self.nodes[n];
             let quoted = node.form == Form::String;
-            let (from, to) =
-                if quoted { (node.start + 1, node.end - 1) } else { (node.start, node.end) };
+            let (from, to) = if quoted {
+                (node.start() + 1, node.end() - 1)
+            } else {
+                (node.start(), node.end())
+            };
             let mut ops = self.notes.uses.iter().filter(|u| u.node == n).map(|u| u.op);
             if self.notes.decisive.contains(&n) {
                 pieces.extend(ops.map(|op| self.fixed(op)));

@@ -13,19 +13,40 @@ pub(crate) enum Form {
     Token,
 }
 
-/// One value.
+/// One value: 24 bytes, since a dense line of megabytes has one for every three of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
+    start: u32,
+    end: u32,
+    next: u32,
+    /// 0: no key, for the first byte of a text is none of a key.
+    key_start: u32,
+    key_end: u32,
     pub form: Form,
-    /// Its bytes in the text, quotes included.
-    pub start: usize,
-    pub end: usize,
-    /// The node after it and all within it.
-    pub next: usize,
-    /// Its key in the object that holds it: bytes in the text, between the quotes.
-    pub key: Option<(usize, usize)>,
     /// Something in the mapping uses it or what is within it.
     pub used: bool,
+}
+
+impl Node {
+    /// Where its bytes in the text begin, quotes included.
+    pub(crate) fn start(&self) -> usize {
+        self.start as usize
+    }
+
+    /// Where they end.
+    pub(crate) fn end(&self) -> usize {
+        self.end as usize
+    }
+
+    /// The node after it and all within it.
+    pub(crate) fn next(&self) -> usize {
+        self.next as usize
+    }
+
+    /// Its key in the object that holds it: bytes in the text, between the quotes.
+    pub(crate) fn key(&self) -> Option<(usize, usize)> {
+        (self.key_start > 0).then_some((self.key_start as usize, self.key_end as usize))
+    }
 }
 
 /// How much room is kept from line to line.
@@ -41,6 +62,9 @@ pub(crate) struct Tape {
 impl Tape {
     /// Reads `line`, which must be one JSON value.
     pub(crate) fn read<'a>(&mut self, line: &'a [u8]) -> Result<&'a str, Fault> {
+        if line.len() > u32::MAX as usize {
+            return Err(Fault::new(0, "longer than 4 GiB"));
+        }
         let text =
             std::str::from_utf8(line).map_err(|e| Fault::new(e.valid_up_to(), "not UTF-8"))?;
         if let Err(e) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
@@ -69,7 +93,8 @@ impl Tape {
                 b'}' | b']' => {
                     at += 1;
                     if let Some(open) = self.stack.pop() {
-                        (self.nodes[open].end, self.nodes[open].next) = (at, self.nodes.len());
+                        let next = self.nodes.len() as u32;
+                        (self.nodes[open].end, self.nodes[open].next) = (at as u32, next);
                     }
                     continue;
                 }
@@ -92,8 +117,16 @@ impl Tape {
                 continue;
             }
             let index = self.nodes.len();
-            let next = index + 1;
-            self.nodes.push(Node { form, start, end: at, next, key: key.take(), used: false });
+            let (key_start, key_end) = key.take().unwrap_or((0, 0));
+            self.nodes.push(Node {
+                start: start as u32,
+                end: at as u32,
+                next: index as u32 + 1,
+                key_start: key_start as u32,
+                key_end: key_end as u32,
+                form,
+                used: false,
+            });
             if matches!(form, Form::Object | Form::Array) {
                 self.stack.push(index);
             }
@@ -102,12 +135,12 @@ impl Tape {
 
     /// The values directly within an object or array.
     pub(crate) fn children(&self, of: usize) -> impl Iterator<Item = usize> + '_ {
-        let end = self.nodes[of].next;
+        let end = self.nodes[of].next();
         let mut at = of + 1;
         std::iter::from_fn(move || {
             let child = at;
             (child < end).then(|| {
-                at = self.nodes[child].next;
+                at = self.nodes[child].next();
                 child
             })
         })
@@ -148,7 +181,7 @@ impl Tape {
         let mut found = None;
         for child in self.children(of) {
             let node = &self.nodes[child];
-            let Some((start, end)) = node.key else { continue };
+            let Some((start, end)) = node.key() else { continue };
             let raw = &text[start..end];
             if raw == key || (raw.contains('\\') && unescaped(raw).as_deref() == Some(key)) {
                 if found.is_some() {
