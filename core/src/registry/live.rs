@@ -192,6 +192,8 @@ impl LivePage {
         for at in (REJECTED_AT..=LATE_AT).step_by(8) {
             self.map.u64_at(at).store(0, Ordering::Relaxed);
         }
+        // Samples of another boot have times that mean nothing now.
+        self.map.u64_at(SAMPLE_COUNT_AT).store(0, Ordering::Release);
         self.map.u64_at(RUNNING_MAX_AT).store(running_max, Ordering::Relaxed);
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
         // SYNC: state; pairs with the Acquire in `is_open`.
@@ -256,24 +258,58 @@ impl LivePage {
         self.map.u64_at(SAMPLE_COUNT_AT).store(count + 1, Ordering::Release);
     }
 
-    /// Records a second over the last ten seconds, by arrival; 0 if nothing came.
+    /// Records a second over the last ten seconds, by arrival.
     pub fn rate(&self, now_boot_ns: u64) -> f64 {
         const WINDOW_NS: u64 = 10_000_000_000;
         let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Acquire);
         let now = self.published();
-        let oldest = (count.saturating_sub(SAMPLES)..count)
-            .map(|i| {
-                let at = SAMPLES_AT + (i % SAMPLES) as usize * SAMPLE_SIZE;
-                let time = self.map.u64_at(at).load(Ordering::Relaxed);
-                (time, self.map.u64_at(at + 8).load(Ordering::Relaxed))
-            })
-            .filter(|&(time, _)| time <= now_boot_ns && now_boot_ns - time <= WINDOW_NS)
-            .min();
-        match oldest {
-            Some((time, then)) if now > then && now_boot_ns > time => {
-                (now - then) as f64 * 1e9 / (now_boot_ns - time) as f64
-            }
-            _ => 0.0,
+        let samples = (count.saturating_sub(SAMPLES)..count).map(|i| {
+            let at = SAMPLES_AT + (i % SAMPLES) as usize * SAMPLE_SIZE;
+            let time = self.map.u64_at(at).load(Ordering::Relaxed);
+            (time, self.map.u64_at(at + 8).load(Ordering::Relaxed))
+        });
+        // What was there when the window began: the last sample before it, or the session's first.
+        let mut samples: Vec<(u64, u64)> = samples.filter(|s| s.0 <= now_boot_ns).collect();
+        samples.sort_unstable();
+        let began = now_boot_ns.saturating_sub(WINDOW_NS);
+        let before = samples.iter().rfind(|s| s.0 <= began).or(samples.first());
+        let Some(&(time, then)) = before else { return 0.0 };
+        // A sample is taken once a second while records come; an older one has none behind it.
+        let elapsed = match now_boot_ns - time {
+            recent if (WINDOW_NS..WINDOW_NS * 6 / 5).contains(&recent) => recent,
+            _ => WINDOW_NS,
+        };
+        now.saturating_sub(then) as f64 * 1e9 / elapsed as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_rate_is_of_the_last_ten_seconds() {
+        const SECOND: u64 = 1_000_000_000;
+        let folder = tempfile::tempdir().unwrap();
+        let id = Identity { store_id: [1; 16], feed_id: 2, layout_hash: 3 };
+        let path = folder.path().join("live");
+        LivePage::create(&path, &id, 0o600).unwrap();
+        let page = LivePage::open(&path, &id, true).unwrap();
+        assert_eq!(page.rate(99 * SECOND), 0.0);
+        // One row, just come to a new session.
+        page.sample(100 * SECOND, 0);
+        page.publish(1);
+        page.sample(101 * SECOND, 1);
+        assert_eq!(page.rate(101 * SECOND), 0.1);
+        assert_eq!(page.rate(111 * SECOND), 0.0, "it came over ten seconds ago");
+        // Fifty a second for half a minute, then nothing.
+        for second in 1..=30 {
+            page.publish(1 + 50 * second);
+            page.sample((200 + second) * SECOND, 1 + 50 * second);
         }
+        assert_eq!(page.rate(230 * SECOND), 50.0);
+        assert_eq!(page.rate(235 * SECOND), 25.0);
+        assert_eq!(page.rate(245 * SECOND), 0.0);
     }
 }

@@ -35,6 +35,9 @@ pub(super) fn start(
     let folder = shared.feed.folder.clone();
     let published = shared.live.published();
     let now = Instant::now();
+    // The count that the session's rate begins from.
+    let sampled_ns = process::boottime_ns();
+    shared.live.sample(sampled_ns, published);
     let mut background = Background {
         session,
         sync,
@@ -42,7 +45,7 @@ pub(super) fn start(
         published,
         tick: BUSY_TICK,
         synced_at: now,
-        sampled_ns: 0,
+        sampled_ns,
         mapped: (0, 0),
         written_back: (0, 0),
         folder_dirty: true,
@@ -145,7 +148,7 @@ impl Background {
         if moved {
             self.shared.live.set_last_publish(process::wall_us(), now_ns);
         }
-        if now_ns - self.sampled_ns >= SAMPLE_NS && (moved || self.sampled_ns == 0) {
+        if moved && now_ns - self.sampled_ns >= SAMPLE_NS {
             self.shared.live.sample(now_ns, published);
             self.sampled_ns = now_ns;
         }
