@@ -68,7 +68,10 @@ pub struct Running {
 impl Running {
     /// Starts it in the test's store.
     pub fn start(env: &TestEnv, args: &[&str]) -> Running {
-        let mut command = Command::new(cargo_bin("dw-write"));
+        // Whoever runs the tests in the background of a script hands ignored signals down; `env`
+        // undoes that and becomes the tool.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT,HUP,TERM").arg(cargo_bin("dw-write"));
         command.args(args).env("DEEPWATER_BASE", env.base()).current_dir(env.path("."));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("dw-write starts");

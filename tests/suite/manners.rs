@@ -400,6 +400,18 @@ fn a_second_writer_is_refused_by_pid() {
 }
 
 #[test]
+fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let env = store();
+    // As under nohup: the shell goes on only once dw-write has taken the row behind the signal.
+    let script = "trap '' HUP
+        { echo ts,price,side; echo 4,4.5,S
+          while [ $(dw-cat trades | wc -l) -lt 4 ]; do :; done
+          kill -s HUP $(dw-ls --json | jq .pid); echo 5,5.5,S; } | dw-write trades
+        dw-cat trades | wc -l";
+    assert_eq!(env.quiet(script).trim(), "5");
+}
+
+#[test]
 fn signals_end_a_session_cleanly() {
     for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
         let env = store();
