@@ -98,11 +98,11 @@ pub fn repository_text(name: &str) -> String {
 }
 
 /// A file of the shared folder that does not come with the repository, as `data/x.csv.gz`:
-/// `$DEEPWATER_SHARED`, else `shared` beside the repository, else `/work/shared`. A test that
-/// does without it must not look as if it had run, so its absence is said aloud.
+/// `$DEEPWATER_SHARED`, else `shared` beside the repository. A test that does without it must not
+/// look as if it had run, so its absence is said aloud.
 pub fn shared(test: &str, name: &str) -> Option<PathBuf> {
     let named = env::var_os("DEEPWATER_SHARED").map(PathBuf::from);
-    let places = [named, Some(repository("../shared")), Some(PathBuf::from("/work/shared"))];
+    let places = [named, Some(repository("../shared"))];
     let found = places.into_iter().flatten().map(|place| place.join(name)).find(|p| p.exists());
     if found.is_none() {
         // Not eprintln: the test harness swallows that when the test passes.

@@ -338,11 +338,7 @@ fn options_that_cannot_work_are_refused() {
 /// The real recorded files, where they are.
 fn real(name: &str) -> Option<Vec<u8>> {
     let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
-    let places = [
-        std::env::var_os("DEEPWATER_SHARED").map(Into::into),
-        Some(beside),
-        Some("/work/shared".into()),
-    ];
+    let places = [std::env::var_os("DEEPWATER_SHARED").map(Into::into), Some(beside)];
     let file = places
         .into_iter()
         .flatten()
