@@ -465,9 +465,17 @@ impl FeedSpec {
         if list.is_empty() {
             return Err(Error::Spec("feed spec: the list is empty".into()));
         }
-        list.into_iter()
-            .map(|one| serde_json::from_value::<SpecJson>(one).map_err(wrong)?.into_spec())
-            .collect()
+        list.into_iter().map(FeedSpec::from_value).collect()
+    }
+
+    /// Takes one spec object that is parsed already.
+    ///
+    /// # Errors
+    /// As [`FeedSpec::from_json`].
+    pub fn from_value(value: serde_json::Value) -> Result<FeedSpec> {
+        serde_json::from_value::<SpecJson>(value)
+            .map_err(|e| Error::Spec(format!("feed spec: {e}")))?
+            .into_spec()
     }
 
     /// The spec as one JSON object that [`FeedSpec::from_json`] reads back.

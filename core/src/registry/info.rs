@@ -42,9 +42,9 @@ impl FeedInfo {
         let path = folder.join("feed.json");
         let bytes = file::read_whole(&path, FILE_LIMIT)?;
         let wrong = |what: String| Error::damaged(&path, 0, what);
-        let json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
-        let spec_text = json.get("spec").map(Value::to_string).unwrap_or_default();
-        let spec = FeedSpec::from_json(&spec_text).map_err(|e| wrong(e.to_string()))?;
+        let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let spec = json.get_mut("spec").map(Value::take).unwrap_or_default();
+        let spec = FeedSpec::from_value(spec).map_err(|e| wrong(e.to_string()))?;
         let layout = Layout::new(&spec).map_err(|e| wrong(e.to_string()))?;
         let feed_id = json.get("feed_id").and_then(Value::as_str).unwrap_or_default();
         if feed_id != format!("{:016x}", id.feed_id) {
