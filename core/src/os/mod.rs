@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod file;
+pub mod futex;
 pub mod lock;
 pub mod map;
 pub mod process;
