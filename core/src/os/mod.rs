@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod faults;
 pub mod file;
 pub mod futex;
 pub mod lock;

@@ -64,8 +64,8 @@ pub enum Reach {
 }
 
 impl Segments {
-    /// The folder of a store's segments, `SHM/deepwater.<key>.<uid>`, made if it is not there; readers
-    /// of `file_mode` may enter it.
+    /// The folder of a store's segments, `SHM/deepwater.<key>.<uid>`, made if it is not there;
+    /// readers of `file_mode` may enter it.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Damaged`] where somebody else's file or folder has that name.
