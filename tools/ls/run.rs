@@ -296,7 +296,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             let times = feed.reader.chunk_times(chunk).ok();
             let bytes = chunk_bytes(&feed.reader, chunk);
             let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
-            let ended = seal.map(|seal| end_word(seal.reason));
+            let ended = seal.map(|seal| ChunkEnd::word(seal.reason));
             let marks = seal.map(|seal| seal.marks);
             let show = |time: Option<u64>| {
                 time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
@@ -324,16 +324,6 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
         }
     }
     (listing, objects)
-}
-
-fn end_word(reason: u32) -> &'static str {
-    const WORDS: [(ChunkEnd, &str); 4] = [
-        (ChunkEnd::Full, "full"),
-        (ChunkEnd::Age, "age"),
-        (ChunkEnd::Closed, "closed"),
-        (ChunkEnd::Recovered, "recovered"),
-    ];
-    WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }
 
 /// Why a session is over; one without a close, whose writer is gone, has crashed and the next
