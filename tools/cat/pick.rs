@@ -1,10 +1,18 @@
 //! Which records: a selection, the conditions on fields, and how many from which end.
 
 use deepwater::Result;
-use deepwater::reader::{Damage, Direction, Reader, Run, Scan, Selection, Snapshot};
+use deepwater::reader::{Collected, Damage, Direction, Reader, Run, Scan, Selection, Snapshot};
 use deepwater::text::filter::Filter;
 
 use super::args::Lines;
+
+/// What a scan could not give.
+pub enum Lost {
+    /// Because it is damaged.
+    Damage(Damage),
+    /// Because dw-gc was first.
+    Collected(Collected),
+}
 
 /// Records chosen, in the order they are to be printed.
 pub struct Pick<'a> {
@@ -98,7 +106,7 @@ impl<'a> Pick<'a> {
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
-        mut lost: impl FnMut(Damage),
+        mut lost: impl FnMut(Lost),
     ) -> Result<std::result::Result<(), E>> {
         let size = self.reader.layout().record_size();
         let mut left = self.limit;
@@ -112,7 +120,8 @@ impl<'a> Pick<'a> {
                 left > 0 && outcome.is_ok()
             })?;
         }
-        scan.take_damage().into_iter().for_each(&mut lost);
+        scan.take_damage().into_iter().map(Lost::Damage).for_each(&mut lost);
+        scan.take_collected().into_iter().map(Lost::Collected).for_each(&mut lost);
         Ok(outcome)
     }
 

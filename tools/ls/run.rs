@@ -112,9 +112,16 @@ struct Feed {
 impl Feed {
     fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
         let reader = platform.create_reader(name)?;
-        let snapshot = reader.snapshot()?;
+        let (snapshot, missing) = loop {
+            let snapshot = reader.snapshot()?;
+            let missing = missing_files(&reader, &snapshot);
+            // dw-gc was at work between the look at the table and that at the files.
+            if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
+                break (snapshot, missing);
+            }
+        };
         let times = reader.times(&snapshot)?;
-        check_files(&reader, &snapshot);
+        missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
         let writer = writer_of(&reader);
@@ -154,8 +161,9 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
     size(&paths.data) + size(&paths.index)
 }
 
-/// Names chunk files that are gone or shorter than their records.
-fn check_files(reader: &Reader, snapshot: &Snapshot) {
+/// Chunk files that are gone or shorter than their records, in words.
+fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
+    let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
         let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
         let needed = chunk.count() * reader.layout().record_size() as u64;
@@ -166,10 +174,10 @@ fn check_files(reader: &Reader, snapshot: &Snapshot) {
                 Err(error) => system_text(&error),
             };
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-            let name = &reader.feed().name;
-            messages::partial(format!("{name}: {}: {what}; seq {lo}..{hi}", path.display()));
+            missing.push((*chunk, format!("{}: {what}; seq {lo}..{hi}", path.display())));
         }
     }
+    missing
 }
 
 fn wall(us: u64, zone: &TimeZone) -> String {

@@ -19,11 +19,8 @@ pub struct Outcome {
 }
 
 /// Does what a plan says, and calls `tell` with each step that is done. Steps that somebody else
-/// got ahead of are not; they are counted.
-///
-/// # Errors
-/// None that concerns a single feed: that is told in the outcome, and the others are done.
-pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> Result<Outcome> {
+/// got ahead of are not; they are counted. What fails for one feed keeps nothing from the others.
+pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> Outcome {
     let mut outcome = Outcome::default();
     let mut done = |step: &Step| {
         log_step(platform, step);
@@ -44,7 +41,7 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> R
             Err(error) => outcome.failed.push((step.feed.clone(), error)),
         }
     }
-    Ok(outcome)
+    outcome
 }
 
 fn log_step(platform: &Platform, step: &Step) {

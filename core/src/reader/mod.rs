@@ -13,12 +13,12 @@ use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, 
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 
-pub use scan::{Damage, Direction, Run, Scan};
+pub use scan::{Collected, Damage, Direction, Run, Scan};
 
 /// Reads a feed: any number of readers, without locks, while it is written.
 pub struct Reader {
     feed: FeedInfo,
-    registry: FeedRegistry,
+    registry: Arc<FeedRegistry>,
     live: Option<LivePage>,
 }
 
@@ -148,7 +148,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(feed: &FeedInfo) -> Result<Reader> {
-        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?;
+        let registry = Arc::new(FeedRegistry::open(&feed.registry_path(), &feed.id, false)?);
         // Without a live page sealed chunks can still be read, and what the disk proves of others.
         let live = LivePage::open(&feed.live_path(), &feed.id, false).ok();
         Ok(Reader { feed: feed.clone(), registry, live })
@@ -176,6 +176,12 @@ impl Reader {
     pub fn snapshot(&self) -> Result<Snapshot> {
         let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
         Ok(Snapshot::of(&standing))
+    }
+
+    /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
+    /// damage.
+    pub fn is_collected(&self, chunk: &SnapshotChunk) -> bool {
+        is_collected(&self.registry, chunk)
     }
 
     /// Opens a chunk's index.
@@ -220,7 +226,8 @@ impl Reader {
 
     /// The records of `snapshot` in `selection`, in seq order or backwards.
     pub fn scan(&self, snapshot: &Snapshot, selection: Selection, direction: Direction) -> Scan {
-        Scan::new(self.feed.clone(), snapshot, selection, direction)
+        let registry = Arc::clone(&self.registry);
+        Scan::new(self.feed.clone(), registry, snapshot, selection, direction)
     }
 
     /// The records with a time in `start..end`, in order of arrival: the seed's `read`.
@@ -264,7 +271,10 @@ impl Reader {
             if chunk.entry.seal.is_some_and(|seal| seal.marks == 0 || seal.min_time > time) {
                 continue;
             }
-            let marks = self.index(chunk)?.marks(chunk.end_seq)?;
+            let marks = match self.index(chunk).and_then(|index| index.marks(chunk.end_seq)) {
+                Err(error) if error.is_not_found() && self.is_collected(chunk) => continue,
+                marks => marks?,
+            };
             if let Some((seq, _)) = marks.iter().rev().find(|(_, at)| *at <= time) {
                 return Ok(*seq);
             }
@@ -275,6 +285,12 @@ impl Reader {
 
     /// Closes the reader, as dropping it does. Nothing is held, so nothing can fail.
     pub fn close(self) {}
+}
+
+/// Whether a chunk was collected since the snapshot that it is of.
+fn is_collected(registry: &FeedRegistry, chunk: &SnapshotChunk) -> bool {
+    let now = registry.chunk_at(chunk.entry.position);
+    now.is_ok_and(|now| now.chunk_id == chunk.entry.chunk_id && now.place == Place::Expired)
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::{BlockEntry, ChunkKey, Index};
 use crate::error::{Error, Result};
 use crate::os::file;
-use crate::reader::{Selection, Snapshot, SnapshotChunk};
+use crate::reader::{Selection, Snapshot, SnapshotChunk, is_collected};
 use crate::record::Record;
+use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 
 /// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
@@ -56,9 +57,24 @@ pub struct Damage {
     pub what: String,
 }
 
+/// A chunk that dw-gc took before the scan came to it. That is no damage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collected {
+    /// The feed.
+    pub feed: String,
+    /// The chunk.
+    pub chunk_id: u64,
+    /// Seqs left out, half-open.
+    pub seqs: (u64, u64),
+    /// Whether the scan gave records older than these: what it gave has a gap then. If not, it gave
+    /// what one gives that begins after dw-gc.
+    pub gap: bool,
+}
+
 /// The records of a selection. See [`Scan::next_run`].
 pub struct Scan {
     feed: FeedInfo,
+    registry: Arc<FeedRegistry>,
     selection: Selection,
     direction: Direction,
     /// Chunks still to be scanned, the next one last.
@@ -68,6 +84,10 @@ pub struct Scan {
     /// What of the buffer is to be given: record positions of the load.
     load: Load,
     damage: Vec<Damage>,
+    /// Chunks that are collected, and the seqs of each left out.
+    collected: Vec<(u64, (u64, u64))>,
+    /// The lowest seq given so far.
+    lowest_given: u64,
 }
 
 /// A chunk being scanned.
@@ -92,6 +112,7 @@ struct Load {
 impl Scan {
     pub(super) fn new(
         feed: FeedInfo,
+        registry: Arc<FeedRegistry>,
         snapshot: &Snapshot,
         selection: Selection,
         direction: Direction,
@@ -116,6 +137,7 @@ impl Scan {
         }
         Scan {
             feed,
+            registry,
             selection,
             direction,
             chunks,
@@ -123,6 +145,8 @@ impl Scan {
             buffer: Vec::new(),
             load: Load::default(),
             damage: Vec::new(),
+            collected: Vec::new(),
+            lowest_given: u64::MAX,
         }
     }
 
@@ -135,10 +159,9 @@ impl Scan {
         loop {
             if let Some((from, to)) = self.next_in_load() {
                 let size = self.feed.layout.record_size();
-                return Ok(Some(Run {
-                    first_seq: self.load.first_seq + from as u64,
-                    records: &self.buffer[from * size..to * size],
-                }));
+                let first_seq = self.load.first_seq + from as u64;
+                self.lowest_given = self.lowest_given.min(first_seq);
+                return Ok(Some(Run { first_seq, records: &self.buffer[from * size..to * size] }));
             }
             if !self.fill() {
                 return Ok(None);
@@ -170,6 +193,22 @@ impl Scan {
     /// What could not be given since the last call, in the order it was met.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
+    }
+
+    /// What was collected before the scan came to it, since the last call. Whether that leaves a
+    /// gap is known once the scan is at its end.
+    pub fn take_collected(&mut self) -> Vec<Collected> {
+        let taken = std::mem::take(&mut self.collected).into_iter();
+        let feed = &self.feed.name;
+        let gap = |seqs: (u64, u64)| self.lowest_given < seqs.0;
+        taken
+            .map(|(chunk_id, seqs)| Collected {
+                feed: feed.clone(),
+                chunk_id,
+                seqs,
+                gap: gap(seqs),
+            })
+            .collect()
     }
 
     /// Takes the next run of selected records out of the load.
@@ -215,13 +254,25 @@ impl Scan {
                 }
             }
             let Some(chunk) = self.chunks.pop() else { return false };
-            match self.open(chunk) {
+            // Files that are gone may be so by dw-gc, which says so in the table before it removes
+            // them; where the table says nothing twice, they are missing.
+            let opened = self.open(chunk).or_else(|error| match error.is_not_found() {
+                true if !is_collected(&self.registry, &chunk) => self.open(chunk),
+                _ => Err(error),
+            });
+            let seqs = (chunk.entry.base_seq, chunk.end_seq);
+            match opened {
                 Ok(open) => self.current = Some(open),
-                Err(error) => {
-                    self.lose(&chunk, 0, (chunk.entry.base_seq, chunk.end_seq), None, error)
+                Err(error) if error.is_not_found() && is_collected(&self.registry, &chunk) => {
+                    self.collected.push((chunk.entry.chunk_id, self.selected_of(seqs)));
                 }
+                Err(error) => self.lose(&chunk, 0, seqs, None, error),
             }
         }
+    }
+
+    fn selected_of(&self, seqs: (u64, u64)) -> (u64, u64) {
+        (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1))
     }
 
     fn lose(
@@ -236,7 +287,7 @@ impl Scan {
             feed: self.feed.name.clone(),
             chunk_id: chunk.entry.chunk_id,
             block,
-            seqs: (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1)),
+            seqs: self.selected_of(seqs),
             times,
             what: what.to_string(),
         });
