@@ -143,6 +143,7 @@ impl Background {
             self.log_rejects();
         }
         self.published = published;
+        self.shared.wake(published);
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
             chunk.close_blocks(published, false);
@@ -384,6 +385,10 @@ impl Background {
         self.write_checkpoint(None, published)?;
         self.note_durable(published);
         self.shared.live.end();
+        // For those who sleep: there is news, if only that the session is closed.
+        if let Some(wait) = &self.shared.wait {
+            wait.wake();
+        }
         self.log_rejects();
         log_closed(&self.shared.log, &self.shared.feed, &self.session, &close);
         Ok(())
