@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::chunk::ChunkPaths;
 use crate::error::{Error, Result};
 use crate::gc::{Action, FeedPlan, Plan, Step, Target, feed};
-use crate::os::file;
+use crate::os::{faults, file};
 use crate::registry::feed::{FeedRegistry, Place};
 use crate::store::Platform;
 
@@ -26,12 +26,7 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> O
         log_step(platform, step);
         tell(step);
     };
-    for part in &plan.feeds {
-        match apply_to_feed(platform, plan, part, &mut done) {
-            Ok(conflicts) => outcome.conflicts += conflicts,
-            Err(error) => outcome.failed.push((part.info.name.clone(), error)),
-        }
-    }
+    // First: whoever deletes a feed sweeps up too, and says nothing of it.
     for step in &plan.others {
         let Target::Path(path) = &step.target else { continue };
         match platform.remove_leftover(path) {
@@ -39,6 +34,12 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> O
             // Somebody was at work on it, and has ended that.
             Ok(false) => {}
             Err(error) => outcome.failed.push((step.feed.clone(), error)),
+        }
+    }
+    for part in &plan.feeds {
+        match apply_to_feed(platform, plan, part, &mut done) {
+            Ok(conflicts) => outcome.conflicts += conflicts,
+            Err(error) => outcome.failed.push((part.info.name.clone(), error)),
         }
     }
     outcome
@@ -101,6 +102,7 @@ fn remove_chunks(
     done: &mut dyn FnMut(&Step),
 ) -> Result<u64> {
     let folder = &part.info.folder;
+    faults::step("gc.planned");
     let (mut ours, mut swapped) = (Vec::new(), false);
     for step in &part.steps {
         let Target::Chunk { position, chunk_id } = step.target else { continue };
@@ -116,15 +118,19 @@ fn remove_chunks(
             ours.push((step, ChunkPaths::new(folder, chunk_id)));
         }
     }
+    faults::step("gc.swapped");
     if swapped {
         // Before the first file goes: an entry that says on-disk has its files.
         registry.sync()?;
     }
+    faults::step("gc.synced");
     for (step, paths) in &ours {
         file::remove_file(&paths.data)?;
+        faults::step("gc.unlinked");
         file::remove_file(&paths.index)?;
         done(step);
     }
+    faults::step("gc.removed");
     if !ours.is_empty() {
         // Before the table forgets them: a file that came back would belong to nothing.
         file::sync_folder(folder)?;

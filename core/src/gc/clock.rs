@@ -2,7 +2,6 @@
 //! would make everything old (FORMAT.md, Collecting).
 
 use std::fmt;
-use std::time::Duration;
 
 use crate::registry::feed::Moment;
 
@@ -26,9 +25,9 @@ pub struct Doubt {
 
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let by = Duration::from_secs(self.drift_us.unsigned_abs() / 1_000_000);
-        let days = by.as_secs() / 86_400;
-        let by = if days > 0 { format!("{days} days") } else { format!("{} s", by.as_secs()) };
+        let minutes = (self.drift_us.unsigned_abs() + 30_000_000) / 60_000_000;
+        let days = minutes / 1440;
+        let by = if days > 1 { format!("{days} days") } else { format!("{minutes} minutes") };
         let way = if self.drift_us < 0 { "went back" } else { "jumped ahead" };
         write!(
             f,

@@ -137,7 +137,7 @@ struct FeedPlan {
 impl Plan {
     /// What is to be removed, in the order it will be.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.feeds.iter().flat_map(|feed| &feed.steps).chain(&self.others)
+        self.others.iter().chain(self.feeds.iter().flat_map(|feed| &feed.steps))
     }
 
     /// Size of the files that are to go, in bytes.
