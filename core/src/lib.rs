@@ -28,6 +28,7 @@
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
+//! | [`check`] | whether a store is well |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
 //!
@@ -61,6 +62,7 @@
 //! ```
 
 pub(crate) mod bytes;
+pub mod check;
 pub mod checksum;
 pub mod chunk;
 pub mod error;

@@ -1,5 +1,4 @@
 //! dw-ls: what feeds there are, and what they consist of.
 
 pub mod args;
-mod listing;
 pub mod run;

@@ -6,21 +6,21 @@ use std::time::Duration;
 use deepwater::Platform;
 use deepwater::chunk::ChunkPaths;
 use deepwater::error::system_text;
-use deepwater::os::lock::Lock;
 use deepwater::os::process;
 use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
+use deepwater::registry::live::writer_of;
 use deepwater::text::describe::describe;
+use deepwater::text::words::{self, grouped};
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::listing::Listing;
 use crate::cli::exit::Exit;
+use crate::cli::listing::Listing;
 use crate::cli::messages;
 use crate::cli::out::Out;
-use crate::cli::sizes::show_size;
 use crate::cli::times::show_time;
 
 /// Runs dw-ls.
@@ -117,7 +117,7 @@ impl Feed {
         check_files(&reader, &snapshot);
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
-        let writer = writer_of(&reader);
+        let writer = writer_of(&reader.feed().lock, reader.live());
         Ok(Feed { reader, snapshot, times, rate, bytes, writer })
     }
 
@@ -131,20 +131,6 @@ impl Feed {
 
     fn state(&self) -> &'static str {
         if self.writer.is_some() { "writing" } else { "idle" }
-    }
-}
-
-/// Who writes: the lock is the truth where we may ask it, the live page and its process where not.
-fn writer_of(reader: &Reader) -> Option<u32> {
-    let stamp = reader.live().and_then(|live| live.session());
-    match Lock::feed_is_held(&reader.feed().lock) {
-        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
-        Some(false) => None,
-        None => {
-            let stamp = stamp.filter(|_| reader.live().is_some_and(|live| live.is_open()))?;
-            let alive = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
-            alive.then_some(stamp.pid)
-        }
     }
 }
 
@@ -174,19 +160,6 @@ fn check_files(reader: &Reader, snapshot: &Snapshot) {
 
 fn wall(us: u64, zone: &TimeZone) -> String {
     show_time(us, TimeUnit::Micros, zone)
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn object(feed: &Feed) -> Value {
@@ -228,7 +201,7 @@ fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow:
             time(feed.times.map(|t| t.0)),
             time(feed.times.map(|t| t.1)),
             format!("{:.1}", feed.rate),
-            show_size(feed.bytes),
+            words::size(feed.bytes),
             state,
         ]);
     }
@@ -270,11 +243,11 @@ fn policy(feed: &Feed) -> String {
     let policy = &feed.reader.feed().spec.policy;
     let duration = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
-    let max_size = policy.max_size_bytes.map_or("any size".to_owned(), show_size);
+    let max_size = policy.max_size_bytes.map_or("any size".to_owned(), words::size);
     format!(
         "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
          mode {:04o}\n",
-        show_size(policy.chunk_size_bytes),
+        words::size(policy.chunk_size_bytes),
         humantime::format_duration(policy.chunk_age()),
         policy.sync,
         format!("{:?}", policy.order).to_lowercase(),
@@ -309,7 +282,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
                 grouped(chunk.count()),
                 show(times.map(|t| t.0)),
                 show(times.map(|t| t.1)),
-                show_size(bytes),
+                words::size(bytes),
                 marks.map_or("-".to_owned(), |marks| marks.to_string()),
                 seal.map_or("-".to_owned(), |seal| wall(seal.sealed_us, zone)),
                 ended.unwrap_or("-").to_owned(),

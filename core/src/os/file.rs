@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{self, FsType, statfs};
+use nix::sys::statvfs::statvfs;
 
 use crate::error::{Error, Result};
 
@@ -259,6 +260,16 @@ pub fn size(file: &File, path: &Path) -> Result<u64> {
 pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
     let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
     Ok((meta.dev(), meta.ino()))
+}
+
+/// Bytes free for us on the file system of `path`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let stat =
+        statvfs(path).map_err(|e| Error::io("cannot ask for free space at", path, e.into()))?;
+    Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
 }
 
 /// The name of the network file system that `path` lies on, if it does.

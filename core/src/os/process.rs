@@ -1,6 +1,7 @@
 //! This boot, this process, and the clocks.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -12,6 +13,11 @@ pub const BOOT_ID_VARIABLE: &str = "DEEPWATER_BOOT_ID";
 /// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where
 /// neither can be had, which no live page is believed by.
 pub fn boot_id() -> [u8; 16] {
+    static ID: OnceLock<[u8; 16]> = OnceLock::new();
+    *ID.get_or_init(read_boot_id)
+}
+
+fn read_boot_id() -> [u8; 16] {
     let text = match std::env::var(BOOT_ID_VARIABLE) {
         Ok(text) if !text.is_empty() => text,
         _ => fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),

@@ -268,6 +268,12 @@ pub struct RangeEntry {
 
 /// Seqs skipped to the lease after an unclean boot.
 pub const RANGE_SKIPPED: u32 = 1;
+/// Records in shared memory that was gone after a boot, before they were on disk.
+pub const RANGE_LOST: u32 = 2;
+/// Records in shared memory that was gone in the same boot.
+pub const RANGE_UNREACHABLE: u32 = 3;
+/// Records that dw-repair took out.
+pub const RANGE_REPAIRED: u32 = 4;
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -501,7 +507,11 @@ impl FeedRegistry {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
 
-    fn entry(&self, position: u64) -> Result<Entry> {
+    /// The entry at a position below the count.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it does not check.
+    pub fn entry(&self, position: u64) -> Result<Entry> {
         let at = Self::offset(position);
         let wrong = |offset: usize, what: &str| {
             let what = format!("{what} of entry {position}");
