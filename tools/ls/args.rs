@@ -62,6 +62,9 @@ pub struct Args {
     /// The sessions of each feed, with the reason each closed, and holes in the seqs
     #[arg(long, conflicts_with_all = ["layout", "names"])]
     pub sessions: bool,
+    /// When nothing was being recorded, and why; what was lost, collected, rejected
+    #[arg(long, conflicts_with_all = ["layout", "names"])]
+    pub gaps: bool,
     /// The record's layout for another language: json, c, rust, numpy or arrow
     #[arg(long, value_name = "LANG", conflicts_with = "names")]
     pub layout: Option<Lang>,

@@ -1,4 +1,5 @@
 //! dw-ls: what feeds there are, and what they consist of.
 
 pub mod args;
+mod gaps;
 pub mod run;

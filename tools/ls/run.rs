@@ -17,6 +17,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::Args;
+use super::gaps::{gaps, range_word};
 use crate::cli::exit::Exit;
 use crate::cli::listing::Listing;
 use crate::cli::messages;
@@ -70,8 +71,9 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
         (args.chunks, chunks as Details),
         (args.sessions, sessions as Details),
         (args.sessions, holes as Details),
+        (args.gaps, gaps as Details),
     ];
-    if !args.chunks && !args.sessions {
+    if !args.chunks && !args.sessions && !args.gaps {
         return if args.long {
             long(args, feeds, &zone, out)
         } else {
@@ -99,14 +101,14 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
 type Details = fn(&[Feed], &TimeZone) -> (Listing, Vec<Value>);
 
 /// A feed, looked at once.
-struct Feed {
-    reader: Reader,
-    snapshot: Snapshot,
+pub(super) struct Feed {
+    pub(super) reader: Reader,
+    pub(super) snapshot: Snapshot,
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
     /// Process id of the writer, 0 where there is one that we may not know; none: idle.
-    writer: Option<u32>,
+    pub(super) writer: Option<u32>,
 }
 
 impl Feed {
@@ -121,7 +123,7 @@ impl Feed {
         Ok(Feed { reader, snapshot, times, rate, bytes, writer })
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.reader.feed().name
     }
 
@@ -158,7 +160,7 @@ fn check_files(reader: &Reader, snapshot: &Snapshot) {
     }
 }
 
-fn wall(us: u64, zone: &TimeZone) -> String {
+pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
     show_time(us, TimeUnit::Micros, zone)
 }
 
@@ -373,12 +375,11 @@ fn holes(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
     let mut objects = Vec::new();
     for feed in feeds {
         for hole in &feed.snapshot.holes {
-            const WHY: [&str; 4] = ["skipped", "lost", "unreachable", "repaired"];
-            let why = WHY.get((hole.reason as usize).wrapping_sub(1)).unwrap_or(&"unknown");
+            let why = range_word(hole.reason);
             let (lo, hi) = hole.seqs;
             let noted = wall(hole.recorded_us, zone);
             let name = feed.name().to_owned();
-            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, (*why).to_owned()]);
+            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, why.to_owned()]);
             objects.push(json!({
                 "feed": feed.name(), "hole": why, "seq_lo": lo, "seq_hi": hi,
                 "recorded_us": hole.recorded_us,
