@@ -78,8 +78,8 @@ fn functions(text: &str) -> Vec<(usize, String, usize)> {
             continue;
         }
         let end = format!("{}}}", " ".repeat(line.len() - code.len()));
-        let length =
-            lines[n..].iter().position(|l| *l == end || l.ends_with(';') && *l == lines[n]);
+        let whole = |l: &str| l == lines[n] && l.ends_with([';', '}']);
+        let length = lines[n..].iter().position(|l| *l == end || whole(l));
         found.push((n + 1, name.to_owned(), length.map_or(1, |last| last + 1)));
     }
     found

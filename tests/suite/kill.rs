@@ -26,7 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn tool(env: &TestEnv, name: &str, boot: &str) -> Command {
     let mut command = Command::new(cargo_bin(name));
-    command.env("DEEPWATER_BASE", env.base()).env_remove("NO_COLOR");
+    command.env("DEEPWATER_BASE", env.base()).env("DEEPWATER_SHM", env.shm());
+    command.env_remove("NO_COLOR");
     if !boot.is_empty() {
         command.env("DEEPWATER_BOOT_ID", boot);
     }

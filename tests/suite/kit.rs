@@ -72,7 +72,8 @@ impl Running {
         // undoes that and becomes the tool.
         let mut command = Command::new("env");
         command.arg("--default-signal=INT,HUP,TERM").arg(cargo_bin("dw-write"));
-        command.args(args).env("DEEPWATER_BASE", env.base()).current_dir(env.path("."));
+        command.args(args).current_dir(env.path("."));
+        command.env("DEEPWATER_BASE", env.base()).env("DEEPWATER_SHM", env.shm());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("dw-write starts");
         let input = child.stdin.take();

@@ -198,10 +198,12 @@ impl Session {
             if parser.is_none() {
                 parser = self.parser_for(request, &input)?;
             }
-            if let Some(parser) = &mut parser
-                && self.take_rows(parser, &mut input, on_bad)?
-            {
-                return Ok(Ended::BadRow);
+            if let Some(parser) = &mut parser {
+                let stopped = self.take_rows(parser, &mut input, on_bad)?;
+                self.writer.wake();
+                if stopped {
+                    return Ok(Ended::BadRow);
+                }
             }
             if let Some(error) = self.acks.failure() {
                 return Err(error.into());

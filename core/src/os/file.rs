@@ -12,6 +12,7 @@ use nix::sys::statfs::{self, FsType, statfs};
 use nix::sys::statvfs::statvfs;
 
 use crate::error::{Error, Result};
+use crate::os::process;
 
 /// Opens a file of the store for reading; a symbolic link in its place is refused.
 ///
@@ -262,14 +263,41 @@ pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
-/// Bytes free for us on the file system of `path`.
+/// Device and inode of what a path names, links followed.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn identity_of(path: &Path) -> Result<(u64, u64)> {
+    let meta = fs::metadata(path).map_err(|e| Error::io("cannot stat", path, e))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Makes sure that a folder in a place where anybody may make one is a folder of our own, and gives
+/// it at least that mode.
+///
+/// # Errors
+/// [`Error::Damaged`] for somebody else's, or a link; [`Error::Io`].
+pub fn claim_folder(path: &Path, mode: u32) -> Result<()> {
+    let meta = fs::symlink_metadata(path).map_err(|e| Error::io("cannot stat", path, e))?;
+    if !meta.is_dir() || meta.uid() != process::user_id() {
+        let what = format!("it is not a folder of user {}; remove it", process::user_id());
+        return Err(Error::damaged(path, 0, what));
+    }
+    let old = meta.mode() & 0o7777;
+    if old | mode == old {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(old | mode))
+        .map_err(|e| Error::io("cannot set the mode of", path, e))
+}
+
+/// Bytes that a user without privileges may still write to the file system that `path` lies on.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn free_bytes(path: &Path) -> Result<u64> {
-    let stat =
-        statvfs(path).map_err(|e| Error::io("cannot ask for free space at", path, e.into()))?;
-    Ok(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+    let found = statvfs(path).map_err(|e| Error::io("cannot stat", path, e.into()))?;
+    Ok(found.blocks_available() * found.fragment_size())
 }
 
 /// The name of the network file system that `path` lies on, if it does.

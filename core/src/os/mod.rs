@@ -2,7 +2,9 @@
 
 #![allow(unsafe_code)]
 
+pub mod faults;
 pub mod file;
+pub mod futex;
 pub mod lock;
 pub mod map;
 pub mod process;

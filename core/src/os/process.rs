@@ -59,6 +59,11 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
+/// The user this process acts as.
+pub fn user_id() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// 16 random bytes from the kernel.
 pub fn random_bytes() -> std::io::Result<[u8; 16]> {
     use std::io::Read;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::os::file;
 use crate::os::map::Map;
 use crate::registry::global::check_head;
+use crate::registry::segments::{self, Segments};
 use crate::time::TimeUnit;
 
 const MAGIC: &[u8; 8] = b"DEEPWFRG";
@@ -38,6 +39,7 @@ offsets! {
     } = 568;
     [1024] { LEASE_AT: 8, LEASE_CRC_AT: 4 } = 1036;
     [2048] { SLOTS_AT: SLOT_SIZE * 2 } = 3072;
+    [3072] { SEGMENTS_AT: segments::SLOT_SIZE * 2 } = HEADER_SIZE;
     [0] {
         SLOT_GENERATION: 8, SLOT_SESSION: 8, SLOT_BOOT: 16, SLOT_SEQ: 8, SLOT_CHUNK: 8,
         SLOT_BASE: 8, SLOT_CLOSED: 4, SLOT_OPEN_CRC: 4, SLOT_MAX: 8, SLOT_WRITTEN: 8,
@@ -775,6 +777,27 @@ impl FeedRegistry {
     pub fn set_lease(&self, lease: u64) -> Result<()> {
         write_lease(&self.map, lease);
         self.sync()
+    }
+
+    /// Where the newest session that noted it has its shared-memory files.
+    pub fn segments(&self) -> Option<Segments> {
+        let slots = [0, 1].map(|slot| {
+            let mut bytes = [0; segments::SLOT_SIZE];
+            self.map.read(SEGMENTS_AT + slot * segments::SLOT_SIZE, &mut bytes);
+            Segments::decode(&bytes)
+        });
+        slots.into_iter().flatten().max_by_key(|s| s.session_id)
+    }
+
+    /// Notes where a session has its shared-memory files, in the older slot: the other one stays
+    /// whole for whoever reads meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a path too long.
+    pub fn set_segments(&self, segments: &Segments) -> Result<()> {
+        let slot = (segments.session_id % 2) as usize;
+        self.map.write(SEGMENTS_AT + slot * segments::SLOT_SIZE, &segments.encode()?);
+        Ok(())
     }
 
     /// The newest checkpoint whose checksum holds.

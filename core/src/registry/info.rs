@@ -86,6 +86,11 @@ impl FeedInfo {
         Geometry::new(layout.record_size(), layout.time_field().offset, layout.unit())
     }
 
+    /// The store's base directory.
+    pub fn base(&self) -> &Path {
+        self.folder.ancestors().nth(2).unwrap_or(&self.folder)
+    }
+
     /// The feed's registry file.
     pub fn registry_path(&self) -> PathBuf {
         self.folder.join("feed_registry.bin")

@@ -4,3 +4,5 @@ pub mod feed;
 pub mod global;
 pub mod info;
 pub mod live;
+pub mod segments;
+pub mod wait;

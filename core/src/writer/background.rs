@@ -124,6 +124,7 @@ impl Background {
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
         self.keep_clocks(published, moved);
         self.published = published;
+        self.shared.wake(published);
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
             chunk.close_blocks(published, false);
@@ -346,6 +347,10 @@ impl Background {
         self.write_checkpoint(None, published)?;
         self.note_durable(published);
         self.shared.live.end();
+        // For those who sleep: there is news, if only that the session is closed.
+        if let Some(wait) = &self.shared.wait {
+            wait.wake();
+        }
         Ok(())
     }
 }

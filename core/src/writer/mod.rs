@@ -19,6 +19,7 @@ use crate::record::{Value, write_values};
 use crate::registry::feed::{ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage};
+use crate::registry::wait::WaitFile;
 use crate::schema::{Order, Sync};
 
 pub use crate::registry::feed::SessionEnd;
@@ -61,6 +62,10 @@ struct Shared {
     geometry: Geometry,
     registry: FeedRegistry,
     live: LivePage,
+    /// The followers' bell.
+    wait: Option<WaitFile>,
+    /// What was published when it was rung last.
+    woken: AtomicU64,
     session_id: u64,
     queue: Mutex<Queue>,
     /// Held by who makes a chunk, until it has its place in the table or in `Queue::ready`: chunks
@@ -109,6 +114,15 @@ impl Shared {
 
     fn making(&self) -> MutexGuard<'_, ()> {
         self.making.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Wakes the followers that sleep, if there is news since the last time.
+    fn wake(&self, published: u64) {
+        if let Some(wait) = &self.wait
+            && self.woken.swap(published, Ordering::Relaxed) != published
+        {
+            wait.wake();
+        }
     }
 
     /// Ends all writing: the next append, and whoever waits for a sync, gets this as its error.
@@ -197,6 +211,8 @@ impl Writer {
             geometry: feed.geometry(),
             registry: start.registry,
             live: start.live,
+            wait: start.wait,
+            woken: AtomicU64::new(start.next_seq),
             session_id: start.session.session_id,
             queue: Mutex::new(Queue {
                 next_chunk_id: start.next_chunk_id,
@@ -510,6 +526,12 @@ impl Writer {
         drop(queue);
         self.lease = lease;
         Ok(())
+    }
+
+    /// Wakes the followers that sleep. Without this the background thread does so within a
+    /// millisecond or two: a wake costs the caller a system call where somebody sleeps.
+    pub fn wake(&self) {
+        self.shared.wake(self.next_seq);
     }
 
     /// Marks the next record to be appended as one to start playback from (the seed's

@@ -15,6 +15,8 @@ use crate::registry::feed::{
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
+use crate::registry::segments::{SegmentKind, Segments};
+use crate::registry::wait::WaitFile;
 use crate::writer::LEASE_STEP;
 
 /// Where a session begins.
@@ -26,6 +28,8 @@ pub struct Start {
     pub next_chunk_id: u64,
     pub lease: u64,
     pub running_max: u64,
+    /// The followers' bell; none where there is no shared memory, and then they poll.
+    pub wait: Option<WaitFile>,
 }
 
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
@@ -68,9 +72,29 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         boot_id: session.boot_id,
         opened_us: session.opened_us,
     };
+    let wait = hang_bell(feed, &registry, &session).ok();
     live.begin(&stamp, next_seq, running_max);
     let next_chunk_id = last_chunk + 1;
-    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max })
+    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
+}
+
+/// Makes the wait file in the store's segment folder and notes where that is.
+fn hang_bell(feed: &FeedInfo, registry: &FeedRegistry, session: &SessionEntry) -> Result<WaitFile> {
+    let file_mode = feed.spec.policy.file_mode;
+    let folder = Segments::make_folder(feed.base(), feed.id.store_id, file_mode)?;
+    let random =
+        process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
+    let segments = Segments {
+        session_id: session.session_id,
+        segment_id: (u128::from_be_bytes(random) as u64).max(1),
+        device: file::identity_of(&folder)?.0,
+        boot_id: session.boot_id,
+        kind: SegmentKind::Disk,
+        folder,
+    };
+    let wait = WaitFile::open_or_create(&segments.wait_path(&feed.name), &feed.id, file_mode)?;
+    registry.set_segments(&segments)?;
+    Ok(wait)
 }
 
 /// The seq that the new session starts with: where the last one ended, or the lease where that is
