@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod env;
+mod gaps;
 mod generated;
+mod health;
 mod kill;
 mod kit;
 mod live;
@@ -14,3 +16,5 @@ mod random;
 mod real_feeds;
 mod round_trip;
 mod sqlite;
+mod units;
+mod watch;

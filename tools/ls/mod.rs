@@ -3,3 +3,4 @@
 pub mod args;
 mod gaps;
 pub mod run;
+mod watch;

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::args::Args;
 use super::gaps::{gaps, range_word};
+use super::watch::watch;
 use crate::cli::exit::Exit;
 use crate::cli::listing::Listing;
 use crate::cli::messages;
@@ -39,6 +40,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
             // Refused before anything is printed, by name.
             platform.feed_info(name)?;
         }
+    }
+    if args.watch {
+        return watch(&platform, &asked, out);
     }
     let names = if asked.is_empty() { all.iter().map(String::as_str).collect() } else { asked };
     if args.names {
