@@ -200,7 +200,7 @@ mod tests {
             (&["--max-age", "5"], "needs a unit"),
             (&["--max-age", "a b=5m"], "a b"),
             (&["--max-age", "=5m"], "name"),
-            (&["--max-age-seconds", "-1"], "--max-age-seconds"),
+            (&["--max-age-seconds", "-1"], "'-1'"),
             (&["--min-free", "1G"], "GiB"),
             (&["--json", "--prometheus"], "--prometheus"),
         ] {

@@ -268,27 +268,25 @@ impl<'a> Feed<'a> {
 
     /// Who writes, or how the last writer ended.
     fn writer(&self, now: Now) -> Finding {
-        let pid = writer_of(&self.info.lock, self.live);
-        let (wrong, cause) = match pid {
-            Some(0) => (false, "being written".to_owned()),
-            Some(pid) if self.live.is_some_and(LivePage::is_open) => {
-                (false, format!("being written by process {pid}"))
-            }
-            Some(_) => (false, "locked: a writer starts, or dw-repair is at work".to_owned()),
-            None => self.last_writer(now),
-        };
-        self.finding(Check::Writer, wrong, cause).value(f64::from(u8::from(pid.is_some())))
-    }
-
-    /// How the last writer ended; the lock was free a moment ago.
-    fn last_writer(&self, now: Now) -> (bool, String) {
+        let finding = |wrong, cause| self.finding(Check::Writer, wrong, cause);
         let ago = |us: u64| span(Duration::from_micros(now.wall_us.saturating_sub(us)));
-        // A writer closes its session before it frees the lock: one that is open still has died.
-        let last = self.sessions().last().map(|old| match self.registry.entry(old.position) {
-            Ok(Entry::Session(session)) => session,
-            _ => *old,
-        });
-        let Some(session) = last else { return (false, "never written".to_owned()) };
+        let Some(mut session) = self.sessions().last().copied() else {
+            return finding(false, "never written".to_owned()).value(0.0);
+        };
+        if session.close.is_none() {
+            if let Some(pid) = writer_of(&self.info.lock, self.live) {
+                let cause = match pid {
+                    0 => "being written".to_owned(),
+                    pid => format!("being written by process {pid}"),
+                };
+                return finding(false, cause).value(1.0);
+            }
+            // A writer closes its session before it frees the lock: one that is open still has
+            // died.
+            if let Ok(Entry::Session(now)) = self.registry.entry(session.position) {
+                session = now;
+            }
+        }
         if let Some(close) = session.close {
             let end = match close.reason {
                 SessionEnd::Ended => "ended",
@@ -297,7 +295,8 @@ impl<'a> Feed<'a> {
                 SessionEnd::Crashed => "crashed",
                 SessionEnd::PowerLoss => "was cut off by a power loss",
             };
-            return (false, format!("idle; the last writer {end} {} ago", ago(close.closed_us)));
+            let cause = format!("idle; the last writer {end} {} ago", ago(close.closed_us));
+            return finding(false, cause).value(0.0);
         }
         let seen = self.live.and_then(LivePage::last_publish).filter(|at| at.0 > session.opened_us);
         let seen = seen.map_or(format!("opened {} ago", ago(session.opened_us)), |at| {
@@ -308,7 +307,7 @@ impl<'a> Feed<'a> {
             false => "was cut off when the machine stopped (or the store was copied meanwhile)",
         };
         let what_now = "start dw-write again, which recovers it";
-        (true, format!("process {} ({seen}) {how}; {what_now}", session.pid))
+        finding(true, format!("process {} ({seen}) {how}; {what_now}", session.pid)).value(0.0)
     }
 
     /// How long ago the last record came: by the boot clock if it came in this boot.
@@ -452,4 +451,22 @@ struct Missing {
     what: String,
     /// Only that we may not look.
     denied: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_what_came_long_ago_and_is_not_durable() {
+        let now = Now { wall_us: 0, boot_ns: 100_000_000_000 };
+        let sample = |seconds: u64, published| (seconds * 1_000_000_000, published);
+        // Came eleven seconds ago, and the disk has it: all is well, however much came since.
+        let samples = [sample(89, 50), sample(95, 70), sample(99, 90)];
+        assert!(!came_long_ago(&samples, 50, now));
+        assert!(came_long_ago(&samples, 49, now));
+        // Nothing old enough to say.
+        assert!(!came_long_ago(&samples[1..], 0, now));
+        assert!(!came_long_ago(&[], 0, now));
+    }
 }

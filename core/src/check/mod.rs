@@ -3,6 +3,7 @@
 
 mod feed;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -192,13 +193,13 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     });
     found.push(disk_space(base, limits.min_free_bytes));
     let Ok(registry) = registry else { return Ok(found) };
+    let there: HashSet<&str> = registry.feeds.iter().map(|feed| &*feed.name).collect();
     let named = limits.max_age.iter().flat_map(|ages| ages.feeds.iter().map(|(name, _)| &**name));
-    for name in feeds.iter().copied().chain(named) {
-        if registry.find(name).is_none() {
-            return Err(Error::NoFeed { base: base.to_owned(), feed: name.to_owned() });
-        }
+    if let Some(name) = feeds.iter().copied().chain(named).find(|name| !there.contains(name)) {
+        return Err(Error::NoFeed { base: base.to_owned(), feed: name.to_owned() });
     }
-    let wanted = |feed: &&FeedEntry| feeds.is_empty() || feeds.contains(&&*feed.name);
+    let asked: HashSet<&str> = feeds.iter().copied().collect();
+    let wanted = |feed: &&FeedEntry| asked.is_empty() || asked.contains(&*feed.name);
     let mut entries: Vec<&FeedEntry> = registry.feeds.iter().filter(wanted).collect();
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let now = Now::read();

@@ -1,6 +1,7 @@
 //! The live page: the few words that writer and readers share (FORMAT.md, live).
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -103,7 +104,8 @@ impl LivePage {
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
         let file: File = if writable { file::open_write(path)? } else { file::open_read(path)? };
-        if file::size(&file, path)? != PAGE_SIZE as u64 {
+        let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
+        if meta.len() != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, 0, "the live page is not 4096 bytes"));
         }
         let map = if writable {
@@ -121,7 +123,7 @@ impl LivePage {
         {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(LivePage { identity: file::identity(&file, path)?, map })
+        Ok(LivePage { identity: (meta.dev(), meta.ino()), map })
     }
 
     /// Where the page lies.
