@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use deepwater::Platform;
 use deepwater::registry::feed::{
-    Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REPAIRED, RANGE_UNREACHABLE, RangeEntry,
+    Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REMOVED, RANGE_UNREACHABLE, RangeEntry,
 };
 use serde_json::Value;
 
@@ -124,7 +124,7 @@ fn what_is_gone_is_told() {
     );
     let table = registry(&env);
     for (reason, seqs) in
-        [(RANGE_LOST, (9, 11)), (RANGE_UNREACHABLE, (20, 30)), (RANGE_REPAIRED, (31, 32))]
+        [(RANGE_LOST, (9, 11)), (RANGE_UNREACHABLE, (20, 30)), (RANGE_REMOVED, (31, 32))]
     {
         table.append_range(&RangeEntry { seqs, session_id: 1, recorded_us: 77, reason }).unwrap();
     }

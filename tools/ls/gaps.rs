@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deepwater::registry::feed::{
-    RANGE_LOST, RANGE_REPAIRED, RANGE_SKIPPED, RANGE_UNREACHABLE, SessionEntry,
+    RANGE_LOST, RANGE_REMOVED, RANGE_SKIPPED, RANGE_UNREACHABLE, SessionEntry,
 };
 use deepwater::text::words::{grouped, span};
 use jiff::tz::TimeZone;
@@ -18,7 +18,7 @@ pub fn range_word(reason: u32) -> &'static str {
         RANGE_SKIPPED => "skipped",
         RANGE_LOST => "lost",
         RANGE_UNREACHABLE => "unreachable",
-        RANGE_REPAIRED => "repaired",
+        RANGE_REMOVED => "repaired",
         _ => "unknown",
     }
 }

@@ -1,7 +1,7 @@
 //! This boot, this process, and the clocks.
 
 use std::fs;
-use std::sync::OnceLock;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -11,10 +11,10 @@ use nix::time::{ClockId, clock_gettime};
 pub const BOOT_ID_VARIABLE: &str = "DEEPWATER_BOOT_ID";
 
 /// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where
-/// neither can be had, which no live page is believed by.
+/// neither can be had, which no live page is believed by. It does not change while a process lives.
 pub fn boot_id() -> [u8; 16] {
-    static ID: OnceLock<[u8; 16]> = OnceLock::new();
-    *ID.get_or_init(read_boot_id)
+    static BOOT_ID: LazyLock<[u8; 16]> = LazyLock::new(read_boot_id);
+    *BOOT_ID
 }
 
 fn read_boot_id() -> [u8; 16] {

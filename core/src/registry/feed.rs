@@ -270,12 +270,12 @@ pub struct RangeEntry {
 
 /// Seqs skipped to the lease after an unclean boot.
 pub const RANGE_SKIPPED: u32 = 1;
-/// Records in shared memory that was gone after a boot, before they were on disk.
+/// Records that were lost before they were on disk.
 pub const RANGE_LOST: u32 = 2;
-/// Records in shared memory that was gone in the same boot.
+/// Records in segments that cannot be reached any more.
 pub const RANGE_UNREACHABLE: u32 = 3;
-/// Records that dw-repair took out.
-pub const RANGE_REPAIRED: u32 = 4;
+/// Records that a repair has taken out.
+pub const RANGE_REMOVED: u32 = 4;
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -445,6 +445,14 @@ impl FeedRegistry {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Device and inode of the file that is mapped.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        file::identity(&self.file, &self.path)
     }
 
     fn word(&self, at: usize, what: &str) -> Result<u64> {

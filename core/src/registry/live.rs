@@ -126,6 +126,11 @@ impl LivePage {
         Ok(LivePage { identity: (meta.dev(), meta.ino()), map })
     }
 
+    /// Device and inode of the file that is mapped.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// Where the page lies.
     pub fn path(&self) -> PathBuf {
         self.map.path().to_owned()
