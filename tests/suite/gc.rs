@@ -181,6 +181,11 @@ fn room_is_made_of_the_oldest_first_whatever_feed_it_is_of() {
         let (code, chunks, _) = gc(&env, &["--min-free", &wanted.to_string()]);
         assert_eq!((code, chunks), (0, vec![("a".to_owned(), 1), ("b".to_owned(), 4)]));
         assert!(free() >= wanted);
+        // A disk with nothing left at all.
+        env.quiet("cat /dev/zero > store/fill 2>/dev/null || true");
+        assert_eq!(free(), 0);
+        let (code, chunks, said) = gc(&env, &["--min-free", "1B"]);
+        assert_eq!((code, chunks, said.as_str()), (0, vec![("a".to_owned(), 2)], ""));
     });
     let unmounted = Command::new("umount").arg("-l").arg(env.base()).status();
     assert!(unmounted.is_ok_and(|status| status.success()));

@@ -122,7 +122,8 @@ fn a_writer_that_was_killed_is_on_record() {
 fn what_a_row_says_cannot_forge_a_line() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp price:float64");
-    let row = "{\"ts\": 1, \"price\": \"\\n2026-01-01T00:00:00Z event=feed-deleted \\\" x=y\\u001b[2J\"}\n";
+    let forged = r#"\n2026-01-01T00:00:00Z event=feed-deleted \" x=y\u001b[2J"#;
+    let row = format!("{{\"ts\": 1, \"price\": \"{forged}\"}}\n");
     let output = run(&env, "dw-write", &["trades"], row.as_bytes());
     assert_eq!(output.status.code(), Some(1));
     let events = events(&env);
