@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use deepwater::gc::{self, Action, Reason, Wants};
-use deepwater::reader::{Collected, Direction, Selection};
+use deepwater::reader::{Direction, Lost, Selection, Why};
 use deepwater::registry::feed::{FeedRegistry, Moment, Place};
 use deepwater::registry::info::FeedInfo;
 use deepwater::schema::FeedSpec;
@@ -201,31 +201,22 @@ fn a_snapshot_that_is_collected_is_no_damage() {
     let mut back = reader.scan(&snapshot, Selection::ALL, Direction::Reverse);
     assert!(back.next_run().unwrap().unwrap().first_seq >= 2 * PER_CHUNK);
     collect(&platform, &Wants::default(), &later(3 * HOUR_S));
-    let part = |chunk_id: u64, gap| {
+    let part = |chunk_id: u64| {
         let seqs = ((chunk_id - 1) * PER_CHUNK, chunk_id * PER_CHUNK);
-        Collected { feed: "t".into(), chunk_id, seqs, gap }
+        Lost { feed: "t".into(), seqs, why: Why::Collected }
     };
     // What was open stays readable; what was not, is told.
-    let mut given = 0;
     begun.for_each(|_| true).unwrap();
-    assert_eq!(begun.take_damage(), []);
-    assert_eq!(begun.take_collected(), [part(2, true), part(3, true)]);
+    assert_eq!((begun.take_damage(), begun.take_lost()), (vec![], vec![part(2), part(3)]));
     back.for_each(|_| true).unwrap();
-    assert_eq!(
-        (back.take_damage(), back.take_collected()),
-        (vec![], vec![part(2, false), part(1, false)])
-    );
+    assert_eq!((back.take_damage(), back.take_lost()), (vec![], vec![part(2), part(1)]));
     let selection = Selection { seqs: (100, 2 * PER_CHUNK + 5), ..Selection::ALL };
     let mut late = reader.scan(&snapshot, selection, Direction::Forward);
-    late.for_each(|_| {
-        given += 1;
-        true
-    })
-    .unwrap();
-    assert_eq!((given, late.take_damage()), (0, vec![]));
-    let seqs: Vec<_> = late.take_collected().into_iter().map(|c| (c.seqs, c.gap)).collect();
+    late.for_each(|record| panic!("seq {} is gone", record.seq)).unwrap();
+    assert_eq!(late.take_damage(), []);
+    let seqs: Vec<_> = late.take_lost().into_iter().map(|lost| lost.seqs).collect();
     let (one, two) = (PER_CHUNK, 2 * PER_CHUNK);
-    assert_eq!(seqs, [((100, one), false), ((one, two), false), ((two, two + 5), false)]);
+    assert_eq!(seqs, [(100, one), (one, two), (two, two + 5)]);
     assert!(matches!(reader.last_mark(&snapshot, u64::MAX), Err(Error::Invalid(_))));
 }
 
@@ -238,7 +229,7 @@ fn a_file_that_is_missing_is_damage_and_named() {
     let reader = platform.create_reader("t").unwrap();
     let mut scan = reader.read(0, u64::MAX).unwrap();
     scan.for_each(|_| true).unwrap();
-    assert_eq!(scan.take_collected(), []);
+    assert_eq!(scan.take_lost(), []);
     let damage = scan.take_damage();
     assert_eq!((damage.len(), damage[0].chunk_id, damage[0].seqs), (1, 1, (0, PER_CHUNK)));
     assert!(damage[0].what.contains("00000001.idx"), "{}", damage[0].what);

@@ -1,17 +1,23 @@
 //! Which records: a selection, the conditions on fields, and how many from which end.
 
 use deepwater::Result;
-use deepwater::reader::{Collected, Damage, Direction, Reader, Run, Scan, Selection, Snapshot};
+use deepwater::reader::{Damage, Direction, Lost, Reader, Run, Scan, Selection, Snapshot};
 use deepwater::text::filter::Filter;
 
 use super::args::Lines;
 
 /// What a scan could not give.
-pub enum Lost {
+pub enum LeftOut {
     /// Because it is damaged.
-    Damage(Damage),
-    /// Because dw-gc was first.
-    Collected(Collected),
+    Damaged(Damage),
+    /// Because it was taken away while the scan ran.
+    Lost {
+        /// What, and why.
+        lost: Lost,
+        /// Whether older records were given: then there is a gap. If not, what was given is what
+        /// a scan gives that begins now.
+        gap: bool,
+    },
 }
 
 /// Records chosen, in the order they are to be printed.
@@ -101,27 +107,31 @@ impl<'a> Pick<'a> {
         self.direction == Direction::Reverse
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit,
-    /// or when `each` fails.
+    /// Gives every chosen run to `each`, and what could not be given to `left_out`. Stops at the
+    /// limit, or when `each` fails.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
-        mut lost: impl FnMut(Lost),
+        mut left_out: impl FnMut(LeftOut),
     ) -> Result<std::result::Result<(), E>> {
         let size = self.reader.layout().record_size();
-        let mut left = self.limit;
+        let (mut left, mut lowest) = (self.limit, u64::MAX);
         let mut outcome = Ok(());
         let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
         if left > 0 {
             self.runs(&mut scan, self.direction, |run| {
                 let run = self.first(run, left, size);
                 left -= (run.records.len() / size) as u64;
+                lowest = lowest.min(run.first_seq);
                 outcome = each(run);
                 left > 0 && outcome.is_ok()
             })?;
         }
-        scan.take_damage().into_iter().map(Lost::Damage).for_each(&mut lost);
-        scan.take_collected().into_iter().map(Lost::Collected).for_each(&mut lost);
+        scan.take_damage().into_iter().map(LeftOut::Damaged).for_each(&mut left_out);
+        for lost in scan.take_lost() {
+            let gap = lowest < lost.seqs.0;
+            left_out(LeftOut::Lost { lost, gap });
+        }
         Ok(outcome)
     }
 

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use deepwater::Platform;
 use deepwater::layout::Layout;
-use deepwater::reader::{Collected, Damage, Reader, Run, Selection, Snapshot};
+use deepwater::reader::{Damage, Lost, Reader, Run, Selection, Snapshot, Why};
 use deepwater::text::encode::{EncodeOptions, Encoder, IntStyle, OutputFormat, TimeStyle};
 use deepwater::text::filter::Filter;
 use deepwater::time::TimeUnit;
@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::args::{Args, Ints, Request, Style};
 use super::emit::Emitter;
-use super::pick::{Lost, Pick};
+use super::pick::{LeftOut, Pick};
 use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::Out;
@@ -51,7 +51,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         printed += (run.records.len() / size) as u64;
         emitter.run(&run)
     };
-    pick.each(print, |lost| tell(&lost, unit))??;
+    pick.each(print, |left_out| tell(&left_out, unit))??;
     emitter.finish()?;
     if request.format == OutputFormat::Npy && printed != count {
         bail!(
@@ -117,15 +117,15 @@ fn warn_of_rounding(request: &Request, layout: &Layout, out: &Out) {
     }
 }
 
-fn tell(lost: &Lost, unit: TimeUnit) {
-    match lost {
-        Lost::Damage(damage) => tell_damage(damage, unit),
-        Lost::Collected(Collected { feed, chunk_id, seqs: (lo, hi), gap }) => {
-            let text = format!("{feed}: chunk {chunk_id}: seq {lo}..{hi}: collected by dw-gc");
-            match gap {
-                true => messages::partial(format!("{text} while older records were printed")),
-                // As if it had been run a moment later.
-                false => messages::note(text),
+fn tell(left_out: &LeftOut, unit: TimeUnit) {
+    match left_out {
+        LeftOut::Damaged(damage) => tell_damage(damage, unit),
+        LeftOut::Lost { lost: Lost { feed, seqs: (lo, hi), why }, gap } => {
+            let text = format!("{feed}: left out seq {lo}..{hi}: {why}");
+            match why {
+                // As if this had been run a moment later.
+                Why::Collected if !gap => messages::note(text),
+                _ => messages::partial(text),
             }
         }
     }
