@@ -83,6 +83,20 @@ fn a_chunk_goes_once_it_is_older_than_the_retention() {
 }
 
 #[test]
+fn the_times_in_the_records_do_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = store(folder.path(), r#","retention_hours":2"#);
+    // Of an hour from now, of 1970, of the day after tomorrow.
+    for ts in [later(HOUR_S).wall_us, 1, later(48 * HOUR_S).wall_us] {
+        let mut writer = platform.create_writer("t").unwrap();
+        writer.append(&ts.to_le_bytes()).unwrap();
+        writer.close(SessionEnd::Ended).unwrap();
+    }
+    assert_eq!(collect(&platform, &Wants::default(), &later(2 * HOUR_S - 60)), []);
+    assert_eq!(ids(&collect(&platform, &Wants::default(), &later(2 * HOUR_S + 60))), [1, 2, 3]);
+}
+
+#[test]
 fn within_a_boot_no_clock_makes_a_chunk_older_than_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);

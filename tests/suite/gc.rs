@@ -526,8 +526,9 @@ impl Race<'_> {
                     0 => break,
                     n => printed.extend_from_slice(&piece[..n]),
                 }
-                if slow {
-                    thread::sleep(Duration::from_millis(3));
+                if slow && printed.len() == piece.len() {
+                    // Until most of what it began to read is gone.
+                    (0..3).for_each(|_| self.await_collection());
                 }
             }
             let (printed, said, code) = cat.finish(printed);
