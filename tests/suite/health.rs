@@ -457,13 +457,13 @@ fn who_may_not_look_cannot_tell() {
 }
 
 /// Path to what a look must leave alone.
-fn tree(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, i64, i64, i64, i64, Vec<u8>)>) {
+fn tree(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, [i64; 4], Vec<u8>)>) {
     for item in fs::read_dir(folder).unwrap().flatten() {
         let path = item.path();
         let meta = fs::symlink_metadata(&path).unwrap();
         let bytes = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-        found.insert(path.clone(), (meta.ino(), times.0, times.1, times.2, times.3, bytes));
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        found.insert(path.clone(), (meta.ino(), times, bytes));
         if meta.is_dir() {
             tree(&path, found);
         }
