@@ -13,7 +13,9 @@ use std::sync::Arc;
 use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
 use crate::reader::files::{ChunkFiles, Missing};
-use crate::reader::{Damage, Direction, Lost, Reader, Run, Selection, Snapshot, SnapshotChunk};
+use crate::reader::{
+    Damage, Direction, Lost, Reader, Run, Selection, Snapshot, SnapshotChunk, Why,
+};
 use crate::registry::feed::{FeedRegistry, Geometry};
 use crate::registry::info::FeedInfo;
 
@@ -50,6 +52,8 @@ struct Part {
     registry: Arc<FeedRegistry>,
     selection: Selection,
     end_seq: u64,
+    /// The lowest seq given so far.
+    lowest_given: u64,
     /// Nanoseconds a tick.
     scale: u128,
 }
@@ -110,7 +114,8 @@ pub struct Merge {
     held_bytes: usize,
     budget_bytes: usize,
     damage: Vec<Damage>,
-    lost: Vec<Lost>,
+    /// What was taken away since the snapshots: feed, seqs, and why.
+    lost: Vec<(usize, (u64, u64), Why)>,
 }
 
 impl Merge {
@@ -139,6 +144,7 @@ impl Merge {
                 registry: Arc::clone(&reader.registry),
                 selection: *selection,
                 end_seq: snapshot.end_seq.min(selection.seqs.1),
+                lowest_given: u64::MAX,
                 scale: u128::from(reader.layout().unit().nanos()),
             });
             for chunk in snapshot.chunks.iter().filter(|chunk| selection.may_have(chunk)) {
@@ -178,8 +184,10 @@ impl Merge {
         let to = self.end_of_run(block, bound);
         self.lent = Some((block, to));
         let Block { feed, seqs, rows, order, at, .. } = &self.blocks[block];
-        let size = self.parts[*feed].geometry.record_size;
         let first_seq = seqs.0 + u64::from(order[*at]);
+        let part = &mut self.parts[*feed];
+        part.lowest_given = part.lowest_given.min(first_seq);
+        let size = part.geometry.record_size;
         Some((*feed, Run { first_seq, records: &rows[at * size..to * size] }))
     }
 
@@ -188,9 +196,15 @@ impl Merge {
         std::mem::take(&mut self.damage)
     }
 
-    /// What was taken away since the snapshots, since the last call.
+    /// What was taken away since the snapshots, since the last call. Whether that leaves a gap is
+    /// known once the merge is at its end.
     pub fn take_lost(&mut self) -> Vec<Lost> {
-        std::mem::take(&mut self.lost)
+        let lost = std::mem::take(&mut self.lost).into_iter();
+        let told = |(feed, seqs, why): (usize, (u64, u64), Why)| {
+            let Part { info, lowest_given, .. } = &self.parts[feed];
+            Lost { feed: info.name.clone(), seqs, why, gap: *lowest_given < seqs.0 }
+        };
+        lost.map(told).collect()
     }
 
     /// Every selected record of a feed below this seq was given. Records come by time, so some
@@ -362,11 +376,10 @@ impl Merge {
     fn miss(&mut self, chunk: usize, missing: Missing) {
         let (feed, snapshot) = self.chunks[chunk];
         let seqs = self.clip(feed, (snapshot.entry.base_seq, snapshot.end_seq));
-        let name = self.parts[feed].info.name.clone();
         match missing {
-            Missing::Gone(why) => self.lost.push(Lost { feed: name, seqs, why }),
+            Missing::Gone(why) => self.lost.push((feed, seqs, why)),
             Missing::Damaged(error) => self.damage.push(Damage {
-                feed: name,
+                feed: self.parts[feed].info.name.clone(),
                 chunk_id: snapshot.entry.chunk_id,
                 block: 0,
                 seqs,
@@ -403,10 +416,7 @@ impl Merge {
                 let Block { feed, seqs, .. } = self.blocks[block];
                 match missing {
                     Missing::Damaged(error) => self.lose(block, &error),
-                    Missing::Gone(why) => {
-                        let (seqs, name) = (self.clip(feed, seqs), &self.parts[feed].info.name);
-                        self.lost.push(Lost { feed: name.clone(), seqs, why });
-                    }
+                    Missing::Gone(why) => self.lost.push((feed, self.clip(feed, seqs), why)),
                 }
                 return self.free.push(block);
             }

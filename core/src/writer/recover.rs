@@ -17,7 +17,7 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::wait::WaitFile;
-use crate::writer::LEASE_STEP;
+use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
@@ -48,7 +48,8 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     });
     let next_seq = first_seq(&registry, &standing)?;
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
+        let close = note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
+        log_closed(&feed.log(), feed, &session, &close);
     }
     let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
     remove_strays(feed, &standing, last_chunk)?;
@@ -151,6 +152,7 @@ fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) 
     file::sync_folder(&feed.folder)?;
     registry.seal_chunk(chunk.position, Place::Live, &seal)?;
     registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
     Ok(seal.max_time)
 }
 
@@ -170,7 +172,7 @@ fn note_unclean_end(
     standing: &Standing,
     live: &LivePage,
     next_seq: u64,
-) -> Result<()> {
+) -> Result<SessionClose> {
     let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
     // The page's counts are the session's own only if the page is.
     let own = live.session().is_some_and(|s| s.session_id == session.session_id);
@@ -195,7 +197,8 @@ fn note_unclean_end(
         registry.sync()?;
     }
     registry.close_session(session.position, &close);
-    registry.sync()
+    registry.sync()?;
+    Ok(close)
 }
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
