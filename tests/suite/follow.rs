@@ -71,6 +71,7 @@ fn with_a_range_or_a_count_it_begins_in_history() {
     let all = follow(&env, &["trades", "--since", "first"]);
     last_two.until_lines(2);
     since.until_lines(2);
+    until_asleep(&none, &FUTEX);
     // Late, late and outside the range, and in it.
     writer.send("8,5\n2,6\n10,7\n");
     let all = all.until_lines(7);
@@ -284,8 +285,10 @@ fn a_reader_that_may_not_write_polls() {
     let env = store("--mode 0644");
     let mut writer = Running::start(&env, &["trades"]);
     writer.send("1,1\n");
-    let folder = fs::read_dir(env.shm()).unwrap().next().expect("a folder").unwrap().path();
+    let there = || fs::read_dir(env.shm()).ok()?.next()?.ok();
+    let folder = until("a folder in shared memory", there).path();
     let wait = folder.join("trades.wait");
+    until("a wait file", || wait.exists().then_some(()));
     let public = |path: &Path, mode: u32| {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

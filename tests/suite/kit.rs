@@ -71,12 +71,16 @@ impl Running {
         Running::tool(env, "dw-write", args)
     }
 
-    /// Starts a tool in the test's store.
+    /// Starts a tool, or a program that runs one, in the test's store.
     pub fn tool(env: &TestEnv, tool: &str, args: &[&str]) -> Running {
         // Whoever runs the tests in the background of a script hands ignored signals down; `env`
         // undoes that and becomes the tool.
+        let program = match tool.starts_with("dw-") {
+            true => cargo_bin(tool),
+            false => tool.into(),
+        };
         let mut command = Command::new("env");
-        command.arg("--default-signal=INT,HUP,TERM").arg(cargo_bin(tool));
+        command.arg("--default-signal=INT,HUP,TERM").arg(program);
         command.args(args).current_dir(env.path("."));
         command.env("DEEPWATER_BASE", env.base()).env("DEEPWATER_SHM", env.shm());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
