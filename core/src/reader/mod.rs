@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEntry};
+use crate::registry::feed::{
+    ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
+};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 
@@ -160,7 +162,7 @@ impl Selection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// Retention has taken them.
+    /// dw-gc has taken them, by the feed's retention or for room.
     Collected,
     /// They never reached the disk.
     Lost,
@@ -228,6 +230,12 @@ impl Reader {
         self.live.as_ref()
     }
 
+    /// How a session ended that was never closed, and when it was last seen alive (wall-clock
+    /// microseconds); whether its writer is gone is the lock's to say.
+    pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
+        proof::unclean_end(&self.registry, self.live.as_ref(), session)
+    }
+
     /// What the feed holds now.
     ///
     /// # Errors
@@ -240,8 +248,8 @@ impl Reader {
     /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
     /// damage.
     pub fn is_collected(&self, chunk: &SnapshotChunk) -> bool {
-        let now = self.registry.chunk_at(chunk.entry.position);
-        now.is_ok_and(|now| now.chunk_id == chunk.entry.chunk_id && now.place == Place::Expired)
+        let now = self.registry.entry(chunk.entry.position);
+        matches!(now, Ok(Entry::Chunk(now)) if now.place == Place::Expired)
     }
 
     /// Opens a chunk's index.
