@@ -187,6 +187,7 @@ impl Chunks {
         }
         for position in self.current.map_or(first, |chunk| chunk.position)..count {
             let Entry::Chunk(chunk) = self.registry.entry(position)? else { continue };
+            faults::step("follow.entry");
             let chunk_end = self.end_of(&chunk, end, count)?;
             if chunk_end <= self.next {
                 continue;
