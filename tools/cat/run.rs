@@ -35,6 +35,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         .map(|text| Filter::parse(layout, text))
         .collect::<deepwater::Result<_>>()?;
     let snapshot = reader.snapshot()?;
+    if let Some(text) = reader.what_is_cut_off(&snapshot) {
+        messages::partial(text);
+    }
     let selection = selection(&reader, &snapshot, &request)?;
     warn_of_rounding(&request, layout, out);
     let pick = Pick::new(&reader, &snapshot, selection, &filters, request.lines, request.reverse)?;

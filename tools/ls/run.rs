@@ -4,12 +4,12 @@ use std::fs;
 use std::time::Duration;
 
 use deepwater::Platform;
-use deepwater::chunk::ChunkPaths;
 use deepwater::error::system_text;
 use deepwater::os::lock::Lock;
 use deepwater::os::process;
 use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
+use deepwater::schema::Stage;
 use deepwater::text::describe::describe;
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
@@ -105,6 +105,8 @@ struct Feed {
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
+    /// Records that are in shared memory and not on disk yet; none for a feed born on disk.
+    backlog: Option<u64>,
     /// Process id of the writer, 0 where there is one that we may not know; none: idle.
     writer: Option<u32>,
 }
@@ -113,12 +115,16 @@ impl Feed {
     fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
         let reader = platform.create_reader(name)?;
         let snapshot = reader.snapshot()?;
+        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+            messages::partial(text);
+        }
         let times = reader.times(&snapshot)?;
         check_files(&reader, &snapshot);
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
         let writer = writer_of(&reader);
-        Ok(Feed { reader, snapshot, times, rate, bytes, writer })
+        let backlog = backlog(&reader);
+        Ok(Feed { reader, snapshot, times, rate, bytes, backlog, writer })
     }
 
     fn name(&self) -> &str {
@@ -148,8 +154,14 @@ fn writer_of(reader: &Reader) -> Option<u32> {
     }
 }
 
+fn backlog(reader: &Reader) -> Option<u64> {
+    let view = reader.view();
+    let page = view.page.as_ref().filter(|page| view.is_staged() && page.is_open())?;
+    Some(page.published().saturating_sub(page.durable()))
+}
+
 fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
-    let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
+    let Ok(paths) = reader.chunk_paths(chunk) else { return 0 };
     let size = |path| fs::metadata(path).map_or(0, |meta| meta.len());
     size(&paths.data) + size(&paths.index)
 }
@@ -157,7 +169,15 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
 /// Names chunk files that are gone or shorter than their records.
 fn check_files(reader: &Reader, snapshot: &Snapshot) {
     for chunk in &snapshot.chunks {
-        let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
+        let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
+        let name = &reader.feed().name;
+        let paths = match reader.chunk_paths(chunk) {
+            Ok(paths) => paths,
+            Err(error) => {
+                messages::partial(format!("{name}: {error}; seq {lo}..{hi}"));
+                continue;
+            }
+        };
         let needed = chunk.count() * reader.layout().record_size() as u64;
         for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
             let what = match fs::metadata(path) {
@@ -165,8 +185,6 @@ fn check_files(reader: &Reader, snapshot: &Snapshot) {
                 Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
                 Err(error) => system_text(&error),
             };
-            let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-            let name = &reader.feed().name;
             messages::partial(format!("{name}: {}: {what}; seq {lo}..{hi}", path.display()));
         }
     }
@@ -202,6 +220,7 @@ fn object(feed: &Feed) -> Value {
         "bytes": feed.bytes,
         "state": feed.state(),
         "pid": feed.writer.filter(|pid| *pid > 0),
+        "backlog": feed.backlog,
     })
 }
 
@@ -262,6 +281,13 @@ fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::
             out.put(b"\n")?;
         }
         out.put(policy(feed).as_bytes())?;
+        if let Some(backlog) = feed.backlog {
+            let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
+            let backlog = grouped(backlog);
+            let line =
+                format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
+            out.put(line.as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -271,9 +297,14 @@ fn policy(feed: &Feed) -> String {
     let duration = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
     let max_size = policy.max_size_bytes.map_or("any size".to_owned(), show_size);
+    let stage = match (policy.stage, policy.live_window_seconds) {
+        (Stage::Disk, _) => "on disk".to_owned(),
+        (Stage::Shm, 0) => "in shared memory".to_owned(),
+        (Stage::Shm, kept) => format!("in shared memory, there for {} more", duration(kept)),
+    };
     format!(
-        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
-         mode {:04o}\n",
+        "  kept {retention}, {max_size}; chunks of {} or {}, born {stage}; sync {}; order {}; \
+         live {}; mode {:04o}\n",
         show_size(policy.chunk_size_bytes),
         humantime::format_duration(policy.chunk_age()),
         policy.sync,
@@ -327,11 +358,12 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
 }
 
 fn end_word(reason: u32) -> &'static str {
-    const WORDS: [(ChunkEnd, &str); 4] = [
+    const WORDS: [(ChunkEnd, &str); 5] = [
         (ChunkEnd::Full, "full"),
         (ChunkEnd::Age, "age"),
         (ChunkEnd::Closed, "closed"),
         (ChunkEnd::Recovered, "recovered"),
+        (ChunkEnd::Early, "early"),
     ];
     WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }

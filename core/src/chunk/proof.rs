@@ -5,7 +5,7 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
 use crate::error::Result;
 use crate::os::file;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, SessionEnd, SessionEntry};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 
@@ -18,6 +18,8 @@ pub struct Standing {
     /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
     /// have been published and lost, and the next session starts at the lease.
     pub exact: bool,
+    /// Whether `end` is what the disk proves of a session that nobody has closed.
+    pub proven: bool,
 }
 
 impl Standing {
@@ -41,17 +43,17 @@ impl Standing {
             Entry::Session(session) => Some(*session),
             _ => None,
         });
-        let (end, exact) = match (published, last) {
+        let (end, exact, proven) = match (published, last) {
             // Whatever the table says of sessions since: they began after the look at the page.
-            (Some(published), _) => (published, true),
-            (None, None) => (0, true),
+            (Some(published), _) => (published, true, false),
+            (None, None) => (0, true, false),
             // Closed by the next writer after a power loss: seqs behind its end may have been used.
             (None, Some(SessionEntry { close: Some(close), .. })) => {
-                (close.end_seq, close.reason != SessionEnd::PowerLoss)
+                (close.end_seq, close.reason.is_exact(), false)
             }
-            (None, Some(session)) => (proven_end(feed, registry, &entries, &session)?, false),
+            (None, Some(session)) => (proven_end(feed, registry, &entries, &session)?, false, true),
         };
-        Ok(Standing { entries, end, exact })
+        Ok(Standing { entries, end, exact, proven })
     }
 
     /// The chunks that may still have records, in order, with the end of each one's seqs.
@@ -86,7 +88,7 @@ fn proven_end(
         let Entry::Chunk(chunk) = entry else { continue };
         match chunk.seal {
             Some(seal) => end = end.max(chunk.base_seq + seal.count),
-            None if chunk.place == Place::Live && chunk.base_seq <= end => {
+            None if chunk.place.is_open() && chunk.base_seq <= end => {
                 end = end.max(proven_blocks(feed, chunk, end).unwrap_or(end));
             }
             None => {}
@@ -97,7 +99,7 @@ fn proven_end(
 
 /// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves
 /// nothing.
-fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+pub fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
@@ -112,7 +114,9 @@ fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     while block < capacity {
         let whole = (block as u64 + 1) * per_block;
         let extent = Extent { records: whole, sealed: false };
-        let entry = index.blocks(block, 1, extent)?[0];
+        // An index that ends here proves no more than what came before.
+        let Ok(entries) = index.blocks(block, 1, extent) else { break };
+        let entry = entries[0];
         let at = block as u64 * geometry.block_bytes() as u64;
         let read = file::read_at(&data, &paths.data, at, &mut bytes);
         let proven = read.is_ok() && entry.intact && entry.data_crc == Some(crc(&bytes));

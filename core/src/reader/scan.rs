@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use crate::checksum::crc;
 use crate::chunk::ChunkPaths;
-use crate::chunk::index::{BlockEntry, ChunkKey, Index};
+use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
 use crate::os::file;
+use crate::reader::files::{ChunkFinder, OpenFiles};
 use crate::reader::{Selection, Snapshot, SnapshotChunk};
 use crate::record::Record;
-use crate::registry::info::FeedInfo;
 
 /// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -58,7 +58,7 @@ pub struct Damage {
 
 /// The records of a selection. See [`Scan::next_run`].
 pub struct Scan {
-    feed: FeedInfo,
+    finder: ChunkFinder,
     selection: Selection,
     direction: Direction,
     /// Chunks still to be scanned, the next one last.
@@ -91,7 +91,7 @@ struct Load {
 
 impl Scan {
     pub(super) fn new(
-        feed: FeedInfo,
+        finder: ChunkFinder,
         snapshot: &Snapshot,
         selection: Selection,
         direction: Direction,
@@ -115,7 +115,7 @@ impl Scan {
             chunks.reverse();
         }
         Scan {
-            feed,
+            finder,
             selection,
             direction,
             chunks,
@@ -134,7 +134,7 @@ impl Scan {
     pub fn next_run(&mut self) -> Result<Option<Run<'_>>> {
         loop {
             if let Some((from, to)) = self.next_in_load() {
-                let size = self.feed.layout.record_size();
+                let size = self.finder.feed().layout.record_size();
                 return Ok(Some(Run {
                     first_seq: self.load.first_seq + from as u64,
                     records: &self.buffer[from * size..to * size],
@@ -152,7 +152,7 @@ impl Scan {
     /// # Errors
     /// As [`Scan::next_run`]; afterwards ask [`Scan::take_damage`].
     pub fn for_each(&mut self, mut each: impl FnMut(Record<'_>) -> bool) -> Result<()> {
-        let layout = Arc::clone(&self.feed.layout);
+        let layout = Arc::clone(&self.finder.feed().layout);
         let (size, direction) = (layout.record_size(), self.direction);
         while let Some(run) = self.next_run()? {
             let n = run.records.len() / size;
@@ -182,10 +182,10 @@ impl Scan {
             self.load.at = (to, to);
             return Some((from, to));
         }
-        let size = self.feed.layout.record_size();
+        let size = self.finder.feed().layout.record_size();
         let selected = |i: usize| {
             let record = &self.buffer[i * size..(i + 1) * size];
-            self.selection.has_time(self.feed.layout.time_of(record))
+            self.selection.has_time(self.finder.feed().layout.time_of(record))
         };
         let run = match self.direction {
             Direction::Forward => {
@@ -233,7 +233,7 @@ impl Scan {
         what: Error,
     ) {
         self.damage.push(Damage {
-            feed: self.feed.name.clone(),
+            feed: self.finder.feed().name.clone(),
             chunk_id: chunk.entry.chunk_id,
             block,
             seqs: (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1)),
@@ -244,13 +244,9 @@ impl Scan {
 
     /// Opens a chunk and chooses its blocks.
     fn open(&mut self, chunk: SnapshotChunk) -> Result<OpenChunk> {
-        let geometry = self.feed.geometry();
-        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
-        let paths = ChunkPaths::new(&self.feed.folder, chunk_id);
-        let data = file::open_read(&paths.data)?;
-        let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
-        let index = Index::open(&paths.index, &key)?;
-        let per_block = geometry.block_records as u64;
+        let base_seq = chunk.entry.base_seq;
+        let OpenFiles { paths, index, data } = self.finder.open(&chunk)?;
+        let per_block = self.finder.feed().geometry().block_records as u64;
         let lo = self.selection.seqs.0.max(base_seq) - base_seq;
         let hi = self.selection.seqs.1.min(chunk.end_seq) - base_seq;
         let first = (lo / per_block) as usize;
@@ -273,7 +269,7 @@ impl Scan {
 
     /// Reads the chunk's next blocks into the buffer; false if it has none left.
     fn fill_from(&mut self, open: &mut OpenChunk) -> bool {
-        let geometry = self.feed.geometry();
+        let geometry = self.finder.feed().geometry();
         let together = (BUFFER_BYTES / geometry.block_bytes()).max(1);
         while let Some(&(next, entry)) = open.blocks.last() {
             let whole = self.all_selected(&entry);
@@ -329,7 +325,7 @@ impl Scan {
     }
 
     fn block_seqs(&self, open: &OpenChunk, block: usize) -> (u64, u64) {
-        let per_block = self.feed.geometry().block_records as u64;
+        let per_block = self.finder.feed().geometry().block_records as u64;
         let first = open.chunk.entry.base_seq + block as u64 * per_block;
         (first, (first + per_block).min(open.chunk.end_seq))
     }
@@ -344,7 +340,7 @@ impl Scan {
 
     /// Reads adjacent blocks and verifies them.
     fn read_blocks(&mut self, open: &OpenChunk, batch: &[(usize, BlockEntry)]) -> Result<()> {
-        let geometry = self.feed.geometry();
+        let geometry = self.finder.feed().geometry();
         let block_bytes = geometry.block_bytes();
         let (first, last) = (batch[0].0, batch[batch.len() - 1].0);
         let (lo, hi) = (self.block_seqs(open, first).0, self.block_seqs(open, last).1);
@@ -365,14 +361,16 @@ impl Scan {
 
     /// Narrows a load to what is selected: by seq always, by time where halving finds it.
     fn choose(&mut self, open: &OpenChunk, batch: &[(usize, BlockEntry)], whole: bool) {
-        let size = self.feed.layout.record_size();
+        let size = self.finder.feed().layout.record_size();
         let (mut from, mut to) = self.load.at;
         let seqs = self.selection.seqs;
         from = from.max(seqs.0.saturating_sub(self.load.first_seq) as usize).min(to);
         to = to.min(seqs.1.min(open.chunk.end_seq).saturating_sub(self.load.first_seq) as usize);
         self.load.whole = whole;
         if !whole && batch.len() == 1 && batch[0].1.ordered && batch[0].1.intact {
-            let time = |i: usize| self.feed.layout.time_of(&self.buffer[i * size..(i + 1) * size]);
+            let time = |i: usize| {
+                self.finder.feed().layout.time_of(&self.buffer[i * size..(i + 1) * size])
+            };
             let (since, until) = self.selection.times;
             let start = halve(from, to, |i| time(i) < since);
             let end = halve(start, to, |i| time(i) < until || until == u64::MAX);

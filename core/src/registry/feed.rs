@@ -132,6 +132,16 @@ impl Place {
         guard(PLACES.iter().position(|p| *p == self).unwrap_or(0) as u64 + 1)
     }
 
+    /// Whether the chunk is not sealed yet.
+    pub fn is_open(self) -> bool {
+        matches!(self, Place::Live | Place::Staged | Place::Flushing)
+    }
+
+    /// Whether its records are in shared memory, if anywhere, and only some of them on disk.
+    pub fn is_staged(self) -> bool {
+        matches!(self, Place::Staged | Place::Flushing)
+    }
+
     fn from_word(word: u64) -> Option<Place> {
         PLACES.get((unguard(word)? as usize).wrapping_sub(1)).copied()
     }
@@ -148,6 +158,8 @@ pub enum ChunkEnd {
     Closed = 3,
     /// The next writer sealed it.
     Recovered = 4,
+    /// It was staged, and its memory was wanted for what came next, or was taken away.
+    Early = 5,
 }
 
 /// Why a session ended.
@@ -163,6 +175,8 @@ pub enum SessionEnd {
     Crashed = 4,
     /// The machine stopped; the next writer noted it.
     PowerLoss = 5,
+    /// Its process died, and its shared memory was gone; the next writer noted it.
+    MemoryGone = 6,
 }
 
 impl SessionEnd {
@@ -174,12 +188,19 @@ impl SessionEnd {
             SessionEnd::Error => "error",
             SessionEnd::Crashed => "crashed",
             SessionEnd::PowerLoss => "power-loss",
+            SessionEnd::MemoryGone => "memory-gone",
         }
     }
 
+    /// Whether the session's last seq is known. If not, the next one starts at the lease.
+    pub fn is_exact(self) -> bool {
+        !matches!(self, SessionEnd::PowerLoss | SessionEnd::MemoryGone)
+    }
+
     fn from_number(number: u32) -> Option<SessionEnd> {
-        use SessionEnd::{Crashed, Ended, Error, PowerLoss, Signal};
-        [Ended, Signal, Error, Crashed, PowerLoss].into_iter().find(|r| *r as u32 == number)
+        use SessionEnd::{Crashed, Ended, Error, MemoryGone, PowerLoss, Signal};
+        let all = [Ended, Signal, Error, Crashed, PowerLoss, MemoryGone];
+        all.into_iter().find(|r| *r as u32 == number)
     }
 }
 
@@ -270,6 +291,11 @@ pub struct RangeEntry {
 
 /// Seqs skipped to the lease after an unclean boot.
 pub const RANGE_SKIPPED: u32 = 1;
+/// Seqs of records that were in shared memory when the machine stopped, and of none: up to the
+/// lease, since nobody knows how many there were.
+pub const RANGE_LOST: u32 = 2;
+/// The same, where the machine did not stop: the memory was removed, or is another namespace's.
+pub const RANGE_UNREACHABLE: u32 = 3;
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -499,6 +525,20 @@ impl FeedRegistry {
         (self.first_entry()?..count).map(|position| self.entry(position)).collect()
     }
 
+    /// The chunk at a position of the table, as it is now; also one that is collected.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also where that entry is no chunk.
+    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
+        match self.entry(position)? {
+            Entry::Chunk(chunk) => Ok(chunk),
+            _ => {
+                let at = Self::offset(position) as u64;
+                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
+            }
+        }
+    }
+
     fn offset(position: u64) -> usize {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
@@ -638,6 +678,16 @@ impl FeedRegistry {
             *allocated = size;
         }
         Ok(())
+    }
+
+    /// Makes the next entry cheap to append: its room, and the pages it is stored to, which a sync
+    /// has write-protected. A full disk is no error here.
+    pub fn warm(&self) {
+        let _ = self.reserve(2);
+        if let Ok(count) = self.count() {
+            self.map.populate(COUNT_AT, 8);
+            self.map.populate(Self::offset(count), 2 * ENTRY_SIZE);
+        }
     }
 
     fn append(&self, bytes: &mut [u8; ENTRY_SIZE]) -> Result<u64> {
