@@ -330,6 +330,7 @@ impl Background {
             chunk.discard()?;
         } else if let Some(flush) = &mut self.flush {
             flush.seal(registry, &chunk, end_seq, reason)?;
+            self.note_durable(end_seq);
         } else {
             let seal = chunk.seal(end_seq, reason)?;
             self.sync_folder()?;
@@ -402,13 +403,13 @@ impl Background {
     }
 
     fn note_durable(&mut self, seq: u64) {
-        let news = {
+        let (news, durable) = {
             let mut queue = self.shared.queue();
             let news = seq > queue.durable;
             queue.durable = queue.durable.max(seq);
-            news
+            (news, queue.durable)
         };
-        self.page.live.set_durable(seq);
+        self.page.live.set_durable(durable);
         self.shared.progress.notify_all();
         if let Some(tell) = self.on_durable.as_mut().filter(|_| news) {
             tell(seq);
