@@ -1,120 +1,174 @@
-//! Where a chunk's files are: in the feed's folder, or in shared memory while it is staged.
+//! A chunk's files: found, opened, and its blocks read and verified.
+//!
+//! Readers hold no lock, so a chunk can go away between a look at the table and the opening of its
+//! files. Whoever takes it away changes its place in the table first and removes the files then:
+//! who finds a file gone reads the entry again, and that says what became of the chunk.
 
+use std::fs::File;
 use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
+use crate::checksum::crc;
 use crate::chunk::ChunkPaths;
-use crate::chunk::index::{ChunkKey, Index};
+use crate::chunk::index::{BlockEntry, ChunkKey, Index};
 use crate::error::{Error, Result};
-use crate::os::{file, process};
-use crate::reader::SnapshotChunk;
-use crate::registry::feed::{ChunkEntry, FeedRegistry};
+use crate::os::{faults, file, process};
+use crate::reader::{SnapshotChunk, Why};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::segments::{Reach, SegmentKind};
 
-/// Finds and opens the files of one feed's chunks.
-#[derive(Clone)]
-pub struct ChunkFinder {
-    feed: FeedInfo,
-    registry: Arc<FeedRegistry>,
-}
-
-/// A chunk's files, opened.
-pub struct OpenFiles {
-    /// Where they were found.
-    pub paths: ChunkPaths,
-    /// The index.
+/// A chunk's files, open.
+pub(super) struct ChunkFiles {
+    pub chunk_id: u64,
     pub index: Index,
-    /// The records.
-    pub data: std::fs::File,
+    pub paths: ChunkPaths,
+    data: File,
 }
 
-impl ChunkFinder {
-    pub(super) fn new(feed: FeedInfo, registry: Arc<FeedRegistry>) -> ChunkFinder {
-        ChunkFinder { feed, registry }
-    }
+/// Why a chunk cannot be read.
+pub(super) enum Missing {
+    /// It was taken away, and the table says so.
+    Gone(Why),
+    /// Its files are not there, or not what they should be.
+    Damaged(Error),
+}
 
-    /// The feed.
-    pub fn feed(&self) -> &FeedInfo {
-        &self.feed
-    }
-
-    /// Opens a chunk's files. One whose place changes meanwhile, from memory to disk, is looked for
-    /// again there.
-    ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
-    pub fn open(&self, chunk: &SnapshotChunk) -> Result<OpenFiles> {
-        let geometry = self.feed.geometry();
-        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
-        self.find(chunk, |paths| {
-            let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
-            let index = Index::open(&paths.index, &key)?;
-            let data = file::open_read(&paths.data)?;
-            Ok(OpenFiles { paths, index, data })
-        })
-    }
-
-    /// Where a chunk's files are now.
-    ///
-    /// # Errors
-    /// [`Error::Io`] names the place where they should be.
-    pub fn paths(&self, chunk: &SnapshotChunk) -> Result<ChunkPaths> {
-        self.find(chunk, |paths| {
-            for path in [&paths.index, &paths.data] {
-                file::identity_of(path)?;
+impl Missing {
+    /// As an error, for those who ask for one chunk.
+    pub fn into_error(self, feed: &FeedInfo, chunk: &SnapshotChunk) -> Error {
+        match self {
+            Missing::Damaged(error) => error,
+            Missing::Gone(why) => {
+                let chunk_id = chunk.entry.chunk_id;
+                Error::Invalid(format!("{}: chunk {chunk_id}: {why}", feed.name))
             }
-            Ok(paths)
-        })
+        }
     }
+}
 
-    /// Tries the places where the files can be until `open` finds them.
-    fn find<T>(&self, chunk: &SnapshotChunk, open: impl Fn(ChunkPaths) -> Result<T>) -> Result<T> {
-        let mut entry = chunk.entry;
+impl ChunkFiles {
+    /// Opens the files of a chunk that the table has.
+    pub fn find(
+        feed: &FeedInfo,
+        registry: &FeedRegistry,
+        chunk: &SnapshotChunk,
+    ) -> std::result::Result<ChunkFiles, Missing> {
+        let mut known = chunk.entry;
+        let mut unchanged = false;
         loop {
+            faults::step("reader.open");
             let mut missing = None;
-            for folder in self.folders(&entry, chunk.end_seq) {
-                match open(ChunkPaths::new(&folder, entry.chunk_id)) {
+            for folder in folders(feed, registry, &known, chunk.end_seq) {
+                match Self::open(feed, &folder, &known) {
+                    Ok(files) => return Ok(files),
                     Err(error) if is_missing(&error) => missing = missing.or(Some(error)),
-                    other => return other,
+                    Err(error) => return Err(Missing::Damaged(error)),
                 }
             }
-            // Flushed, or collected, since its entry was read.
-            let now = self.registry.chunk_at(entry.position)?;
-            match missing {
-                Some(error) if now.place == entry.place => return Err(error),
-                _ => entry.place = now.place,
+            if let Some(error) = missing.filter(|_| unchanged) {
+                return Err(Missing::Damaged(error));
+            }
+            let now = look_again(registry, &known).map_err(Missing::Damaged)?;
+            match now {
+                Ok(entry) => unchanged = std::mem::replace(&mut known, entry).place == entry.place,
+                Err(why) => return Err(Missing::Gone(why)),
             }
         }
     }
 
-    /// The folders that may have a chunk's files, best first.
-    fn folders(&self, entry: &ChunkEntry, end_seq: u64) -> Vec<PathBuf> {
-        let disk = self.feed.folder.clone();
-        let window_us = self.feed.spec.policy.live_window_seconds.saturating_mul(1_000_000);
-        let in_window = |sealed_us: u64| {
-            window_us > 0 && process::wall_us() < sealed_us.saturating_add(window_us)
-        };
-        let staged = entry.place.is_staged();
-        if !staged && !entry.seal.is_some_and(|seal| in_window(seal.sealed_us)) {
-            return vec![disk];
+    /// Opens the files of a chunk in that folder.
+    fn open(feed: &FeedInfo, folder: &Path, entry: &ChunkEntry) -> Result<ChunkFiles> {
+        let (chunk_id, base_seq) = (entry.chunk_id, entry.base_seq);
+        let geometry = feed.geometry();
+        let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
+        let paths = ChunkPaths::new(folder, chunk_id);
+        let data = file::open_read(&paths.data)?;
+        let index = Index::open(&paths.index, &key)?;
+        Ok(ChunkFiles { chunk_id, index, data, paths })
+    }
+
+    /// Bytes of records there are, once the chunk is sealed.
+    pub fn size(&self) -> Result<u64> {
+        file::size(&self.data, &self.paths.data)
+    }
+
+    /// Reads bytes of records from byte `at` on.
+    pub fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
+        file::read_at(&self.data, &self.paths.data, at, into)
+    }
+
+    /// Verifies the records of one block: closed ones by their sums; in a sealed chunk every block
+    /// is closed.
+    pub fn verify(
+        &self,
+        chunk: &SnapshotChunk,
+        block: usize,
+        entry: &BlockEntry,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let wrong = |what: &str| Err(Error::damaged(&self.paths.data, 0, what.to_owned()));
+        if !entry.intact {
+            let what = format!("block {block}: the index entry's checksum");
+            return Err(Error::damaged(&self.paths.index, 0, what));
         }
-        let segments = self.registry.segments().filter(|segments| {
-            segments.kind == SegmentKind::Staged
-                && segments.reach(self.feed.base(), self.feed.id.store_id) == Reach::Here
-        });
-        let memory = segments.map(|segments| segments.chunk_folder(&self.feed.name));
-        // The copy of a staged chunk is behind; what a checkpoint covers is all there.
-        let covered = || match self.registry.checkpoint() {
-            Some(checkpoint) => end_seq <= checkpoint.seq,
-            None => false,
-        };
-        let disk = (!staged || memory.is_none() || covered()).then_some(disk);
-        memory.into_iter().chain(disk).collect()
+        match entry.data_crc {
+            Some(sum) if crc(bytes) != sum => wrong(&format!("block {block}: the checksum")),
+            None if chunk.entry.seal.is_some() => {
+                wrong(&format!("block {block}: not closed, in a sealed chunk"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 fn is_missing(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound)
+}
+
+/// The folders that may have a chunk's files, best first: the feed's; shared memory while the chunk
+/// is staged, and for the live window after.
+fn folders(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    entry: &ChunkEntry,
+    end_seq: u64,
+) -> Vec<PathBuf> {
+    let window_us = feed.spec.policy.live_window_seconds.saturating_mul(1_000_000);
+    let in_window = |sealed_us: u64| process::wall_us() < sealed_us.saturating_add(window_us);
+    let staged = entry.place.is_staged();
+    let kept = window_us > 0 && entry.seal.is_some_and(|seal| in_window(seal.sealed_us));
+    if !staged && !kept {
+        return vec![feed.folder.clone()];
+    }
+    let segments = registry.segments().filter(|segments| {
+        segments.kind == SegmentKind::Staged
+            && segments.reach(feed.base(), feed.id.store_id) == Reach::Here
+    });
+    let memory = segments.map(|segments| segments.chunk_folder(&feed.name));
+    // The copy of a staged chunk is behind; what a checkpoint covers is all there.
+    let covered = || registry.checkpoint().is_some_and(|checkpoint| end_seq <= checkpoint.seq);
+    let disk = (!staged || memory.is_none() || covered()).then(|| feed.folder.clone());
+    memory.into_iter().chain(disk).collect()
+}
+
+/// The entry as it is now, or why the chunk is gone.
+fn look_again(
+    registry: &FeedRegistry,
+    entry: &ChunkEntry,
+) -> Result<std::result::Result<ChunkEntry, Why>> {
+    if registry.is_deleted()? {
+        return Ok(Err(Why::Deleted));
+    }
+    if entry.position < registry.first_entry()? {
+        return Ok(Err(Why::Collected));
+    }
+    match registry.entry(entry.position)? {
+        Entry::Chunk(now) => Ok(match now.place {
+            Place::Expired => Err(Why::Collected),
+            Place::Lost => Err(Why::Lost),
+            _ => Ok(now),
+        }),
+        _ => Err(Error::damaged(registry.path(), 0, format!("entry {}", entry.position))),
+    }
 }

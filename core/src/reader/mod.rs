@@ -1,8 +1,10 @@
 //! Reading: what is there (a snapshot), which part of it (a selection), and the records (a scan).
 
-pub mod files;
+mod files;
+pub mod follow;
 pub mod scan;
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::chunk::ChunkPaths;
@@ -17,7 +19,8 @@ use crate::registry::live::LivePage;
 use crate::registry::segments::Reach;
 use crate::registry::view::LiveView;
 
-pub use files::ChunkFinder;
+use files::ChunkFiles;
+pub use follow::{Event, Follower, Waiting};
 pub use scan::{Damage, Direction, Run, Scan};
 
 /// Reads a feed: any number of readers, without locks, while it is written.
@@ -153,6 +156,57 @@ impl Selection {
     fn begins_by(&self, time: u64) -> bool {
         time < self.times.1 || self.times.1 == u64::MAX
     }
+
+    /// Whether a chunk can have selected records, by what the table says of it.
+    fn may_have(&self, chunk: &SnapshotChunk) -> bool {
+        let seqs = chunk.entry.base_seq < self.seqs.1 && chunk.end_seq > self.seqs.0;
+        let times = chunk.entry.seal.is_none_or(|seal| {
+            self.every_time() || (self.begins_by(seal.min_time) && seal.max_time >= self.times.0)
+        });
+        seqs && times
+    }
+}
+
+/// Why records that were published cannot be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// Retention has taken them.
+    Collected,
+    /// They never reached the disk.
+    Lost,
+    /// They are where no reader can reach them.
+    Unreachable,
+    /// A repair has taken them out.
+    Removed,
+    /// The feed was deleted before they were read.
+    Deleted,
+    /// They are not there, and nothing on record says why.
+    Unrecorded,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Collected => "collected, being past the feed's retention",
+            Why::Lost => "lost before they were on disk",
+            Why::Unreachable => "in shared memory that cannot be reached any more",
+            Why::Removed => "damaged, and taken out by a repair",
+            Why::Deleted => "the feed was deleted before they were read",
+            Why::Unrecorded => "not there, and nothing on record says why; run dw-repair --dry-run",
+        })
+    }
+}
+
+/// Published records that cannot be given, as far as anybody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The feed.
+    pub feed: String,
+    /// Their seqs, half-open.
+    pub seqs: (u64, u64),
+    /// Why.
+    pub why: Why,
 }
 
 impl Reader {
@@ -161,10 +215,10 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(feed: &FeedInfo) -> Result<Reader> {
-        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?;
+        let registry: Arc<_> = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?.into();
         // Without a live page sealed chunks can still be read, and what the disk proves of others.
         let view = LiveView::of(feed, &registry);
-        Ok(Reader { feed: feed.clone(), registry: Arc::new(registry), view: Mutex::new(view) })
+        Ok(Reader { feed: feed.clone(), registry, view: Mutex::new(view) })
     }
 
     /// Which live page speaks for the feed now.
@@ -191,11 +245,6 @@ impl Reader {
         self.view().page
     }
 
-    /// Finds the files of the feed's chunks, wherever they are.
-    pub fn finder(&self) -> ChunkFinder {
-        ChunkFinder::new(self.feed.clone(), Arc::clone(&self.registry))
-    }
-
     /// What the feed holds now.
     ///
     /// # Errors
@@ -214,12 +263,10 @@ impl Reader {
 
     fn snapshot_of(&self, standing: &Standing, view: &LiveView) -> Result<Snapshot> {
         let mut snapshot = Snapshot::of(standing);
-        let Some(staged) = view.staged().filter(|_| standing.proven) else { return Ok(snapshot) };
-        if view.reach == Reach::OtherDevice {
-            let (feed, path) = (self.feed.name.clone(), staged.folder.clone());
-            return Err(Error::OtherMemory { feed, path });
+        if standing.proven && view.is_staged() {
+            view.refuse_other_memory(&self.feed)?;
+            snapshot.cut_off = Some(view.reach);
         }
-        snapshot.cut_off = Some(view.reach);
         Ok(snapshot)
     }
 
@@ -249,15 +296,17 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn index(&self, chunk: &SnapshotChunk) -> Result<Index> {
-        self.finder().open(chunk).map(|files| files.index)
+        let files = ChunkFiles::find(&self.feed, &self.registry, chunk);
+        files.map(|files| files.index).map_err(|missing| missing.into_error(&self.feed, chunk))
     }
 
     /// Where a chunk's files are now.
     ///
     /// # Errors
-    /// [`Error::Io`] names the place where they should be.
+    /// As [`Reader::index`].
     pub fn chunk_paths(&self, chunk: &SnapshotChunk) -> Result<ChunkPaths> {
-        self.finder().paths(chunk)
+        let files = ChunkFiles::find(&self.feed, &self.registry, chunk);
+        files.map(|files| files.paths).map_err(|missing| missing.into_error(&self.feed, chunk))
     }
 
     /// Least and greatest time of a chunk's records.
@@ -290,7 +339,8 @@ impl Reader {
 
     /// The records of `snapshot` in `selection`, in seq order or backwards.
     pub fn scan(&self, snapshot: &Snapshot, selection: Selection, direction: Direction) -> Scan {
-        Scan::new(self.finder(), snapshot, selection, direction)
+        let registry = Arc::clone(&self.registry);
+        Scan::new(self.feed.clone(), registry, snapshot, selection, direction)
     }
 
     /// The records with a time in `start..end`, in order of arrival: the seed's `read`.

@@ -296,6 +296,8 @@ pub const RANGE_SKIPPED: u32 = 1;
 pub const RANGE_LOST: u32 = 2;
 /// The same, where the machine did not stop: the memory was removed, or is another namespace's.
 pub const RANGE_UNREACHABLE: u32 = 3;
+/// Records that a repair has taken out.
+pub const RANGE_REMOVED: u32 = 4;
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -467,6 +469,14 @@ impl FeedRegistry {
         &self.path
     }
 
+    /// Device and inode of the file that is mapped.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        file::identity(&self.file, &self.path)
+    }
+
     fn word(&self, at: usize, what: &str) -> Result<u64> {
         // SYNC: count, first_entry, deleted; pairs with the Release in `set_word`.
         let word = self.map.u64_at(at).load(Ordering::Acquire);
@@ -525,25 +535,15 @@ impl FeedRegistry {
         (self.first_entry()?..count).map(|position| self.entry(position)).collect()
     }
 
-    /// The chunk at a position of the table, as it is now; also one that is collected.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], also where that entry is no chunk.
-    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
-        match self.entry(position)? {
-            Entry::Chunk(chunk) => Ok(chunk),
-            _ => {
-                let at = Self::offset(position) as u64;
-                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
-            }
-        }
-    }
-
     fn offset(position: u64) -> usize {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
 
-    fn entry(&self, position: u64) -> Result<Entry> {
+    /// The entry at a position below the count.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it does not check.
+    pub fn entry(&self, position: u64) -> Result<Entry> {
         let at = Self::offset(position);
         let wrong = |offset: usize, what: &str| {
             let what = format!("{what} of entry {position}");

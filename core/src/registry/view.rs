@@ -1,7 +1,9 @@
 //! Which live page speaks for a feed: the one on disk, or a staged session's in shared memory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::os::file;
 use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
@@ -17,7 +19,7 @@ pub struct LiveView {
     pub page: Option<Arc<LivePage>>,
     /// Whether a staged session's segments are there; [`Reach::Here`] for sessions on disk.
     pub reach: Reach,
-    /// What had the name of a staged session's page: device and inode.
+    /// What had the page's name: device and inode.
     found: Option<(u64, u64)>,
 }
 
@@ -35,33 +37,40 @@ impl LiveView {
 
     fn after(before: Option<&LiveView>, feed: &FeedInfo, registry: &FeedRegistry) -> LiveView {
         let segments = registry.segments();
-        let Some(staged) = segments.as_ref().filter(|s| s.kind == SegmentKind::Staged) else {
-            let newest = segments.as_ref().map_or(0, |s| s.session_id);
-            let kept = before.filter(|view| !view.is_staged()).and_then(|view| view.page.clone());
-            let page = kept
-                .or_else(|| LivePage::open(&feed.live_path(), &feed.id, false).ok().map(Arc::new));
-            // One of an older session says nothing of the newest.
-            let page = page.filter(|p| p.session().is_none_or(|s| s.session_id >= newest));
-            return LiveView { segments, page, reach: Reach::Here, found: None };
-        };
-        let mut reach = staged.reach(feed.base(), feed.id.store_id);
-        let (mut page, mut found) = (None, None);
-        if reach == Reach::Here {
-            let path = staged.live_path(&feed.name);
-            found = file::identity_of(&path).ok();
-            let kept = before.and_then(|view| view.page.clone());
-            page = match found {
-                Some(found) => kept
-                    .filter(|page| page.identity() == found)
-                    .or_else(|| LivePage::open(&path, &feed.id, false).ok().map(Arc::new)),
-                None => kept,
-            };
-            page = page.filter(|page| page.segment_id() == staged.segment_id);
-            if page.is_none() {
-                reach = Reach::Gone;
+        let mut view = LiveView { segments, page: None, reach: Reach::Here, found: None };
+        if let Some(staged) = view.staged() {
+            view.reach = staged.reach(feed.base(), feed.id.store_id);
+            if view.reach != Reach::Here {
+                return view;
             }
         }
-        LiveView { segments, page, reach, found }
+        let path = view.path(feed);
+        view.found = file::identity_of(&path).ok();
+        let kept = before.and_then(|view| view.page.clone());
+        let kept = kept.filter(|page| view.found.is_none_or(|found| found == page.identity()));
+        let open = || LivePage::open(&path, &feed.id, false).ok().map(Arc::new);
+        view.page = kept.or_else(open).filter(|page| match view.staged() {
+            Some(staged) => page.segment_id() == staged.segment_id,
+            None => page.segment_id() == 0 && view.is_of_newest(page),
+        });
+        if view.page.is_none() && view.is_staged() {
+            view.reach = Reach::Gone;
+        }
+        view
+    }
+
+    /// Where the page is.
+    fn path(&self, feed: &FeedInfo) -> PathBuf {
+        match self.staged() {
+            Some(staged) => staged.live_path(&feed.name),
+            None => feed.live_path(),
+        }
+    }
+
+    /// A page of an older session than the newest says nothing of that.
+    fn is_of_newest(&self, page: &LivePage) -> bool {
+        let newest = self.segments.as_ref().map_or(0, |segments| segments.session_id);
+        page.session().is_none_or(|session| session.session_id >= newest)
     }
 
     /// The process that writes a feed, or wrote it last, where its live page names one.
@@ -80,13 +89,25 @@ impl LiveView {
         self.segments.as_ref().filter(|segments| segments.kind == SegmentKind::Staged)
     }
 
+    /// Refuses to go by the disk alone while a staged session's records may be in memory that is
+    /// there, but not from here.
+    ///
+    /// # Errors
+    /// [`Error::OtherMemory`].
+    pub fn refuse_other_memory(&self, feed: &FeedInfo) -> Result<()> {
+        match self.staged() {
+            Some(staged) if self.reach == Reach::OtherDevice => {
+                Err(Error::OtherMemory { feed: feed.name.clone(), path: staged.folder.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether another look would find the same: no session has begun since, and the page is the
     /// one that has its name.
     pub fn is_current(&self, feed: &FeedInfo, registry: &FeedRegistry) -> bool {
-        let here = matches!(self.reach, Reach::Here | Reach::Gone);
         registry.segments() == self.segments
-            && self.staged().filter(|_| here).is_none_or(|staged| {
-                file::identity_of(&staged.live_path(&feed.name)).ok() == self.found
-            })
+            && (!matches!(self.reach, Reach::Here | Reach::Gone)
+                || file::identity_of(&self.path(feed)).ok() == self.found)
     }
 }
