@@ -2,11 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod cron;
 mod env;
+mod gc;
 mod generated;
 mod kill;
 mod kit;
 mod live;
+mod logs;
 mod malformed;
 mod manners;
 mod pages;

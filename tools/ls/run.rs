@@ -114,12 +114,19 @@ struct Feed {
 impl Feed {
     fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
         let reader = platform.create_reader(name)?;
-        let snapshot = reader.snapshot()?;
+        let (snapshot, missing) = loop {
+            let snapshot = reader.snapshot()?;
+            let missing = missing_files(&reader, &snapshot);
+            // dw-gc was at work between the look at the table and that at the files.
+            if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
+                break (snapshot, missing);
+            }
+        };
         if let Some(text) = reader.what_is_cut_off(&snapshot) {
             messages::partial(text);
         }
         let times = reader.times(&snapshot)?;
-        check_files(&reader, &snapshot);
+        missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
         let writer = writer_of(&reader);
@@ -166,28 +173,34 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
     size(&paths.data) + size(&paths.index)
 }
 
-/// Names chunk files that are gone or shorter than their records.
-fn check_files(reader: &Reader, snapshot: &Snapshot) {
+/// Chunk files that are gone or shorter than their records, in words.
+fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
+    let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
-        let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-        let name = &reader.feed().name;
-        let paths = match reader.chunk_paths(chunk) {
-            Ok(paths) => paths,
-            Err(error) => {
-                messages::partial(format!("{name}: {error}; seq {lo}..{hi}"));
-                continue;
-            }
-        };
-        let needed = chunk.count() * reader.layout().record_size() as u64;
-        for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
-            let what = match fs::metadata(path) {
-                Ok(meta) if meta.len() >= needed => continue,
-                Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
-                Err(error) => system_text(&error),
-            };
-            messages::partial(format!("{name}: {}: {what}; seq {lo}..{hi}", path.display()));
+        // Once more: a chunk may go from memory to disk between two looks.
+        if let Some(what) = missing_file(reader, chunk).and_then(|_| missing_file(reader, chunk)) {
+            let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
+            missing.push((*chunk, format!("{what}; seq {lo}..{hi}")));
         }
     }
+    missing
+}
+
+fn missing_file(reader: &Reader, chunk: &SnapshotChunk) -> Option<String> {
+    let paths = match reader.chunk_paths(chunk) {
+        Ok(paths) => paths,
+        Err(error) => return Some(error.to_string()),
+    };
+    let needed = chunk.count() * reader.layout().record_size() as u64;
+    for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
+        let what = match fs::metadata(path) {
+            Ok(meta) if meta.len() >= needed => continue,
+            Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
+            Err(error) => system_text(&error),
+        };
+        return Some(format!("{}: {what}", path.display()));
+    }
+    None
 }
 
 fn wall(us: u64, zone: &TimeZone) -> String {
@@ -327,7 +340,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             let times = feed.reader.chunk_times(chunk).ok();
             let bytes = chunk_bytes(&feed.reader, chunk);
             let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
-            let ended = seal.map(|seal| end_word(seal.reason));
+            let ended = seal.map(|seal| ChunkEnd::word(seal.reason));
             let marks = seal.map(|seal| seal.marks);
             let show = |time: Option<u64>| {
                 time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
@@ -355,17 +368,6 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
         }
     }
     (listing, objects)
-}
-
-fn end_word(reason: u32) -> &'static str {
-    const WORDS: [(ChunkEnd, &str); 5] = [
-        (ChunkEnd::Full, "full"),
-        (ChunkEnd::Age, "age"),
-        (ChunkEnd::Closed, "closed"),
-        (ChunkEnd::Recovered, "recovered"),
-        (ChunkEnd::Early, "early"),
-    ];
-    WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }
 
 /// Why a session is over; one without a close, whose writer is gone, has crashed and the next

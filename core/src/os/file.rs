@@ -30,6 +30,15 @@ pub fn open_write(path: &Path) -> Result<File> {
     open(path, OpenOptions::new().read(true).write(true))
 }
 
+/// Opens a file of the store for reading and appending, made with that mode (less the umask) if it
+/// is not there; a symbolic link in its place is refused.
+///
+/// # Errors
+/// As [`open_read`].
+pub fn open_append(path: &Path, mode: u32) -> Result<File> {
+    open(path, OpenOptions::new().read(true).append(true).create(true).mode(mode))
+}
+
 fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
     // O_NONBLOCK: a FIFO in a file's place must not hang us.
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
@@ -277,6 +286,15 @@ pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; size as usize];
     read_at(&file, path, 0, &mut bytes)?;
     Ok(bytes)
+}
+
+/// The names in a folder that are UTF-8, as all of a store's are.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn names(folder: &Path) -> Result<Vec<String>> {
+    let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
+    Ok(listing.flatten().filter_map(|item| item.file_name().into_string().ok()).collect())
 }
 
 /// Bytes that a user without privileges may still write to the file system that `path` lies on.

@@ -5,7 +5,7 @@
 //! who finds a file gone reads the entry again, and that says what became of the chunk.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::checksum::crc;
@@ -40,8 +40,9 @@ impl Missing {
         match self {
             Missing::Damaged(error) => error,
             Missing::Gone(why) => {
-                let chunk_id = chunk.entry.chunk_id;
-                Error::Invalid(format!("{}: chunk {chunk_id}: {why}", feed.name))
+                let paths = ChunkPaths::new(&feed.folder, chunk.entry.chunk_id);
+                let why = io::Error::new(ErrorKind::NotFound, why.to_string());
+                Error::io("cannot open", paths.data, why)
             }
         }
     }
@@ -62,7 +63,7 @@ impl ChunkFiles {
             for folder in folders(feed, registry, &known, chunk.end_seq) {
                 match Self::open(feed, &folder, &known) {
                     Ok(files) => return Ok(files),
-                    Err(error) if is_missing(&error) => missing = missing.or(Some(error)),
+                    Err(error) if error.is_not_found() => missing = missing.or(Some(error)),
                     Err(error) => return Err(Missing::Damaged(error)),
                 }
             }
@@ -120,10 +121,6 @@ impl ChunkFiles {
             _ => Ok(()),
         }
     }
-}
-
-fn is_missing(error: &Error) -> bool {
-    matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::NotFound)
 }
 
 /// The folders that may have a chunk's files, best first: the feed's; shared memory while the chunk

@@ -1,6 +1,5 @@
 //! What a dead writer has left in shared memory is brought to disk.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::chunk::ChunkPaths;
@@ -8,14 +7,14 @@ use crate::chunk::copy::DiskCopy;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
 use crate::chunk::proof::proven_blocks;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_UNREACHABLE, RangeEntry,
 };
 use crate::registry::info::FeedInfo;
-use crate::writer::recover;
+use crate::writer::{log_sealed, recover};
 
 /// Brings a staged chunk, with its records below `end`, to disk and seals it there; returns its
 /// newest record time. Of a chunk whose memory is gone it keeps what the disk proves, and puts the
@@ -29,9 +28,7 @@ pub fn adopt(
 ) -> Result<u64> {
     match reopen(feed, folder, chunk, end) {
         Ok(left) => bring_to_disk(feed, registry, &left, chunk, end),
-        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            keep_proven(feed, registry, chunk, end)
-        }
+        Err(error) if error.is_not_found() => keep_proven(feed, registry, chunk, end),
         Err(error) => Err(error),
     }
 }
@@ -66,6 +63,7 @@ fn bring_to_disk(
     registry.seal_chunk(chunk.position, Place::Flushing, &seal)?;
     registry.sync()?;
     step("adopt.on-disk");
+    log_sealed(&feed.log(), feed, (chunk.chunk_id, chunk.base_seq), &seal);
     left.discard()?;
     step("adopt.unlinked");
     Ok(seal.max_time)

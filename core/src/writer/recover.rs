@@ -18,9 +18,9 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::{Reach, Segments};
 use crate::registry::view::LiveView;
-use crate::writer::LEASE_STEP;
 use crate::writer::adopt::{adopt, note_range};
 use crate::writer::stage::{self, Page};
+use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
@@ -103,7 +103,8 @@ pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Res
     let next_seq = first_seq(registry, &standing)?;
     if let Some(session) = last.filter(|s| s.close.is_none()) {
         let reason = missing_reason(&view, &session, force_lost);
-        note_unclean_end(registry, &session, &standing, (&view, reason), next_seq)?;
+        let close = note_unclean_end(registry, &session, &standing, (&view, reason), next_seq)?;
+        log_closed(&feed.log(), feed, &session, &close);
     }
     let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
     remove_strays(feed, &standing, last_chunk)?;
@@ -181,6 +182,7 @@ pub fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u
     file::sync_folder(&feed.folder)?;
     registry.seal_chunk(chunk.position, chunk.place, &seal)?;
     registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
     Ok(seal.max_time)
 }
 
@@ -209,7 +211,7 @@ fn note_unclean_end(
     standing: &Standing,
     (view, (missing, ended)): (&LiveView, (u32, SessionEnd)),
     next_seq: u64,
-) -> Result<()> {
+) -> Result<SessionClose> {
     let reason = if standing.exact { SessionEnd::Crashed } else { ended };
     // The page's counts are the session's own only if the page is.
     let own = |live: &&LivePage| live.session().is_some_and(|s| s.session_id == session.session_id);
@@ -232,7 +234,8 @@ fn note_unclean_end(
     }
     step("adopt.noted");
     registry.close_session(session.position, &close);
-    registry.sync()
+    registry.sync()?;
+    Ok(close)
 }
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
