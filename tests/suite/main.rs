@@ -17,3 +17,4 @@ mod random;
 mod real_feeds;
 mod round_trip;
 mod sqlite;
+mod staged;

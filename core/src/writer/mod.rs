@@ -540,8 +540,7 @@ impl Writer {
         }
         self.shared.attention.fetch_and(!(ROTATE | RESTAGE), Ordering::AcqRel);
         if attention & RESTAGE != 0 {
-            self.shared.restage()?;
-            self.page = self.shared.page();
+            self.restage()?;
         }
         let Some(chunk) = self.chunk.clone() else { return self.next_chunk() };
         if attention & RESTAGE != 0 && !chunk.is_named() {
@@ -586,9 +585,16 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let published = self.page.live.published();
         shared.wait_for_seals(published)?;
+        let mut restaged = false;
         let (_making, chunk) = loop {
             let making = shared.making();
             match shared.take_chunk() {
+                // Somebody has removed the folder, and nobody has looked since.
+                Err(error) if error.is_not_found() && shared.is_staged() && !restaged => {
+                    drop(making);
+                    self.restage()?;
+                    restaged = true;
+                }
                 Err(error) if shared.is_memory_full(&error) => {
                     drop(making);
                     if !shared.wait_for_memory(published)? {

@@ -179,6 +179,13 @@ impl Shared {
 }
 
 impl Writer {
+    /// Makes again what somebody has unlinked.
+    pub(super) fn restage(&mut self) -> Result<()> {
+        self.shared.restage()?;
+        self.page = self.shared.page();
+        Ok(())
+    }
+
     /// After shared memory had no room for a batch, which was taken back: ends the chunk with what
     /// is published of it and waits until its memory is given back. False if it holds nothing.
     pub(super) fn end_chunk_early(&mut self) -> Result<bool> {
