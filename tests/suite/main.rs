@@ -4,8 +4,10 @@
 
 mod cron;
 mod env;
+mod gaps;
 mod gc;
 mod generated;
+mod health;
 mod kill;
 mod kit;
 mod live;
@@ -18,3 +20,5 @@ mod real_feeds;
 mod round_trip;
 mod sqlite;
 mod staged;
+mod units;
+mod watch;

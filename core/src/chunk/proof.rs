@@ -5,9 +5,10 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
 use crate::error::Result;
 use crate::os::file;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, SessionEntry};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 
 /// A feed's table, and the seq below which its records exist.
 pub struct Standing {
@@ -72,6 +73,25 @@ impl Standing {
         });
         chunks.iter().copied().zip(ends).collect()
     }
+}
+
+/// How a session ended that its writer never closed, and when it was last seen alive, wall-clock
+/// microseconds: its last publish if the live page is to be believed, else its last checkpoint,
+/// which later records may not have survived.
+pub fn unclean_end(
+    registry: &FeedRegistry,
+    view: &LiveView,
+    session: &SessionEntry,
+) -> (SessionEnd, u64) {
+    let page = view.page.as_deref().filter(|page| page.session().is_some());
+    let (reason, seen_us) = match page {
+        Some(page) => (SessionEnd::Crashed, page.last_publish().map(|at| at.0)),
+        None => {
+            let own = registry.checkpoint().filter(|c| c.session_id == session.session_id);
+            (view.end_without_page(session), own.map(|checkpoint| checkpoint.written_us))
+        }
+    };
+    (reason, seen_us.map_or(session.opened_us, |seen_us| seen_us.max(session.opened_us)))
 }
 
 /// What the disk proves of an unfinished session after the machine stopped: the newest checkpoint,

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{Extent, Index};
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::os::lock::Lock;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEntry};
+use crate::registry::feed::{
+    ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
+};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::segments::Reach;
@@ -246,6 +248,12 @@ impl Reader {
     /// The live page, if there is one.
     pub fn live(&self) -> Option<Arc<LivePage>> {
         self.view().page
+    }
+
+    /// How a session ended that was never closed, and when it was last seen alive (wall-clock
+    /// microseconds); whether its writer is gone is the lock's to say.
+    pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
+        proof::unclean_end(&self.registry, &self.view(), session)
     }
 
     /// What the feed holds now.

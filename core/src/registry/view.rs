@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::os::file;
-use crate::registry::feed::FeedRegistry;
+use crate::registry::feed::{FeedRegistry, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::segments::{Reach, SegmentKind, Segments};
@@ -54,9 +54,17 @@ impl LiveView {
             None => page.segment_id() == 0 && view.is_of_newest(page),
         });
         if view.page.is_none() && view.is_staged() {
-            view.reach = Reach::Gone;
+            view.page = view.left_on_disk(feed);
+            view.reach = if view.page.is_some() { Reach::Here } else { Reach::Gone };
         }
         view
+    }
+
+    /// The page on disk, if a staged session has left there what its own page said last.
+    fn left_on_disk(&self, feed: &FeedInfo) -> Option<Arc<LivePage>> {
+        let newest = self.segments.as_ref()?.session_id;
+        let page = LivePage::open(&feed.live_path(), &feed.id, false).ok()?;
+        page.session().filter(|session| session.session_id == newest).map(|_| Arc::new(page))
     }
 
     /// Where the page is.
@@ -87,6 +95,14 @@ impl LiveView {
     /// Where the newest session's segments are, if it is a staged one.
     pub fn staged(&self) -> Option<&Segments> {
         self.segments.as_ref().filter(|segments| segments.kind == SegmentKind::Staged)
+    }
+
+    /// How a session ended that nobody has closed, where its page cannot be had.
+    pub fn end_without_page(&self, session: &SessionEntry) -> SessionEnd {
+        match self.staged().filter(|staged| staged.session_id == session.session_id) {
+            Some(_) if self.reach != Reach::OtherBoot => SessionEnd::MemoryGone,
+            _ => SessionEnd::PowerLoss,
+        }
     }
 
     /// Refuses to go by the disk alone while a staged session's records may be in memory that is

@@ -18,7 +18,7 @@ use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
 use crate::writer::flush::Flush;
-use crate::writer::stage::Page;
+use crate::writer::stage::{self, Page};
 use crate::writer::{
     Early, LEASE_STEP, OnDurable, RESTAGE, ROTATE, Shared, log_closed, log_sealed,
 };
@@ -493,7 +493,7 @@ impl Background {
         self.log_rejects();
         log_closed(&self.shared.log, &self.shared.feed, &self.session, &close);
         match self.flush.is_some() {
-            true => self.shared.segments.remove_stage(&self.shared.feed.name),
+            true => stage::end(&self.shared.feed, &self.shared.segments, &self.page.live),
             false => Ok(()),
         }
     }

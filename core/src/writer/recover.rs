@@ -6,7 +6,7 @@ use std::fs;
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{Standing, unclean_end};
 use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::{file, process};
@@ -16,7 +16,7 @@ use crate::registry::feed::{
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
-use crate::registry::segments::{Reach, Segments};
+use crate::registry::segments::Segments;
 use crate::registry::view::LiveView;
 use crate::writer::adopt::{adopt, note_range};
 use crate::writer::stage::{self, Page};
@@ -110,20 +110,22 @@ pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Res
     remove_strays(feed, &standing, last_chunk)?;
     step("adopt.closed");
     if let Some(segments) = view.staged() {
-        segments.remove_own_stage(feed)?;
+        match view.page.as_deref().filter(|page| page.session().is_some()) {
+            Some(page) => stage::end(feed, segments, page)?,
+            None => segments.remove_own_stage(feed)?,
+        }
     }
     let session_id = last.map_or(0, |s| s.session_id);
     Ok(Settled { session_id, next_seq, last_chunk, running_max })
 }
 
-/// Why records behind what is known of a session are missing, and how the session ended then.
-fn missing_reason(view: &LiveView, session: &SessionEntry, force: bool) -> (u32, SessionEnd) {
-    let staged = view.staged().filter(|segments| segments.session_id == session.session_id);
-    match staged.map(|_| view.reach) {
-        None => (RANGE_SKIPPED, SessionEnd::PowerLoss),
-        Some(Reach::OtherBoot) => (RANGE_LOST, SessionEnd::PowerLoss),
-        Some(_) if force => (RANGE_LOST, SessionEnd::MemoryGone),
-        Some(_) => (RANGE_UNREACHABLE, SessionEnd::MemoryGone),
+/// Why the seqs behind what is known of a session cannot be read.
+fn missing_reason(view: &LiveView, session: &SessionEntry, force_lost: bool) -> u32 {
+    let staged = view.staged().is_some_and(|staged| staged.session_id == session.session_id);
+    match view.end_without_page(session) {
+        _ if !staged => RANGE_SKIPPED,
+        SessionEnd::MemoryGone if !force_lost => RANGE_UNREACHABLE,
+        _ => RANGE_LOST,
     }
 }
 
@@ -209,16 +211,16 @@ fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    (view, (missing, ended)): (&LiveView, (u32, SessionEnd)),
+    (view, missing): (&LiveView, u32),
     next_seq: u64,
 ) -> Result<SessionClose> {
-    let reason = if standing.exact { SessionEnd::Crashed } else { ended };
+    let (reason, closed_us) = unclean_end(registry, view, session);
     // The page's counts are the session's own only if the page is.
     let own = |live: &&LivePage| live.session().is_some_and(|s| s.session_id == session.session_id);
     let live = view.page.as_deref().filter(own);
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
-        closed_us: process::wall_us(),
+        closed_us,
         counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };

@@ -79,6 +79,16 @@ pub fn begin(
     Ok((Page { live, wait }, segments))
 }
 
+/// Ends a session's stage, of which everything is on disk: what its page said last goes to the page
+/// on disk, where it is found from now on, and its memory is given back.
+pub fn end(feed: &FeedInfo, segments: &Segments, page: &LivePage) -> Result<()> {
+    let on_disk = LivePage::open(&feed.live_path(), &feed.id, true)?;
+    on_disk.take_over(page);
+    on_disk.end();
+    step("end.page");
+    segments.remove_stage(&feed.name)
+}
+
 impl Shared {
     /// Whether chunks are born in shared memory.
     pub(super) fn is_staged(&self) -> bool {
