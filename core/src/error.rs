@@ -81,6 +81,18 @@ impl Error {
         Error::Io { doing, path: path.as_ref().to_owned(), source }
     }
 
+    /// What to do about it, where the message itself does not say.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let Error::Damaged { path, .. } = self else { return None };
+        let name = path.file_name().and_then(|name| name.to_str());
+        match name {
+            Some("manifest.json" | "registry.bin") => {
+                Some("dw-repair --rebuild-registry makes it again from the feeds")
+            }
+            _ => Some("dw-repair --dry-run shows what can be saved"),
+        }
+    }
+
     /// Damage at byte `offset` of `path`.
     pub fn damaged(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
         Error::Damaged { path: path.as_ref().to_owned(), offset, what: what.into() }

@@ -28,6 +28,7 @@
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
+//! | [`repair`] | what is damaged, and what can be saved |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
 //!
@@ -69,6 +70,7 @@ pub mod os;
 pub mod reader;
 pub mod record;
 pub mod registry;
+pub mod repair;
 pub mod schema;
 pub mod store;
 pub mod text;

@@ -1,6 +1,7 @@
 //! dw-cat's work: resolve the range, choose, print.
 
 use deepwater::Platform;
+use deepwater::chunk::Shown;
 use deepwater::layout::Layout;
 use deepwater::reader::{Damage, Reader, Selection, Snapshot};
 use deepwater::text::encode::{EncodeOptions, Encoder, IntStyle, OutputFormat, TimeStyle};
@@ -35,6 +36,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         .map(|text| Filter::parse(layout, text))
         .collect::<deepwater::Result<_>>()?;
     let snapshot = reader.snapshot()?;
+    for doubt in &snapshot.doubts {
+        messages::partial(format!("{}: {doubt}; see dw-repair", reader.feed().name));
+    }
     let selection = selection(&reader, &snapshot, &request)?;
     warn_of_rounding(&request, layout, out);
     let pick = Pick::new(&reader, &snapshot, selection, &filters, request.lines, request.reverse)?;
@@ -111,7 +115,9 @@ fn tell(damage: &Damage, unit: TimeUnit) {
     });
     let Damage { feed, chunk_id, block, seqs, what, .. } = damage;
     messages::partial(format!(
-        "{feed}: chunk {chunk_id} block {block}: left out seq {}..{}{times}: {what}",
-        seqs.0, seqs.1
+        "{feed}: chunk {} block {block}: left out seq {}..{}{times}: {what}",
+        Shown(*chunk_id),
+        seqs.0,
+        seqs.1
     ));
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use deepwater::Platform;
-use deepwater::chunk::ChunkPaths;
+use deepwater::chunk::{ChunkPaths, Shown, json_number};
 use deepwater::error::system_text;
 use deepwater::os::lock::Lock;
 use deepwater::os::process;
@@ -115,6 +115,9 @@ impl Feed {
         let snapshot = reader.snapshot()?;
         let times = reader.times(&snapshot)?;
         check_files(&reader, &snapshot);
+        for doubt in &snapshot.doubts {
+            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+        }
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
         let writer = writer_of(&reader);
@@ -303,7 +306,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             };
             listing.row(vec![
                 feed.name().to_owned(),
-                entry.chunk_id.to_string(),
+                Shown(entry.chunk_id).to_string(),
                 place.clone(),
                 entry.base_seq.to_string(),
                 grouped(chunk.count()),
@@ -315,7 +318,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
                 ended.unwrap_or("-").to_owned(),
             ]);
             objects.push(json!({
-                "feed": feed.name(), "chunk": entry.chunk_id, "place": place,
+                "feed": feed.name(), "chunk": json_number(entry.chunk_id), "place": place,
                 "seq_lo": entry.base_seq, "seq_hi": chunk.end_seq, "records": chunk.count(),
                 "first": times.map(|t| t.0), "last": times.map(|t| t.1), "bytes": bytes,
                 "marks": marks, "session": entry.session_id, "created_us": entry.created_us,
@@ -327,11 +330,12 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
 }
 
 fn end_word(reason: u32) -> &'static str {
-    const WORDS: [(ChunkEnd, &str); 4] = [
+    const WORDS: [(ChunkEnd, &str); 5] = [
         (ChunkEnd::Full, "full"),
         (ChunkEnd::Age, "age"),
         (ChunkEnd::Closed, "closed"),
         (ChunkEnd::Recovered, "recovered"),
+        (ChunkEnd::Repaired, "repaired"),
     ];
     WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub holes: Vec<RangeEntry>,
     /// The seq after the last record.
     pub end_seq: u64,
+    /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
+    pub doubts: Vec<String>,
 }
 
 impl Snapshot {
@@ -174,8 +176,27 @@ impl Reader {
     /// # Errors
     /// [`Error::Damaged`] for a table that does not check.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        if !self.registry.is_superseded() {
+            return self.snapshot_of_mapped();
+        }
+        // A repair has put other files in the place of those that are mapped here.
+        let anew = Reader::open(&self.feed)?;
+        if anew.registry.is_superseded() {
+            let path = self.feed.registry_path();
+            return Err(Error::damaged(path, 568, "superseded, and no other file is here"));
+        }
+        anew.snapshot_of_mapped()
+    }
+
+    fn snapshot_of_mapped(&self) -> Result<Snapshot> {
         let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
-        Ok(Snapshot::of(&standing))
+        let mut snapshot = Snapshot::of(&standing);
+        let path = self.feed.registry_path().display().to_string();
+        snapshot.doubts = standing.doubts.clone();
+        snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
+            format!("{path}: no entry has seq {lo}..{hi}, which come before others")
+        }));
+        Ok(snapshot)
     }
 
     /// Opens a chunk's index.

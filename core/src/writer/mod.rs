@@ -2,7 +2,7 @@
 //! background thread.
 
 mod background;
-mod recover;
+pub(crate) mod recover;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::fs;
 
-use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{Standing, last_session};
+use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
 use crate::os::{file, process};
 use crate::registry::feed::{
@@ -39,22 +39,12 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         let what = "the feed was deleted; where it is still listed, delete it again";
         return Err(Error::Invalid(format!("{}: {what}", feed.name)));
     }
-    let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
-    let standing = Standing::of(feed, &registry, Some(&live))?;
-    let running_max = seal_left_over(feed, &registry, &standing)?;
-    let last = standing.entries.iter().rev().find_map(|entry| match entry {
-        Entry::Session(session) => Some(*session),
-        _ => None,
-    });
-    let next_seq = first_seq(&registry, &standing)?;
-    if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
-    }
-    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
-    remove_strays(feed, &standing, last_chunk)?;
+    let live = open_page(feed)?;
+    let left = settle(feed, &registry, Some(&live))?;
+    let Settled { last_session_id, last_number, next_seq, running_max } = left;
     let mut session = SessionEntry {
         position: 0,
-        session_id: last.map_or(0, |s| s.session_id) + 1,
+        session_id: last_session_id + 1,
         base_seq: next_seq,
         opened_us: process::wall_us(),
         opened_boot_ns: process::boottime_ns(),
@@ -74,8 +64,70 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     };
     let wait = hang_bell(feed, &registry, &session).ok();
     live.begin(&stamp, next_seq, running_max);
-    let next_chunk_id = last_chunk + 1;
+    let next_chunk_id = last_number + 1;
     Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
+}
+
+/// A feed without a live page is dw-repair's to mend: what was published, only the page knew.
+fn open_page(feed: &FeedInfo) -> Result<LivePage> {
+    LivePage::open(&feed.live_path(), &feed.id, true).map_err(|error| match error {
+        Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::damaged(path, 0, "it is missing")
+        }
+        other => other,
+    })
+}
+
+/// How a feed stands once the last session is closed and nothing is left live.
+pub struct Settled {
+    /// 0: there was none.
+    pub last_session_id: u64,
+    /// The highest number of a chunk.
+    pub last_number: u64,
+    /// The seq that the next session starts with.
+    pub next_seq: u64,
+    /// The newest record time.
+    pub running_max: u64,
+}
+
+/// Seals what the last writer left, closes its session and removes files it had only prepared. The
+/// caller holds the feed's lock.
+///
+/// # Errors
+/// [`Error::Damaged`] where damage may have cost records: then dw-repair must look first.
+pub fn settle(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    live: Option<&LivePage>,
+) -> Result<Settled> {
+    let standing = Standing::of(feed, registry, live)?;
+    if let Some(doubt) = standing.doubts.first() {
+        return Err(Error::damaged(&feed.folder, 0, doubt));
+    }
+    settle_as(feed, registry, live, &standing)
+}
+
+/// As [`settle`], with what is known of how the feed stands.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Damaged`].
+pub fn settle_as(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    live: Option<&LivePage>,
+    standing: &Standing,
+) -> Result<Settled> {
+    let running_max = seal_left_over(feed, registry, standing)?;
+    let last = last_session(&standing.entries);
+    let next_seq = first_seq(registry, standing)?;
+    if let Some(session) = last.filter(|s| s.close.is_none()) {
+        note_unclean_end(registry, &session, standing, live, next_seq)?;
+    }
+    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
+    let last_number = numbers.max().unwrap_or(0);
+    remove_strays(feed, standing, last_number)?;
+    let last_session_id = last.map_or(0, |s| s.session_id);
+    Ok(Settled { last_session_id, last_number, next_seq, running_max })
 }
 
 /// Makes the wait file in the store's segment folder and notes where that is.
@@ -168,16 +220,17 @@ fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    live: &LivePage,
+    live: Option<&LivePage>,
     next_seq: u64,
 ) -> Result<()> {
     let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
     // The page's counts are the session's own only if the page is.
-    let own = live.session().is_some_and(|s| s.session_id == session.session_id);
+    let live = live
+        .filter(|live| live.session().is_some_and(|stamp| stamp.session_id == session.session_id));
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
         closed_us: process::wall_us(),
-        counters: if own { live.counters() } else { Default::default() },
+        counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };
     let range = RangeEntry {
@@ -185,6 +238,7 @@ fn note_unclean_end(
         session_id: session.session_id,
         recorded_us: process::wall_us(),
         reason: RANGE_SKIPPED,
+        times: None,
     };
     // The hole first: a recovery that dies in between finds the session open and does this again.
     let noted = standing.entries.iter().any(|entry| {
@@ -200,14 +254,14 @@ fn note_unclean_end(
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
 /// those of chunks whose removal was cut short.
-fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
+fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Result<()> {
     let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
     let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| id > last_chunk || gone.contains(&id)) {
+        if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
             file::remove_file(&item.path())?;
         }
     }
@@ -255,7 +309,8 @@ mod tests {
                     panic!("no session");
                 };
                 if closed {
-                    note_unclean_end(&registry, &session, &standing, &live, next_seq).unwrap();
+                    note_unclean_end(&registry, &session, &standing, Some(&live), next_seq)
+                        .unwrap();
                 } else {
                     // Up to the hole, and no further.
                     let range = RangeEntry {
@@ -263,6 +318,7 @@ mod tests {
                         session_id: session.session_id,
                         recorded_us: 0,
                         reason: RANGE_SKIPPED,
+                        times: None,
                     };
                     registry.append_range(&range).unwrap();
                 }
