@@ -46,6 +46,11 @@ impl FeedPlace {
     pub(crate) fn live_path(&self) -> PathBuf {
         self.folder.join("live")
     }
+
+    /// The feed's registry file.
+    pub(crate) fn registry_path(&self) -> PathBuf {
+        self.folder.join("feed_registry.bin")
+    }
 }
 
 /// A store, opened.

@@ -2,7 +2,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod damage;
 mod env;
+mod fuzz;
 mod generated;
 mod kill;
 mod kit;
@@ -13,4 +15,5 @@ mod pages;
 mod random;
 mod real_feeds;
 mod round_trip;
+mod sample;
 mod sqlite;

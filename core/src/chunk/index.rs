@@ -419,6 +419,8 @@ pub enum Agreement {
     Broken,
     /// The block was not closed yet; its times hold those of the records.
     Open,
+    /// The block was not closed yet; its times do not hold those of the records.
+    Outside,
 }
 
 impl RawIndex {
@@ -551,7 +553,11 @@ impl RawIndex {
         // The last block of a chunk that was never sealed may have been closed with other records.
         if unsealed && (get_u32(entry, CLOSED) == 0 || !whole && !entry_checks) {
             let holds = stored.min <= sums.min && stored.max >= sums.max;
-            return if holds { Agreement::Open } else { Agreement::Silent };
+            return match entry.iter().all(|byte| *byte == 0) {
+                _ if holds => Agreement::Open,
+                true => Agreement::Silent,
+                false => Agreement::Outside,
+            };
         }
         let same_sum = stored.data_crc == sums.data_crc;
         if entry_checks && same_sum {

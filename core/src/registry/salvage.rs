@@ -66,6 +66,8 @@ impl Row {
 pub struct Salvage {
     /// What does not.
     pub wrong: Vec<Wrong>,
+    /// A version that this build does not know, in a header that checks: nothing is to be touched.
+    pub version: Option<u32>,
     /// When the feed was made, wall-clock microseconds.
     pub created_us: Option<u64>,
     /// Whether the feed was marked deleted.
@@ -114,7 +116,10 @@ impl Salvage {
         if own < if sound { 3 } else { 2 } {
             return self.lose(Part::File, at(STORE_ID_AT, "it belongs to another feed"));
         }
-        if let Err(error) = check_head(path, bytes, crate::registry::feed::MAGIC, 128) {
+        let checked = check_head(path, bytes, crate::registry::feed::MAGIC, 128);
+        if let (true, Err(Error::Version { found, .. })) = (sound, &checked) {
+            self.version = Some(*found);
+        } else if let Err(error) = checked {
             self.lose(Part::Header, error.to_string());
         } else if !sound {
             self.lose(Part::Header, at(HEADER_CRC_AT, "the header's checksum"));

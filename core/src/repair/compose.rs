@@ -114,6 +114,9 @@ impl Composer {
             }
             salvage = Salvage::read(&feed.registry_path(), &feed.id);
         }
+        if let Some(found) = salvage.version {
+            return Err(Error::Version { path: feed.registry_path(), found });
+        }
         if salvage.deleted {
             return Err(Error::Invalid(format!(
                 "{}: it was deleted half-way; dw-mkfeed --delete {} ends that",

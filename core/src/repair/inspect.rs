@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checksum::crc;
 use crate::chunk::index::{Agreement, BlockSums, RawIndex};
+use crate::chunk::proof::open_block_seq;
 use crate::chunk::{ChunkPaths, Shown};
 use crate::error::Result;
 use crate::os::file;
@@ -193,28 +194,20 @@ fn judge(
     sums: &BlockSums,
     mended: &mut usize,
 ) -> Option<String> {
-    let geometry = feed.geometry();
-    let records = bytes.len() / geometry.record_size;
+    let records = bytes.len() / feed.geometry().record_size;
     let agreement =
         index.map_or(Agreement::Silent, |index| index.agreement(i as usize, records, sums));
-    match agreement {
-        Agreement::Sound => None,
-        Agreement::Broken => Some("the checksum of its records".into()),
-        Agreement::Open => {
-            let first = want.entry.base_seq + i * geometry.block_records as u64;
-            let checkpoint = want.checkpoint.filter(|c| {
-                c.seq > first && c.seq <= first + records as u64 && open_block(c, feed) == first
-            })?;
-            let known = (checkpoint.seq - first) as usize * geometry.record_size;
-            let same = crc(&bytes[..known]) == checkpoint.open_block_crc;
-            (!same).then(|| "the checksum that a checkpoint has of it".into())
-        }
-        Agreement::Proven => {
-            *mended += 1;
-            None
-        }
-        Agreement::Silent => {
-            *mended += 1;
+    let vouched = match agreement {
+        Agreement::Sound | Agreement::Broken | Agreement::Proven => Vouched::Not,
+        Agreement::Open | Agreement::Outside | Agreement::Silent => vouched(feed, want, i, bytes),
+    };
+    *mended += usize::from(!matches!(agreement, Agreement::Sound | Agreement::Open));
+    match (agreement, vouched) {
+        (_, Vouched::Against) => Some("the checksum that a checkpoint has of it".into()),
+        (Agreement::Broken, _) => Some("the checksum of its records".into()),
+        (Agreement::Sound | Agreement::Proven | Agreement::Open, _) | (_, Vouched::For) => None,
+        (Agreement::Outside, _) => Some("its times are not within those of the index".into()),
+        (Agreement::Silent, _) => {
             let seal = want.entry.seal?;
             let within = sums.min >= seal.min_time && sums.max <= seal.max_time;
             (!within).then(|| "no checksum is left of it, and its times are others".into())
@@ -222,8 +215,28 @@ fn judge(
     }
 }
 
-fn open_block(checkpoint: &Checkpoint, feed: &FeedInfo) -> u64 {
-    crate::chunk::proof::open_block_seq(feed, checkpoint)
+/// What a checkpoint says of the records of a block that is not closed.
+enum Vouched {
+    /// All of them are as they were then.
+    For,
+    /// They are not.
+    Against,
+    /// It says nothing of them, or not of all.
+    Not,
+}
+
+fn vouched(feed: &FeedInfo, want: &Want, i: u64, bytes: &[u8]) -> Vouched {
+    let geometry = feed.geometry();
+    let first = want.entry.base_seq + i * geometry.block_records as u64;
+    let end = first + (bytes.len() / geometry.record_size) as u64;
+    let of_it = |c: &Checkpoint| c.seq > first && c.seq <= end && open_block_seq(feed, c) == first;
+    let Some(checkpoint) = want.checkpoint.filter(of_it) else { return Vouched::Not };
+    let known = (checkpoint.seq - first) as usize * geometry.record_size;
+    match crc(&bytes[..known]) == checkpoint.open_block_crc {
+        false => Vouched::Against,
+        true if checkpoint.seq == end => Vouched::For,
+        true => Vouched::Not,
+    }
 }
 
 /// Another file of the folder, or what a link there leads to, that agrees better with the index.

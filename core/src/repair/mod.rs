@@ -13,9 +13,11 @@ pub mod store;
 
 use std::path::PathBuf;
 
+use crate::chunk::proof::last_session;
 use crate::error::{Error, Result};
 use crate::os::lock::Lock;
 use crate::os::process;
+use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::salvage::{Row, Salvage};
@@ -248,13 +250,19 @@ pub fn lock(platform: &Platform, name: &str) -> Result<Lock> {
         return Err(locked(stamp.map(|stamp| stamp.pid)));
     };
     // Somebody may have removed the file that a living writer has locked.
-    let writes = stamp.filter(|stamp| {
-        let open = page.as_ref().is_some_and(LivePage::is_open);
-        open && process::start_ticks(stamp.pid) == Some(stamp.pid_start)
-    });
-    match writes {
-        Some(stamp) if stamp.pid != std::process::id() => Err(locked(Some(stamp.pid))),
-        _ => Ok(lock),
+    let Some(stamp) = stamp.filter(|_| page.as_ref().is_some_and(LivePage::is_open)) else {
+        return Ok(lock);
+    };
+    let entries = FeedRegistry::open(&feed.registry_path(), &feed.id, false)
+        .and_then(|registry| registry.entries());
+    let over = entries
+        .ok()
+        .and_then(|entries| last_session(&entries))
+        .is_some_and(|session| session.session_id != stamp.session_id || session.close.is_some());
+    let lives = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
+    match lives && !over && stamp.pid != std::process::id() {
+        true => Err(locked(Some(stamp.pid))),
+        false => Ok(lock),
     }
 }
 
