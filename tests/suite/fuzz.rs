@@ -2,11 +2,12 @@
 //! and nothing shown in good faith that was never written.
 //!
 //! `DEEPWATER_FUZZ_CASES` and `DEEPWATER_FUZZ_SEED` say how many cases and which; `scripts/fuzz`
-//! runs many. What fails names the seed of its one case, which can then be run alone.
+//! runs many. What fails names its case, which `DEEPWATER_FUZZ_ONLY` with the same seed runs alone.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,18 +39,19 @@ use super::sample::{Blow, Model, cat, closed, copy, cut_off, scan};
 /// No case takes a hundredth of it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How many cases, and from which seed: by the environment, else a short run.
-fn cases(what: &str, ordinary: u64) -> (u64, u64) {
-    let number = |name: &str, default: u64| match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")),
-        Err(_) => default,
+/// Which cases, and from which seed: by the environment, else a short run.
+fn cases(what: &str, ordinary: u64) -> (Range<u64>, u64) {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text:?}")))
     };
-    let count = number("DEEPWATER_FUZZ_CASES", ordinary);
-    let seed = number("DEEPWATER_FUZZ_SEED", 20_260_801);
+    let count: u64 = number("DEEPWATER_FUZZ_CASES").unwrap_or(ordinary);
+    let seed = number("DEEPWATER_FUZZ_SEED").unwrap_or(20_260_801);
+    let only = number("DEEPWATER_FUZZ_ONLY").map(|only| only..only + 1);
     // Not println: the test harness swallows that when the test passes.
     let line = format!("{what}: {count} cases from DEEPWATER_FUZZ_SEED={seed}\n");
     std::io::stderr().write_all(line.as_bytes()).expect("stderr is open");
-    (count, seed)
+    (only.unwrap_or(0..count), seed)
 }
 
 /// Ends the process, with the case's name, if one hangs: nothing else would end it.
@@ -206,7 +208,7 @@ fn mutate(template: &Path, (model, promised): (&Model, u64), seed: u64, real: bo
     let base = env.base();
     copy(template, &base);
     let (said, hit) = strike(&base, &mut random);
-    let what = format!("seed {seed}: {said}");
+    let what = format!("struck: {said}");
     let all: BTreeSet<u64> = model.keys().copied().filter(|seq| *seq < promised).collect();
     let read = || if real { cat(&env, model, &what) } else { scan(&base, model, &what) };
     let before = read();
@@ -243,19 +245,19 @@ fn mutate(template: &Path, (model, promised): (&Model, u64), seed: u64, real: bo
 
 #[test]
 fn a_store_that_is_struck_at_random_never_lies() {
-    let (count, seed) = cases("random damage", 300);
+    let (numbers, seed) = cases("random damage", 300);
     let folder = TempDir::new().expect("a folder");
     let templates = ["closed", "cut-off"].map(|name| folder.path().join(name));
     let (model, (cut_model, durable)) = (closed(&templates[0]), cut_off(&templates[1]));
     let watchdog = Watchdog::start();
-    for i in 0..count {
+    for i in numbers {
         let seed = mix(seed ^ mix(i));
         let real = i % 25 == 24;
         let (template, sample) = match i % 3 {
             2 => (&templates[1], (&cut_model, durable)),
             _ => (&templates[0], (&model, u64::MAX)),
         };
-        let name = format!("case {i} of the random damage, seed {seed}");
+        let name = format!("random damage, case {i}");
         watchdog.run(&name, || mutate(template, sample, seed, real));
     }
 }
@@ -319,9 +321,9 @@ fn mangle(random: &mut Random, seed: &[u8], others: &[&[u8]]) -> Vec<u8> {
 
 /// Mangles seeds so often, and gives each to `try_it`.
 fn mangled(what: &str, ordinary: u64, seeds: &[&[u8]], mut try_it: impl FnMut(&[u8])) {
-    let (count, seed) = cases(what, ordinary);
+    let (numbers, seed) = cases(what, ordinary);
     let watchdog = Watchdog::start();
-    for i in 0..count {
+    for i in numbers {
         let mut random = Random::new(mix(seed ^ mix(i)));
         let bytes = mangle(&mut random, seeds[i as usize % seeds.len()], seeds);
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(500)]).into_owned();

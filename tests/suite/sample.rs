@@ -5,14 +5,14 @@ use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
-use deepwater::Platform;
 use deepwater::reader::{Direction, Selection};
 use deepwater::schema::{FeedSpec, Sync};
-use deepwater::writer::WriterOptions;
+use deepwater::writer::{Writer, WriterOptions};
+use deepwater::{Error, Platform};
 use tempfile::TempDir;
 
 use super::env::TestEnv;
-use super::kit::{run, text};
+use super::kit::{run, text, until};
 use super::random::{Random, mix};
 
 /// ts, n and a hash of both.
@@ -35,7 +35,7 @@ fn record(ts: u64, n: u64) -> [u8; RECORD] {
 }
 
 /// Records whose times rise, but for a late one here and there.
-fn records(numbers: std::ops::Range<u64>) -> Vec<[u8; RECORD]> {
+pub fn records(numbers: std::ops::Range<u64>) -> Vec<[u8; RECORD]> {
     let time = |n: u64| 1_700_000_000_000_000 + n * 10 - if n % 17 == 0 { 500 } else { 0 };
     numbers.map(|n| record(time(n), n)).collect()
 }
@@ -50,8 +50,17 @@ fn spec(name: &str, fields: &str) -> FeedSpec {
 const WORDS: &str = r#"{"name":"ts","type":"timestamp"},{"name":"n","type":"uint64"},
     {"name":"h","type":"uint64"}"#;
 
+/// Opens a feed for writing. A child that another test has just forked may hold our last lock on
+/// it for a moment.
+pub fn writer(platform: &Platform, feed: &str) -> Writer {
+    until("the feed's lock", || match platform.create_writer_with(feed, unsynced()) {
+        Err(Error::Locked { .. }) => None,
+        other => Some(other.expect("a writer")),
+    })
+}
+
 fn write(platform: &Platform, feed: &str, rows: &[[u8; RECORD]], mark_every: usize) {
-    let mut writer = platform.create_writer_with(feed, unsynced()).expect("a writer");
+    let mut writer = writer(platform, feed);
     let marks: Vec<usize> = (0..rows.len()).filter(|i| i % mark_every == 0).collect();
     writer.append_marked(&rows.concat(), &marks).expect("room");
 }
@@ -79,8 +88,7 @@ pub fn closed(base: &Path) -> Model {
         model.extend((model.len() as u64..).zip(rows.iter().copied()));
     }
     write(&platform, "v", &records(1..501), 100);
-    let mut writer = platform.create_writer_with("u", unsynced()).expect("a writer");
-    writer.append_batch(&[1; 160]).expect("room");
+    writer(&platform, "u").append_batch(&[1; 160]).expect("room");
     model
 }
 
@@ -91,7 +99,7 @@ pub fn cut_off(base: &Path) -> (Model, u64) {
     let from = folder.path().join("store");
     let mut model = closed(&from);
     let platform = Platform::open(&from).expect("a store");
-    let mut writer = platform.create_writer_with("t", unsynced()).expect("a writer");
+    let mut writer = writer(&platform, "t");
     let rows = records(30_000..47_000);
     writer.append_batch(&rows[..15_000].concat()).expect("room");
     writer.sync_now().expect("a disk");

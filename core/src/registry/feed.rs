@@ -889,7 +889,7 @@ impl FeedRegistry {
     /// The newest checkpoint whose checksum holds.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let slots = self.slots();
-        let valid = slots.iter().filter_map(|slot| read_checkpoint(slot));
+        let valid = slots.iter().filter_map(read_checkpoint);
         valid.max_by_key(|c| c.generation)
     }
 

@@ -302,8 +302,9 @@ impl Composer {
     /// but kept in quarantine, and named.
     fn is_doubtful(&self) -> bool {
         let unproven = self.published.is_none() && !self.standing.exact && self.plan.unfinished;
-        let checkpoint = self.plan.salvage.wrong.iter().any(|w| w.part == Part::Checkpoint);
-        unproven && (self.plan.new_page || checkpoint)
+        let salvage = &self.plan.salvage;
+        let checkpoint = salvage.wrong.iter().any(|w| w.part == Part::Checkpoint);
+        unproven && (self.plan.new_page || checkpoint || salvage.lost_rows)
     }
 
     fn look_at_chunks(&mut self, tick: &mut dyn FnMut(u64)) {
@@ -561,7 +562,8 @@ impl Composer {
         }
         let known: Vec<u64> = self.standing.chunks().iter().map(|c| c.0.chunk_id).collect();
         let last = known.iter().map(|id| chunk::number(*id)).max().unwrap_or(0);
-        for (id, data, index) in self.shelf.files.values().cloned().collect::<Vec<_>>() {
+        for named in self.shelf.files.values().cloned().collect::<Vec<_>>() {
+            let id = named.chunk_id;
             // What the next writer had prepared, recovery removes.
             let prepared = self.plan.unfinished && chunk::number(id) > last;
             if known.contains(&id) || prepared {
@@ -569,7 +571,7 @@ impl Composer {
             }
             let what = format!("files of chunk {}, which the table does not have", Shown(id));
             self.find(Finding::new(Kind::Stray, Action::Move, what).of_chunk(id));
-            self.plan.dropped.extend(data.into_iter().chain(index));
+            self.plan.dropped.extend(named.paths());
         }
     }
 

@@ -249,8 +249,10 @@ fn other_source(
     let geometry = feed.geometry();
     let records = want.count.min(geometry.block_records as u64) as usize;
     let mut first = vec![0; records * geometry.record_size];
-    for (_, data, _) in shelf.files.values() {
-        let Some(path) = data.as_ref().filter(|path| **path != found.source) else { continue };
+    for named in shelf.files.values() {
+        let Some(path) = named.data.as_ref().filter(|path| **path != found.source) else {
+            continue;
+        };
         let Ok(file) = open_data(path) else { continue };
         // Most other files fail with their first block.
         if file::read_at(&file, path, 0, &mut first).is_err() {

@@ -41,9 +41,9 @@ pub fn complete(
     }
     if salvage.lost_rows {
         let published = page.and_then(|page| page.session().and(page.try_published()));
-        for (id, data, _) in shelf.files.values() {
-            if let Some(data) = data
-                && let Some(entry) = roster.entry_of_data(*id, data, feed, published)
+        for named in shelf.files.values() {
+            if let Some(data) = &named.data
+                && let Some(entry) = roster.entry_of_data(named.chunk_id, data, feed, published)
             {
                 roster.add(entry, "made again from its records alone");
             }
@@ -225,7 +225,10 @@ impl Roster {
             let ends = chunks.iter().map(|entry| self.seqs(entry).1).filter(|end| *end < u64::MAX);
             let end_seq = ends.max().or(own.map(|_| published)).unwrap_or(0);
             let sealed = chunks.iter().filter_map(|entry| entry.seal).map(|seal| seal.sealed_us);
-            let open = own.is_some() && page.is_some_and(LivePage::is_open);
+            // Without a page to be believed, one that left a chunk live counts as cut off.
+            let newest = missing.iter().chain(&known).max() == Some(&session_id);
+            let left = newest && chunks.iter().any(|entry| entry.place == Place::Live);
+            let open = own.map_or(left, |_| page.is_some_and(LivePage::is_open));
             let close = SessionClose {
                 end_seq: own.map_or(end_seq, |_| published.max(end_seq)),
                 closed_us: sealed.max().unwrap_or(0),

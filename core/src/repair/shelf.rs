@@ -23,11 +23,29 @@ pub struct Shelved {
     pub seal: Option<IndexSeal>,
 }
 
+/// The files that are called by one chunk's id.
+#[derive(Clone, Default)]
+pub struct Named {
+    /// The id.
+    pub chunk_id: u64,
+    /// The one that ends in `.data`.
+    pub data: Option<PathBuf>,
+    /// The one that ends in `.idx`.
+    pub index: Option<PathBuf>,
+}
+
+impl Named {
+    /// Both, as far as they are there.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.data.iter().chain(&self.index).cloned()
+    }
+}
+
 /// The chunk files of a folder.
 #[derive(Default)]
 pub struct Shelf {
-    /// By the id in the name: data, index or both. Links and folders count as what they are named.
-    pub files: BTreeMap<(u64, u64), (u64, Option<PathBuf>, Option<PathBuf>)>,
+    /// By [`chunk::order`] of the id in the name. Links and folders count as what they are named.
+    pub files: BTreeMap<(u64, u64), Named>,
     /// Indexes whose headers check, whatever they are called.
     pub indexes: Vec<Shelved>,
     /// What an earlier repair, or a file being replaced, left half written.
@@ -51,15 +69,16 @@ impl Shelf {
                 continue;
             }
             let Some(id) = ChunkPaths::id_of(name) else { continue };
-            let files = shelf.files.entry(chunk::order(id)).or_insert((id, None, None));
+            let files = shelf.files.entry(chunk::order(id)).or_default();
+            files.chunk_id = id;
             if name.ends_with(".data") {
-                files.1 = Some(path);
+                files.data = Some(path);
                 continue;
             }
             if let Ok((header, seal)) = RawIndex::peek(&path, (&feed.id, &geometry)) {
                 shelf.indexes.push(Shelved { path: path.clone(), header, seal });
             }
-            files.2 = Some(path);
+            files.index = Some(path);
         }
         // Of two indexes of one chunk the one that is called so comes first.
         shelf.indexes.sort_by_key(|index| {
@@ -79,7 +98,7 @@ impl Shelf {
     /// The files called by a chunk's id.
     pub fn paths(&self, chunk_id: u64) -> Vec<PathBuf> {
         let files = self.files.get(&chunk::order(chunk_id));
-        files.into_iter().flat_map(|(_, data, index)| data.iter().chain(index)).cloned().collect()
+        files.into_iter().flat_map(Named::paths).collect()
     }
 }
 
