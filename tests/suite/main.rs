@@ -2,13 +2,18 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod cron;
 mod damage;
 mod env;
 mod fuzz;
+mod gaps;
+mod gc;
 mod generated;
+mod health;
 mod kill;
 mod kit;
 mod live;
+mod logs;
 mod malformed;
 mod manners;
 mod pages;
@@ -17,3 +22,5 @@ mod real_feeds;
 mod round_trip;
 mod sample;
 mod sqlite;
+mod units;
+mod watch;

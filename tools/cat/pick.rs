@@ -1,10 +1,18 @@
 //! Which records: a selection, the conditions on fields, and how many from which end.
 
 use deepwater::Result;
-use deepwater::reader::{Damage, Direction, Reader, Run, Scan, Selection, Snapshot};
+use deepwater::reader::{Damage, Direction, Lost, Reader, Run, Scan, Selection, Snapshot};
 use deepwater::text::filter::Filter;
 
 use super::args::Lines;
+
+/// What a scan could not give.
+pub enum Missing {
+    /// Because it is damaged.
+    Damage(Damage),
+    /// Because it was taken away meanwhile.
+    Lost(Lost),
+}
 
 /// Records chosen, in the order they are to be printed.
 pub struct Pick<'a> {
@@ -93,26 +101,28 @@ impl<'a> Pick<'a> {
         self.direction == Direction::Reverse
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit,
-    /// or when `each` fails.
+    /// Gives every chosen run to `each`, and what could not be given to `left_out`. Stops at the
+    /// limit, or when `each` fails.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
-        mut lost: impl FnMut(Damage),
+        mut missing: impl FnMut(Missing),
     ) -> Result<std::result::Result<(), E>> {
         let size = self.reader.layout().record_size();
-        let mut left = self.limit;
+        let (mut left, mut lowest) = (self.limit, u64::MAX);
         let mut outcome = Ok(());
         let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
         if left > 0 {
             self.runs(&mut scan, self.direction, |run| {
                 let run = self.first(run, left, size);
                 left -= (run.records.len() / size) as u64;
+                lowest = lowest.min(run.first_seq);
                 outcome = each(run);
                 left > 0 && outcome.is_ok()
             })?;
         }
-        scan.take_damage().into_iter().for_each(&mut lost);
+        scan.take_damage().into_iter().map(Missing::Damage).for_each(&mut missing);
+        scan.take_lost().into_iter().map(Missing::Lost).for_each(&mut missing);
         Ok(outcome)
     }
 

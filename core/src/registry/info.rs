@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::Log;
 use crate::os::file;
 use crate::registry::feed::{Geometry, Identity};
 use crate::schema::FeedSpec;
@@ -144,6 +145,12 @@ impl FeedInfo {
         let sum = format!("{:08x}", crc(text.as_bytes()));
         text.replace_range(at..at + NO_SUM.len(), &sum);
         text
+    }
+
+    /// The store's log.
+    pub fn log(&self) -> Log {
+        // BASE/locks/ID.
+        Log::of(self.lock.ancestors().nth(2).unwrap_or(&self.folder))
     }
 
     /// Record and block sizes.

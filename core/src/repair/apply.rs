@@ -1,11 +1,13 @@
 //! What a plan says, done: new files whole and synced before anything names them, the originals
 //! kept, the table changed by a rename (FORMAT.md, Repair).
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::chunk::Shown;
 use crate::chunk::proof::Standing;
 use crate::error::{Error, Result};
 use crate::os::faults::step;
@@ -64,7 +66,22 @@ pub fn apply(plan: &Plan, _lock: &Lock) -> Result<Applied> {
     if plan.new_page {
         put_page(plan, &mut keeper)?;
     }
+    log(plan);
     Ok(Applied { quarantine: keeper.folder })
+}
+
+fn log(plan: &Plan) {
+    for finding in &plan.findings {
+        let (kind, action) = (finding.kind.as_str(), finding.action.as_str());
+        let chunk = finding.chunk.map(Shown);
+        let seqs = finding.seqs.map(|(lo, hi)| format!("{lo}..{hi}"));
+        let mut fields: Vec<(&str, &dyn Display)> = vec![("feed", &plan.feed.name)];
+        fields.extend(chunk.iter().map(|chunk| ("chunk", chunk as &dyn Display)));
+        fields.push(("kind", &kind));
+        fields.extend(seqs.iter().map(|seqs| ("seq", seqs as &dyn Display)));
+        fields.push(("action", &action));
+        plan.feed.log().event("repair", &fields);
+    }
 }
 
 /// Writes new chunk files under other names, keeps what they replace, and renames them.
@@ -124,6 +141,8 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 
 fn put_table(plan: &Plan, table: &NewTable, keeper: &mut Quarantine) -> Result<()> {
     let feed = &plan.feed;
+    // Against dw-gc, which changes the table in place: it goes by the one that is there then.
+    let _lock = Lock::wait(&feed.base().join("locks/registry"))?;
     let path = feed.registry_path();
     let undone = undone_name(&path);
     let of = (&feed.id, &feed.geometry());

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::FORMAT_VERSION;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::Log;
 use crate::os::file;
 use crate::os::lock::Lock;
 use crate::registry::global::{FeedEntry, Registry};
@@ -176,6 +177,10 @@ pub fn apply(plan: &mut StorePlan) -> Result<Option<PathBuf>> {
         let path = plan.base.join("manifest.json");
         keeper.keep(&path)?;
         file::replace(&path, manifest_text(plan.store_id).as_bytes(), plan.mode)?;
+    }
+    for finding in &plan.findings {
+        let (kind, action) = (finding.kind.as_str(), finding.action.as_str());
+        Log::of(&plan.base).event("repair", &[("kind", &kind), ("action", &action)]);
     }
     Ok(keeper.folder)
 }

@@ -5,19 +5,19 @@ use std::fs;
 
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::{Standing, last_session};
+use crate::chunk::proof::{Standing, last_session, unclean_end};
 use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
 use crate::os::{file, process};
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
-    SessionEnd, SessionEntry,
+    SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::wait::WaitFile;
-use crate::writer::LEASE_STEP;
+use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
@@ -121,7 +121,8 @@ pub fn settle_as(
     let last = last_session(&standing.entries);
     let next_seq = first_seq(registry, standing)?;
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(registry, &session, standing, live, next_seq)?;
+        let close = note_unclean_end(registry, &session, standing, live, next_seq)?;
+        log_closed(&feed.log(), feed, &session, &close);
     }
     let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
     let last_number = numbers.max().unwrap_or(0);
@@ -203,6 +204,7 @@ fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) 
     file::sync_folder(&feed.folder)?;
     registry.seal_chunk(chunk.position, Place::Live, &seal)?;
     registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
     Ok(seal.max_time)
 }
 
@@ -222,14 +224,14 @@ fn note_unclean_end(
     standing: &Standing,
     live: Option<&LivePage>,
     next_seq: u64,
-) -> Result<()> {
-    let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
+) -> Result<SessionClose> {
+    let (reason, last_seen_us) = unclean_end(registry, live, session);
     // The page's counts are the session's own only if the page is.
     let live = live
         .filter(|live| live.session().is_some_and(|stamp| stamp.session_id == session.session_id));
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
-        closed_us: process::wall_us(),
+        closed_us: last_seen_us,
         counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };
@@ -249,7 +251,8 @@ fn note_unclean_end(
         registry.sync()?;
     }
     registry.close_session(session.position, &close);
-    registry.sync()
+    registry.sync()?;
+    Ok(close)
 }
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
