@@ -529,6 +529,24 @@ fn a_feed_that_is_written_is_refused_and_checked_all_the_same() {
 }
 
 #[test]
+fn dw_gc_lets_the_parts_of_a_chunk_alone() {
+    let env = TestEnv::new();
+    let model = closed(&env.base());
+    // Of the first chunk: what comes before it in the table is forgotten.
+    Blow::Flip(BLOCK as i64 * 24 + 1).strike(&env.base().join("feeds/t/00000001.data"));
+    assert_eq!(run(&env, "dw-repair", &["t"], b"").status.code(), Some(1));
+    let output = run(&env, "dw-gc", &[], b"");
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), ""));
+    let got = cat(&env, &model, "collected");
+    assert!(got.clean, "{}", got.said);
+    assert_eq!(missing(&model, &got.seqs), [(BLOCK, 2 * BLOCK)]);
+    let log = fs::read_to_string(env.base().join("deepwater.log")).expect("a log");
+    let line = log.lines().find(|line| line.contains("event=repair")).expect("a line");
+    assert!(line.contains("feed=t chunk=1 kind=block seq=2730..5460 action=remove"), "{line}");
+}
+
+#[test]
 fn python_reads_what_a_repair_left() {
     let env = TestEnv::new();
     closed(&env.base());
