@@ -15,7 +15,7 @@ use crate::os::{file, process};
 use crate::reader::Reader;
 use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
-use crate::registry::info::FeedInfo;
+use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
 use crate::registry::view::LiveView;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
@@ -35,6 +35,25 @@ pub enum Created {
     Unchanged,
     /// It was there; its policy was changed.
     Updated,
+}
+
+/// Where a feed's files lie and what they must agree on.
+pub(crate) struct FeedPlace {
+    pub(crate) id: Identity,
+    pub(crate) folder: PathBuf,
+    pub(crate) lock: PathBuf,
+}
+
+impl FeedPlace {
+    /// The feed's live page.
+    pub(crate) fn live_path(&self) -> PathBuf {
+        self.folder.join("live")
+    }
+
+    /// The feed's registry file.
+    pub(crate) fn registry_path(&self) -> PathBuf {
+        self.folder.join("feed_registry.bin")
+    }
 }
 
 /// A store, opened.
@@ -64,7 +83,7 @@ impl Platform {
                         return Err(Error::damaged(
                             &path,
                             0,
-                            "it is missing, beside a registry.bin; put it back from a backup",
+                            "it is missing, beside a registry.bin",
                         ));
                     }
                 };
@@ -113,13 +132,8 @@ impl Platform {
         let store_id =
             process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
         Registry::empty(store_id).store(&base.join("registry.bin"), DEFAULT_FILE_MODE)?;
-        let manifest = json!({
-            "deepwater_version": env!("CARGO_PKG_VERSION"),
-            "format_version": FORMAT_VERSION,
-            "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
-        });
         // Last, since it is what makes the directory a store.
-        let text = format!("{manifest}\n");
+        let text = manifest_text(store_id);
         file::replace(&base.join("manifest.json"), text.as_bytes(), DEFAULT_FILE_MODE)?;
         Platform::open(base)
     }
@@ -127,6 +141,23 @@ impl Platform {
     /// The base directory.
     pub fn base(&self) -> &Path {
         &self.base
+    }
+
+    /// Where a feed's files lie and what they must agree on, whatever they hold.
+    ///
+    /// # Errors
+    /// [`Error::NoFeed`]; [`Error::Damaged`] for a registry that does not check.
+    pub(crate) fn feed_place(&self, name: &str) -> Result<FeedPlace> {
+        check_feed_name(name)?;
+        let registry = self.registry()?;
+        let entry = registry
+            .find(name)
+            .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
+        Ok(FeedPlace {
+            id: self.identity(entry),
+            folder: self.folder(name),
+            lock: self.lock_path(entry.id),
+        })
     }
 
     /// Its log.
@@ -224,8 +255,37 @@ impl Platform {
             }
             Ok(old) => self.update_feed(old, spec, &layout, update),
             Err(Error::NoFeed { .. }) => self.make_feed(&mut registry, spec, layout),
-            Err(error) => Err(error),
+            Err(error) => match self.restore_spec(&registry, spec, layout)? {
+                true => Ok(Created::Updated),
+                false => Err(error),
+            },
         }
+    }
+
+    /// Writes a feed's lost spec again, from one with the layout that the registry names; false if
+    /// it is not that, or a copy is left, which dw-repair takes.
+    fn restore_spec(&self, registry: &Registry, spec: &FeedSpec, layout: Layout) -> Result<bool> {
+        let name = &spec.feed_name;
+        let Some(entry) = registry.find(name).filter(|e| e.layout_hash == layout.hash()) else {
+            return Ok(false);
+        };
+        let (folder, lock, id) =
+            (self.folder(name), self.lock_path(entry.id), self.identity(entry));
+        let is_lost = |file| FeedInfo::load_from(&folder.join(file), &folder, &lock, &id).is_err();
+        if !folder.is_dir() || ![SPEC_FILE, SPEC_COPY].into_iter().all(is_lost) {
+            return Ok(false);
+        }
+        let info = FeedInfo {
+            name: name.clone(),
+            id,
+            created_us: entry.created_us,
+            spec: spec.clone(),
+            layout: layout.into(),
+            folder: folder.clone(),
+            lock,
+        };
+        info.save(&folder)?;
+        Ok(true)
     }
 
     fn update_feed(
@@ -485,6 +545,16 @@ impl Platform {
 
     /// Closes the store. Nothing is held, so nothing can fail; writers and readers live on.
     pub fn close(self) {}
+}
+
+/// The text of a store's manifest.json.
+pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
+    let manifest = json!({
+        "deepwater_version": env!("CARGO_PKG_VERSION"),
+        "format_version": FORMAT_VERSION,
+        "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
+    });
+    format!("{manifest}\n")
 }
 
 /// Removes a file, or a folder and all in it.

@@ -422,7 +422,7 @@ fn in_shm(env: &TestEnv) {
 fn lose(env: &TestEnv, reason: u32, seconds_ago: u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
     let recorded_us = now - seconds_ago * 1_000_000;
-    let range = RangeEntry { seqs: (10, 17), session_id: 1, recorded_us, reason };
+    let range = RangeEntry { seqs: (10, 17), session_id: 1, recorded_us, reason, times: None };
     open_registry(env).append_range(&range).unwrap();
 }
 

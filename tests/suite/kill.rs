@@ -284,7 +284,7 @@ fn check_folder(env: &TestEnv) {
     let chunks = lines(&ok(env, "", &["dw-ls", "t", "--chunks", "--json"]));
     let folder = env.base().join("feeds/t");
     let mut want: BTreeSet<String> =
-        ["feed.json", "feed_registry.bin", "live"].map(String::from).into();
+        ["feed.copy.json", "feed.json", "feed_registry.bin", "live"].map(String::from).into();
     let mut end = None;
     let mut last_id = 0;
     for chunk in &chunks {
@@ -390,7 +390,7 @@ fn check_folder_of_holes(env: &TestEnv) {
     let chunks = lines(&ok(env, "", &["dw-ls", "t", "--chunks", "--json"]));
     assert!(chunks.iter().all(|c| c["place"] == "on-disk"), "{chunks:?}");
     let files = names(&env.base().join("feeds/t"));
-    assert_eq!(files.len(), chunks.len() * 2 + 3, "{files:?}");
+    assert_eq!(files.len(), chunks.len() * 2 + 4, "{files:?}");
 }
 
 /// Starts a tool and kills it after at most `micros`.

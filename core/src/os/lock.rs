@@ -25,7 +25,12 @@ fn open(path: &Path) -> Result<File> {
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
         .open(path)
-        .map_err(|e| Error::io("cannot open the lock", path, e))
+        .map_err(|e| match (e.kind(), path.parent()) {
+            (std::io::ErrorKind::NotFound, Some(folder)) => {
+                Error::damaged(folder, 0, "the folder of the locks is missing")
+            }
+            _ => Error::io("cannot open the lock", path, e),
+        })
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {

@@ -41,6 +41,15 @@ const STAMPS_AT: [usize; 2] = [128, 1536];
 const STATE_AT: usize = 256;
 const PUBLISHED_AT: usize = 320;
 const SEGMENT_AT: usize = 1024;
+/// Where nothing is stored.
+const UNUSED: [(usize, usize); 6] = [
+    (STAMPS_AT[0] + STAMP_SIZE, STATE_AT),
+    (STATE_AT + 8, PUBLISHED_AT),
+    (PUBLISHED_AT + 8, LAST_PUBLISH_US_AT),
+    (TICK_RESERVED_AT, SAMPLES_AT),
+    (SAMPLE_COUNT_AT + 8, 1024),
+    (STAMPS_AT[1] + STAMP_SIZE, PAGE_SIZE),
+];
 
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
@@ -149,6 +158,7 @@ impl LivePage {
         let map = Map::writable(&file, path, PAGE_SIZE)?;
         map.write(0, &page);
         map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        map.u64_at(PUBLISHED_AT).store(guard(0), Ordering::Release);
         Ok((file, map))
     }
 
@@ -190,18 +200,25 @@ impl LivePage {
         self.map.u64_at(SEGMENT_AT).load(Ordering::Acquire)
     }
 
-    /// Every record below this seq exists.
+    /// Every record below this seq exists. 0 where the word is damaged: whoever must tell that from
+    /// an empty feed asks [`LivePage::try_published`].
     #[inline]
     pub fn published(&self) -> u64 {
+        self.try_published().unwrap_or(0)
+    }
+
+    /// Every record below this seq exists; `None` if the word does not check.
+    #[inline]
+    pub fn try_published(&self) -> Option<u64> {
         // SYNC: published; pairs with the Release in `publish`.
-        self.map.u64_at(PUBLISHED_AT).load(Ordering::Acquire)
+        unguard(self.map.u64_at(PUBLISHED_AT).load(Ordering::Acquire))
     }
 
     /// Commits every record below `seq`.
     #[inline]
     pub fn publish(&self, seq: u64) {
-        // SYNC: published; pairs with the Acquire in `published`.
-        self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
+        // SYNC: published; pairs with the Acquire in `try_published`.
+        self.map.u64_at(PUBLISHED_AT).store(guard(seq), Ordering::Release);
     }
 
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
@@ -209,6 +226,38 @@ impl LivePage {
     pub fn session(&self) -> Option<SessionStamp> {
         let stamps = STAMPS_AT.into_iter().filter_map(|at| self.stamp(at));
         stamps.max_by_key(|stamp| stamp.session_id)
+    }
+
+    /// Whether no session ever stamped the page.
+    pub fn is_unwritten(&self) -> bool {
+        STAMPS_AT.iter().all(|&at| {
+            let mut bytes = [0; STAMP_SIZE];
+            self.map.read(at, &mut bytes);
+            bytes == [0; STAMP_SIZE]
+        })
+    }
+
+    /// Whether the guarded words of the page check.
+    pub fn words_check(&self) -> bool {
+        let state = unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire));
+        matches!(state, Some(OPEN | CLOSED)) && self.try_published().is_some()
+    }
+
+    /// Whether the stamp that a session left must have been damaged since: it is neither whole nor
+    /// an older one, nor one that was never written or not to its end.
+    pub fn stamp_is_broken(&self, session_id: u64) -> bool {
+        let mut bytes = [0; STAMP_SIZE];
+        self.map.read(STAMPS_AT[(session_id % 2) as usize], &mut bytes);
+        let sum = get_u64(&bytes, STAMP_CRC);
+        sum != 0 && sum != u64::from(crc(&bytes[..STAMP_CRC]))
+    }
+
+    /// The first byte of the page that should be zero, since nothing has a meaning there, and is
+    /// not.
+    pub fn stray_byte(&self) -> Option<usize> {
+        let mut page = [0; PAGE_SIZE];
+        self.map.read(0, &mut page);
+        UNUSED.iter().flat_map(|&(from, to)| from..to).find(|&at| page[at] != 0)
     }
 
     fn stamp(&self, at: usize) -> Option<SessionStamp> {

@@ -4,7 +4,7 @@
 mod adopt;
 mod background;
 mod flush;
-mod recover;
+pub(crate) mod recover;
 mod stage;
 
 use std::fmt::Display;

@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 use std::fs;
 
-use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::{Standing, unclean_end};
+use crate::chunk::proof::{Standing, last_session, unclean_end};
+use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
+    ChunkEnd, ChunkEntry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
     RangeEntry, SessionClose, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
@@ -41,8 +41,8 @@ pub struct Settled {
     pub session_id: u64,
     /// The first seq that was surely never used.
     pub next_seq: u64,
-    /// The highest chunk id.
-    pub last_chunk: u64,
+    /// The highest number of a chunk.
+    pub last_number: u64,
     /// The newest record time.
     pub running_max: u64,
 }
@@ -80,7 +80,7 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     step("recover.session");
     let lease = next_seq + LEASE_STEP;
     registry.set_lease(lease)?;
-    let (next_chunk_id, running_max) = (settled.last_chunk + 1, settled.running_max);
+    let (next_chunk_id, running_max) = (settled.last_number + 1, settled.running_max);
     Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
 }
 
@@ -92,24 +92,40 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
 /// unreachable; with `force_lost` as lost.
 ///
 /// # Errors
-/// [`Error::Damaged`] and [`Error::Io`] as they come; what was in memory is there still.
+/// [`Error::Damaged`] where damage may have cost records: then dw-repair must look first; and
+/// [`Error::Io`] as it comes; what was in memory is there still.
 pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
     let view = LiveView::of(feed, registry);
     let standing = Standing::of(feed, registry, view.page.as_deref())?;
-    let running_max = seal_left_over(feed, registry, &standing, &view)?;
+    if let Some(doubt) = standing.doubts.first() {
+        return Err(Error::damaged(&feed.folder, 0, doubt));
+    }
+    settle_as(feed, registry, &view, &standing, force_lost)
+}
+
+/// As [`settle`], with what is known of how the feed stands.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Damaged`].
+pub fn settle_as(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    view: &LiveView,
+    standing: &Standing,
+    force_lost: bool,
+) -> Result<Settled> {
+    let running_max = seal_left_over(feed, registry, standing, view)?;
     step("recover.sealed");
-    let last = standing.entries.iter().rev().find_map(|entry| match entry {
-        Entry::Session(session) => Some(*session),
-        _ => None,
-    });
-    let next_seq = first_seq(registry, &standing)?;
+    let last = last_session(&standing.entries);
+    let next_seq = first_seq(registry, standing)?;
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        let reason = missing_reason(&view, &session, force_lost);
-        let close = note_unclean_end(registry, &session, &standing, (&view, reason), next_seq)?;
+        let reason = missing_reason(view, &session, force_lost);
+        let close = note_unclean_end(registry, &session, standing, (view, reason), next_seq)?;
         log_closed(&feed.log(), feed, &session, &close);
     }
-    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
-    remove_strays(feed, &standing, last_chunk)?;
+    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
+    let last_number = numbers.max().unwrap_or(0);
+    remove_strays(feed, standing, last_number)?;
     step("adopt.closed");
     if let Some(segments) = view.staged() {
         match view.page.as_deref().filter(|page| page.session().is_some()) {
@@ -118,7 +134,7 @@ pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Res
         }
     }
     let session_id = last.map_or(0, |s| s.session_id);
-    Ok(Settled { session_id, next_seq, last_chunk, running_max })
+    Ok(Settled { session_id, next_seq, last_number, running_max })
 }
 
 /// Why the seqs behind what is known of a session cannot be read.
@@ -231,6 +247,7 @@ fn note_unclean_end(
         session_id: session.session_id,
         recorded_us: process::wall_us(),
         reason: missing,
+        times: None,
     };
     // The hole first: a recovery that dies in between finds the session open and does this again.
     if next_seq > standing.end && !standing.exact {
@@ -244,14 +261,14 @@ fn note_unclean_end(
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
 /// those of chunks whose removal was cut short.
-fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
+fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Result<()> {
     let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
     let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| id > last_chunk || gone.contains(&id)) {
+        if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
             file::remove_file(&item.path())?;
         }
     }
@@ -262,6 +279,7 @@ fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Resul
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::registry::feed::Entry;
     use crate::schema::{FeedSpec, Sync};
     use crate::store::Platform;
     use crate::writer::WriterOptions;
@@ -309,6 +327,7 @@ mod tests {
                         session_id: session.session_id,
                         recorded_us: 0,
                         reason: RANGE_SKIPPED,
+                        times: None,
                     };
                     registry.append_range(&range).unwrap();
                 }
