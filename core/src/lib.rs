@@ -29,6 +29,7 @@
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
+//! | [`check`] | whether a store is well |
 //! | [`gc`] | removes what is past its retention, and what was left half done |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
@@ -63,6 +64,7 @@
 //! ```
 
 pub(crate) mod bytes;
+pub mod check;
 pub mod checksum;
 pub mod chunk;
 pub mod error;

@@ -4,8 +4,10 @@
 
 mod cron;
 mod env;
+mod gaps;
 mod gc;
 mod generated;
+mod health;
 mod kill;
 mod kit;
 mod live;
@@ -17,3 +19,5 @@ mod random;
 mod real_feeds;
 mod round_trip;
 mod sqlite;
+mod units;
+mod watch;

@@ -7,17 +7,11 @@ use deepwater::text::filter::Filter;
 use super::args::Lines;
 
 /// What a scan could not give.
-pub enum LeftOut {
+pub enum Missing {
     /// Because it is damaged.
-    Damaged(Damage),
-    /// Because it was taken away while the scan ran.
-    Lost {
-        /// What, and why.
-        lost: Lost,
-        /// Whether older records were given: then there is a gap. If not, what was given is what
-        /// a scan gives that begins now.
-        gap: bool,
-    },
+    Damage(Damage),
+    /// Because it was taken away meanwhile.
+    Lost(Lost),
 }
 
 /// Records chosen, in the order they are to be printed.
@@ -107,31 +101,27 @@ impl<'a> Pick<'a> {
         self.direction == Direction::Reverse
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to `left_out`. Stops at the
-    /// limit, or when `each` fails.
+    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit,
+    /// or when `each` fails.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
-        mut left_out: impl FnMut(LeftOut),
+        mut missing: impl FnMut(Missing),
     ) -> Result<std::result::Result<(), E>> {
         let size = self.reader.layout().record_size();
-        let (mut left, mut lowest) = (self.limit, u64::MAX);
+        let mut left = self.limit;
         let mut outcome = Ok(());
         let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
         if left > 0 {
             self.runs(&mut scan, self.direction, |run| {
                 let run = self.first(run, left, size);
                 left -= (run.records.len() / size) as u64;
-                lowest = lowest.min(run.first_seq);
                 outcome = each(run);
                 left > 0 && outcome.is_ok()
             })?;
         }
-        scan.take_damage().into_iter().map(LeftOut::Damaged).for_each(&mut left_out);
-        for lost in scan.take_lost() {
-            let gap = lowest < lost.seqs.0;
-            left_out(LeftOut::Lost { lost, gap });
-        }
+        scan.take_damage().into_iter().map(Missing::Damage).for_each(&mut missing);
+        scan.take_lost().into_iter().map(Missing::Lost).for_each(&mut missing);
         Ok(outcome)
     }
 

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::args::{Args, Ints, Request, Style};
 use super::emit::Emitter;
-use super::pick::{LeftOut, Pick};
+use super::pick::{Missing, Pick};
 use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::Out;
@@ -51,11 +51,11 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         printed += (run.records.len() / size) as u64;
         emitter.run(&run)
     };
-    pick.each(print, |left_out| tell(&left_out, unit))??;
+    pick.each(print, |missing| tell(&missing, unit))??;
     emitter.finish()?;
     if request.format == OutputFormat::Npy && printed != count {
         bail!(
-            "{}: dw-gc took records between counting and printing: {printed} follow a header that \
+            "{}: records were taken away between counting and printing: {printed} follow a header that \
              says {count}; run it again",
             request.feed
         );
@@ -117,15 +117,16 @@ fn warn_of_rounding(request: &Request, layout: &Layout, out: &Out) {
     }
 }
 
-fn tell(left_out: &LeftOut, unit: TimeUnit) {
-    match left_out {
-        LeftOut::Damaged(damage) => tell_damage(damage, unit),
-        LeftOut::Lost { lost: Lost { feed, seqs: (lo, hi), why }, gap } => {
+fn tell(missing: &Missing, unit: TimeUnit) {
+    match missing {
+        Missing::Damage(damage) => tell_damage(damage, unit),
+        Missing::Lost(Lost { feed, seqs: (lo, hi), why, gap }) => {
             let text = format!("{feed}: left out seq {lo}..{hi}: {why}");
-            match why {
-                // As if this had been run a moment later.
-                Why::Collected if !gap => messages::note(text),
-                _ => messages::partial(text),
+            match gap {
+                true => messages::partial(format!("{text} while older records were printed")),
+                // As if it had been run a moment later.
+                false if *why == Why::Collected => messages::note(text),
+                false => messages::partial(text),
             }
         }
     }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEntry};
+use crate::registry::feed::{
+    ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
+};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 
@@ -195,6 +197,9 @@ pub struct Lost {
     pub seqs: (u64, u64),
     /// Why.
     pub why: Why,
+    /// Whether a scan gave records older than these: what it gave has a gap then. If not, it gave
+    /// what one gives that begins now. A follower has always been past the older ones.
+    pub gap: bool,
 }
 
 impl Reader {
@@ -222,6 +227,12 @@ impl Reader {
     /// The live page, if there is one.
     pub fn live(&self) -> Option<&LivePage> {
         self.live.as_ref()
+    }
+
+    /// How a session ended that was never closed, and when it was last seen alive (wall-clock
+    /// microseconds); whether its writer is gone is the lock's to say.
+    pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
+        proof::unclean_end(&self.registry, self.live.as_ref(), session)
     }
 
     /// What the feed holds now.

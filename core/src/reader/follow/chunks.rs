@@ -281,7 +281,7 @@ impl Chunks {
 
     fn lose(&mut self, to: u64, why: Why) {
         let (feed, seqs) = (self.feed.name.clone(), (self.next, to));
-        self.untold.push_back(Untold::Lost(Lost { feed, seqs, why }));
+        self.untold.push_back(Untold::Lost(Lost { feed, seqs, why, gap: true }));
         self.next = to;
     }
 
