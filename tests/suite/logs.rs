@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -147,6 +148,18 @@ fn the_log_is_read_by_whoever_may_read_the_store() {
     fs::remove_file(env.base().join("deepwater.log")).unwrap();
     env.quiet("umask 077; echo 1 | dw-write a --columns ts");
     assert_eq!(mode(), 0o644);
+}
+
+#[test]
+fn a_log_that_root_begins_belongs_to_the_store() {
+    let env = TestEnv::new();
+    env.quiet("dw-mkfeed a ts:timestamp");
+    if env.quiet("id -u").trim() != "0" {
+        writeln!(std::io::stderr(), "NOT RUN: a log that root begins (not root)").unwrap();
+        return;
+    }
+    env.quiet("chown -R 65534:65534 store; rm store/deepwater.log; dw-mkfeed b ts:timestamp");
+    assert_eq!(env.quiet("stat -c %u:%g:%a store/deepwater.log"), "65534:65534:640\n");
 }
 
 #[test]

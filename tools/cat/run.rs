@@ -55,8 +55,8 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     emitter.finish()?;
     if request.format == OutputFormat::Npy && printed != count {
         bail!(
-            "{}: records were taken away between counting and printing: {printed} follow a header that \
-             says {count}; run it again",
+            "{}: records were taken away between counting and printing: {printed} follow a header \
+             that says {count}; run it again",
             request.feed
         );
     }
