@@ -22,5 +22,6 @@ mod random;
 mod real_feeds;
 mod round_trip;
 mod sqlite;
+mod staged;
 mod units;
 mod watch;
