@@ -128,6 +128,8 @@ impl Platform {
             Err(Error::NoStore { .. }) => {}
             Err(error) => return Err(error),
         }
+        // Made by the store's owner, not by whoever comes first to turn a full log over.
+        drop(Lock::try_replace(&base.join("locks/log"))?);
         file::make_folder(&base.join("feeds"), folder)?;
         let store_id =
             process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
