@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod cron;
+mod cursor;
 mod env;
+mod follow;
 mod gaps;
 mod gc;
 mod generated;
@@ -14,10 +16,12 @@ mod live;
 mod logs;
 mod malformed;
 mod manners;
+mod merge;
 mod pages;
 mod random;
 mod real_feeds;
 mod round_trip;
 mod sqlite;
+mod staged;
 mod units;
 mod watch;
