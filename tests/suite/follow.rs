@@ -300,7 +300,7 @@ fn a_reader_that_may_not_write_polls() {
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let probe = Command::new("setpriv").args(nobody).arg(&tool).arg("--version").output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        not_run("a_reader_that_may_not_write_polls", "cannot run dw-cat as another user");
+        not_run("a_reader_that_may_not_write_polls (cannot run dw-cat as another user)");
         return;
     }
     for (mode, calls) in [(0o666, &FUTEX[..]), (0o644, &NANOSLEEP)] {

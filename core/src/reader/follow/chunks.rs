@@ -150,7 +150,9 @@ impl Chunks {
 
     /// Takes what the scan could not give; false if that is nothing.
     fn keep_untold(&mut self) -> bool {
-        self.untold.extend(self.scan.take_lost().into_iter().map(Untold::Lost));
+        // Whoever follows has been past all that is older.
+        let lost = self.scan.take_lost().into_iter().map(|lost| Lost { gap: true, ..lost });
+        self.untold.extend(lost.map(Untold::Lost));
         self.untold.extend(self.scan.take_damage().into_iter().map(Untold::Damage));
         !self.untold.is_empty()
     }
@@ -188,9 +190,15 @@ impl Chunks {
         for position in self.current.map_or(first, |chunk| chunk.position)..count {
             let Entry::Chunk(chunk) = self.registry.entry(position)? else { continue };
             faults::step("follow.entry");
+            // A chunk that never had a record is no place to look at: its base may lie beyond that
+            // of the chunk which took its place.
+            let empty = chunk.place == Place::Expired && chunk.seal.is_none();
             let chunk_end = self.end_of(&chunk, end, count)?;
-            if chunk_end <= self.next {
+            if empty || chunk_end <= self.next {
                 continue;
+            }
+            if chunk.base_seq >= end {
+                break;
             }
             if chunk.base_seq > self.next {
                 return self.pass_over(chunk.base_seq, first);
@@ -203,13 +211,10 @@ impl Chunks {
 
     /// The seq after the last record of a chunk, as far as records lie below `end`.
     fn end_of(&self, chunk: &ChunkEntry, end: u64, count: u64) -> Result<u64> {
-        match (chunk.seal, chunk.place) {
+        if let Some(seal) = chunk.seal {
             // It may have been sealed since `published` was read: of a batch that goes on in the
             // next chunk, the rest of this one would be a part.
-            (Some(seal), _) => return Ok((chunk.base_seq + seal.count).min(end)),
-            // It never had a record.
-            (None, Place::Expired) => return Ok(chunk.base_seq),
-            (None, _) => {}
+            return Ok((chunk.base_seq + seal.count).min(end));
         }
         for position in chunk.position + 1..count {
             if let Entry::Chunk(next) = self.registry.entry(position)? {
