@@ -14,7 +14,7 @@ use crate::chunk::index::{BlockEntry, ChunkKey, Index};
 use crate::error::{Error, Result};
 use crate::os::{faults, file, process};
 use crate::reader::{SnapshotChunk, Why};
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place};
+use crate::registry::feed::{ChunkEntry, FeedRegistry, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::segments::{Reach, SegmentKind};
 
@@ -89,11 +89,6 @@ impl ChunkFiles {
         Ok(ChunkFiles { chunk_id, index, data, paths })
     }
 
-    /// Bytes of records there are, once the chunk is sealed.
-    pub fn size(&self) -> Result<u64> {
-        file::size(&self.data, &self.paths.data)
-    }
-
     /// Reads bytes of records from byte `at` on.
     pub fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
         file::read_at(&self.data, &self.paths.data, at, into)
@@ -157,15 +152,10 @@ fn look_again(
     if registry.is_deleted()? {
         return Ok(Err(Why::Deleted));
     }
-    if entry.position < registry.first_entry()? {
-        return Ok(Err(Why::Collected));
-    }
-    match registry.entry(entry.position)? {
-        Entry::Chunk(now) => Ok(match now.place {
-            Place::Expired => Err(Why::Collected),
-            Place::Lost => Err(Why::Lost),
-            _ => Ok(now),
-        }),
-        _ => Err(Error::damaged(registry.path(), 0, format!("entry {}", entry.position))),
-    }
+    let now = registry.chunk_at(entry.position)?;
+    Ok(match now.place {
+        Place::Expired => Err(Why::Collected),
+        Place::Lost => Err(Why::Lost),
+        _ => Ok(now),
+    })
 }
