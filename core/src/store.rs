@@ -140,6 +140,11 @@ impl Platform {
         Platform::open(base)
     }
 
+    /// The store's own id.
+    pub fn store_id(&self) -> [u8; 16] {
+        self.store_id
+    }
+
     /// The base directory.
     pub fn base(&self) -> &Path {
         &self.base

@@ -9,3 +9,4 @@ mod handover;
 #[path = "../suite/kit.rs"]
 #[allow(dead_code)]
 mod kit;
+mod staged;

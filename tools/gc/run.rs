@@ -105,6 +105,7 @@ fn line(step: &Step, json: bool) -> String {
         Reason::MaxSize => "over its size",
         Reason::MinFree => "for room on the disk",
         Reason::Unfinished => "left half done",
+        Reason::Leftover => "left in shared memory",
     };
     let (action, size) = (step.action.as_str(), size(step.bytes));
     format!("{action} {}{chunk}: {seqs}{size}, {why}\n", step.feed)

@@ -423,7 +423,7 @@ impl Writer {
         let mut stored = self.try_store(records, marks);
         if let Err(error) = &stored
             && self.shared.is_memory_full(error)
-            && self.end_chunk_early()?
+            && self.end_chunk_early()
         {
             stored = self.try_store(records, marks);
         }
