@@ -97,7 +97,7 @@ impl Platform {
             other => return other,
         }
         let folder = file::folder_mode(DEFAULT_FILE_MODE);
-        fs::create_dir_all(base).map_err(|e| Error::io("cannot create the folder", base, e))?;
+        file::make_folders(base)?;
         file::make_folder(&base.join("locks"), 0o700)?;
         let _lock = Lock::wait(&base.join("locks/registry"))?;
         match Platform::open(base) {
@@ -260,11 +260,10 @@ impl Platform {
             lock: self.lock_path(feed_id),
         };
         let unborn = self.folder(&format!("{UNBORN}{feed_id:016x}"));
-        let made = build_feed(&info, &unborn).and_then(|()| {
-            fs::rename(&unborn, &folder).map_err(|e| Error::io("cannot create", &folder, e))
-        });
+        let made = build_feed(&info, &unborn)
+            .and_then(|()| file::rename("cannot create", &unborn, &folder));
         if made.is_err() {
-            let _ = fs::remove_dir_all(&unborn);
+            let _ = file::remove_folder(&unborn);
         }
         made?;
         file::sync_folder(&self.base.join("feeds"))?;
@@ -345,12 +344,12 @@ impl Platform {
     /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.
     fn bury(&self, folder: &Path, feed_id: u64) -> Result<()> {
         let dead = self.folder(&format!("{DELETED}{feed_id:016x}"));
-        match fs::rename(folder, &dead) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|e| Error::io("cannot remove", folder, e))?,
+        if folder.symlink_metadata().is_err() {
+            return Ok(());
         }
+        file::rename("cannot remove", folder, &dead)?;
         file::sync_folder(&self.base.join("feeds"))?;
-        fs::remove_dir_all(&dead).map_err(|e| Error::io("cannot remove", &dead, e))
+        file::remove_folder(&dead)
     }
 
     /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
@@ -360,11 +359,10 @@ impl Platform {
             let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
             for item in listing.flatten().filter(|i| i.file_name().to_str().is_some_and(wanted)) {
                 let path = item.path();
-                let removed = match item.file_type() {
-                    Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
-                    _ => fs::remove_file(&path),
-                };
-                removed.map_err(|e| Error::io("cannot remove", &path, e))?;
+                match item.file_type() {
+                    Ok(kind) if kind.is_dir() => file::remove_folder(&path)?,
+                    _ => file::remove_file(&path)?,
+                }
             }
             Ok(())
         };

@@ -18,7 +18,7 @@ use crate::chunk::index::{
 };
 use crate::error::Result;
 use crate::os::map::Map;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::feed::Seal;
 
 /// Data files begin with this much and double as they grow.
@@ -230,7 +230,9 @@ impl LiveChunk {
         let not_min = self.index.u64_at(at + NOT_MIN);
         let max = self.index.u64_at(at + MAX);
         not_min.store(not_min.load(Ordering::Relaxed).max(!times.min), Ordering::Relaxed);
+        faults::step("index.min");
         max.store(max.load(Ordering::Relaxed).max(times.max), Ordering::Relaxed);
+        faults::step("index.max");
         if times.unordered {
             self.index.u32_at(at + UNORDERED).store(1, Ordering::Relaxed);
         }
@@ -256,6 +258,7 @@ impl LiveChunk {
         bytes[8..].copy_from_slice(&time.to_le_bytes());
         self.index.write(start + count * MARK_SIZE, &bytes);
         self.index.u64_at(MARK_COUNT_AT).store(count as u64 + 1, Ordering::Release);
+        faults::step("index.marks");
         Ok(())
     }
 
@@ -330,8 +333,10 @@ impl LiveChunk {
         self.index.read(at, &mut entry);
         let sum = entry_crc(&entry, block, records);
         self.index.u32_at(at + ENTRY_CRC).store(sum, Ordering::Relaxed);
+        faults::step("index.sums");
         // SYNC: closed; pairs with the reader, which believes the sums only where it is set.
         self.index.u32_at(at + CLOSED).store(1, Ordering::Release);
+        faults::step("index.closed");
     }
 
     /// CRC of the open block's records below `published`. Background thread only.

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, Result};
+use crate::os::faults::{self, Io, Op};
 
 /// A lock on a file, held until dropped. The file is never unlinked.
 pub struct Lock {
@@ -17,15 +18,17 @@ pub struct Lock {
 }
 
 fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
-        .map_err(|e| Error::io("cannot open the lock", path, e))
+    let make = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(path)
+    };
+    faults::make(Io::on(Op::Create, path), make).map_err(|e| Error::io("cannot open the lock", path, e))
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::error::{Error, Result};
+use crate::os::faults::{self, Io, Op};
 
 /// A shared mapping of the first `len` bytes of a file, unmapped when dropped.
 ///
@@ -27,7 +28,8 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn writable(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let raw = MmapOptions::new().len(len).map_raw(file);
+        let io = Io::range(Op::Map, path, 0, len as u64);
+        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw(file));
         Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
     }
 
@@ -36,7 +38,8 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn read_only(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let raw = MmapOptions::new().len(len).map_raw_read_only(file);
+        let io = Io::range(Op::Map, path, 0, len as u64);
+        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw_read_only(file));
         Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
     }
 
@@ -87,10 +90,13 @@ impl Map {
     /// that are not published yet.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        let to = self.at(offset, bytes.len());
-        // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping that
-        // is only lent as published (unchanging) bytes; no reader looks at unpublished bytes.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        faults::store(&self.path, offset, bytes.len(), |part| {
+            let (from, to) = (&bytes[part.clone()], self.at(offset + part.start, part.len()));
+            // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping
+            // that is only lent as published (unchanging) bytes; no reader looks at unpublished
+            // bytes.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+        });
     }
 
     /// Copies `into.len()` bytes at `offset` out.

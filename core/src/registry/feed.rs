@@ -9,7 +9,7 @@ use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
-use crate::os::file;
+use crate::os::{faults, file};
 use crate::os::map::Map;
 use crate::registry::global::check_head;
 use crate::registry::segments::{self, Segments};
@@ -452,6 +452,7 @@ impl FeedRegistry {
     fn set_word(&self, at: usize, value: u64) {
         // SYNC: count, first_entry, deleted; pairs with the Acquire in `word`.
         self.map.u64_at(at).store(guard(value), Ordering::Release);
+        faults::value("registry.word", value);
     }
 
     /// Entries there are.
@@ -727,7 +728,7 @@ impl FeedRegistry {
         self.map
             .u64_at(Self::offset(position) + WORD)
             .compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
+            .map(|_| faults::step("registry.place"))
             .map_err(|_| {
                 Error::Invalid(format!(
                     "{}: entry {position} is not {from:?} any more",
@@ -751,6 +752,7 @@ impl FeedRegistry {
         self.map.write(at + SESSION_END, &bytes);
         // SYNC: session state; pairs with the Acquire in `entry`.
         self.map.u64_at(at + WORD).store(guard(SESSION_IS_CLOSED), Ordering::Release);
+        faults::step("registry.session-closed");
     }
 
     /// The lease: no seq at or above it was ever published. `None` if its checksum fails.

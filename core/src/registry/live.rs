@@ -9,7 +9,7 @@ use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
 use crate::os::map::Map;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
 
@@ -140,6 +140,7 @@ impl LivePage {
     pub fn publish(&self, seq: u64) {
         // SYNC: published; pairs with the Acquire in `published`.
         self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
+        faults::value("live.published", seq);
     }
 
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
@@ -188,6 +189,7 @@ impl LivePage {
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
+            faults::step("live.stamp");
         }
         for at in (REJECTED_AT..=LATE_AT).step_by(8) {
             self.map.u64_at(at).store(0, Ordering::Relaxed);
@@ -198,12 +200,14 @@ impl LivePage {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(OPEN), Ordering::Release);
+        faults::step("live.open");
     }
 
     /// Closes the session.
     pub fn end(&self) {
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        faults::step("live.closed");
     }
 
     /// The newest record time so far.
@@ -241,6 +245,7 @@ impl LivePage {
     /// Notes that every record below `seq` is on disk.
     pub fn set_durable(&self, seq: u64) {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
+        faults::value("live.durable", seq);
     }
 
     /// Notes that records were published just now.
