@@ -335,6 +335,9 @@ impl Platform {
         // A registry too damaged to be marked must not keep a feed from being deleted.
         if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
             feed.set_deleted();
+            // On disk before the store forgets the feed: without the mark its folder would pass for
+            // data that somebody misses.
+            feed.sync()?;
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;

@@ -237,10 +237,6 @@ impl Recording {
         );
         Expect { there, must, may, used }
     }
-
-    fn root(&self) -> PathBuf {
-        self._folder.path().join("disk")
-    }
 }
 
 /// A crash at a random moment that chooses at random.

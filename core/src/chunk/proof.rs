@@ -13,6 +13,8 @@ use crate::registry::live::LivePage;
 pub struct Standing {
     /// All entries that are not collected.
     pub entries: Vec<Entry>,
+    /// Entries there are, collected ones too.
+    pub count: u64,
     /// Records exist below this seq.
     pub end: u64,
     /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
@@ -27,14 +29,17 @@ impl Standing {
     /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
     pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
         let look = || live.and_then(|page| page.session().map(|_| page.published()));
-        let (published, entries) = loop {
+        let (published, (entries, count)) = loop {
             // `published` first: every chunk below it is in the table by then.
             let published = look();
-            let entries = registry.entries()?;
+            let table = match published {
+                Some(_) => registry.entries().and_then(|all| Ok((all, registry.count()?))),
+                None => registry.surviving_entries(),
+            };
             // A session that began meanwhile rules; what the disk proves of it may end in
             // mid-batch.
             if published.is_some() || look().is_none() {
-                break (published, entries);
+                break (published, table?);
             }
         };
         let last = entries.iter().rev().find_map(|entry| match entry {
@@ -51,7 +56,7 @@ impl Standing {
             }
             (None, Some(session)) => (proven_end(feed, registry, &entries, &session)?, false),
         };
-        Ok(Standing { entries, end, exact })
+        Ok(Standing { entries, count, end, exact })
     }
 
     /// The chunks that may still have records, in order, with the end of each one's seqs.

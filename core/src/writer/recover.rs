@@ -41,14 +41,18 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     }
     let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
     let standing = Standing::of(feed, &registry, Some(&live))?;
+    registry.cut(standing.count)?;
     let running_max = seal_left_over(feed, &registry, &standing)?;
     let last = standing.entries.iter().rev().find_map(|entry| match entry {
         Entry::Session(session) => Some(*session),
         _ => None,
     });
     let next_seq = first_seq(&registry, &standing)?;
+    if let Some(session) = last {
+        note_hole(&registry, &session, &standing, next_seq)?;
+    }
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
+        note_unclean_end(&registry, &session, &standing, &live)?;
     }
     let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
     remove_strays(feed, &standing, last_chunk)?;
@@ -163,13 +167,38 @@ fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Resul
     file::remove_file(&paths.index)
 }
 
-/// Closes the session that did not close itself, and puts the hole up to the lease on record.
+/// Puts the hole between the last session and the lease on record, or what is not on record yet of
+/// it: a recovery that was cut off may have raised the lease.
+fn note_hole(
+    registry: &FeedRegistry,
+    session: &SessionEntry,
+    standing: &Standing,
+    next_seq: u64,
+) -> Result<()> {
+    let noted = standing.entries.iter().filter_map(|entry| match entry {
+        Entry::Range(range) if range.session_id == session.session_id => Some(range.seqs.1),
+        _ => None,
+    });
+    let from = noted.max().unwrap_or(0).max(standing.end);
+    if standing.exact || from >= next_seq {
+        return Ok(());
+    }
+    registry.append_range(&RangeEntry {
+        seqs: (from, next_seq),
+        session_id: session.session_id,
+        recorded_us: process::wall_us(),
+        reason: RANGE_SKIPPED,
+    })?;
+    registry.sync()
+}
+
+/// Closes the session that did not close itself. After the hole behind it is on record: a recovery
+/// that dies in between finds the session open and does this again.
 fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
     live: &LivePage,
-    next_seq: u64,
 ) -> Result<()> {
     let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
     // The page's counts are the session's own only if the page is.
@@ -180,20 +209,6 @@ fn note_unclean_end(
         counters: if own { live.counters() } else { Default::default() },
         reason,
     };
-    let range = RangeEntry {
-        seqs: (standing.end, next_seq),
-        session_id: session.session_id,
-        recorded_us: process::wall_us(),
-        reason: RANGE_SKIPPED,
-    };
-    // The hole first: a recovery that dies in between finds the session open and does this again.
-    let noted = standing.entries.iter().any(|entry| {
-        matches!(entry, Entry::Range(r) if (r.seqs, r.session_id) == (range.seqs, range.session_id))
-    });
-    if next_seq > standing.end && !standing.exact && !noted {
-        registry.append_range(&range)?;
-        registry.sync()?;
-    }
     registry.close_session(session.position, &close);
     registry.sync()
 }
@@ -254,17 +269,9 @@ mod tests {
                 let Some(Entry::Session(session)) = standing.entries.first().copied() else {
                     panic!("no session");
                 };
+                note_hole(&registry, &session, &standing, next_seq).unwrap();
                 if closed {
-                    note_unclean_end(&registry, &session, &standing, &live, next_seq).unwrap();
-                } else {
-                    // Up to the hole, and no further.
-                    let range = RangeEntry {
-                        seqs: (standing.end, next_seq),
-                        session_id: session.session_id,
-                        recorded_us: 0,
-                        reason: RANGE_SKIPPED,
-                    };
-                    registry.append_range(&range).unwrap();
+                    note_unclean_end(&registry, &session, &standing, &live).unwrap();
                 }
             }
             let writer = platform.create_writer("t").unwrap();
