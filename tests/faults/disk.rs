@@ -449,9 +449,7 @@ impl History {
             Choice::Oldest => (0, true),
             Choice::Newest | Choice::Zeros => (open.len(), true),
             // As a journal has them, or each name by itself.
-            Choice::Any => {
-                (random.below(open.len() as u64 + 1) as usize, random.below(2) == 0)
-            }
+            Choice::Any => (random.below(open.len() as u64 + 1) as usize, random.below(2) == 0),
         };
         let mut kept: HashMap<&str, bool> = HashMap::new();
         let mut names = BTreeMap::new();

@@ -3,6 +3,10 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod disk;
+#[path = "../suite/env.rs"]
+#[allow(dead_code)]
+mod env;
+mod kills;
 mod power;
 #[path = "../suite/random.rs"]
 mod random;

@@ -133,12 +133,8 @@ impl Recording {
     fn make(seed: u64, leave_out: LeaveOut, after: Option<(TempDir, Shape, Expect)>) -> Recording {
         let mut random = Random::new(seed);
         let (folder, shape, before) = after.unwrap_or_else(|| {
-            let nothing = Expect {
-                there: (false, true),
-                must: Records::new(),
-                may: Records::new(),
-                used: 0,
-            };
+            let nothing =
+                Expect { there: (false, true), must: Records::new(), may: Records::new(), used: 0 };
             (memory_folder(), Shape::random(&mut random), nothing)
         });
         let root = folder.path().join("disk");
@@ -170,10 +166,8 @@ impl Recording {
             let time = disk.moment();
             notes.lock().unwrap().acked.push((time, seq));
         };
-        let options = WriterOptions {
-            sync: Some(self.shape.sync),
-            on_durable: Some(Box::new(on_durable)),
-        };
+        let options =
+            WriterOptions { sync: Some(self.shape.sync), on_durable: Some(Box::new(on_durable)) };
         let mut writer = platform.create_writer_with("t", options).unwrap();
         let batches = 4 + random.below(12);
         for _ in 0..batches {
@@ -248,9 +242,7 @@ fn random_crash(now: Time, random: &mut Random) -> Crash {
         2 => only(Part::Index),
         3 => only(Part::Data),
         4 => Part::ALL.map(|_| Choice::Zeros),
-        5 => {
-            Part::ALL.map(|_| *random.pick(&[Choice::Oldest, Choice::Newest, Choice::Any]))
-        }
+        5 => Part::ALL.map(|_| *random.pick(&[Choice::Oldest, Choice::Newest, Choice::Any])),
         _ => Part::ALL.map(|_| Choice::Any),
     };
     Crash { time: 1 + random.below(u64::from(now)) as Time, choices, seed: random.next() }
@@ -477,8 +469,7 @@ fn go_on(
     let there = first_look(&root, &expect)
         .map_err(|why| tell(recording, &found, &why, &expect))?
         .unwrap_or_default();
-    let next =
-        Expect { there: (true, true), must: there.clone(), may: there, used: expect.used };
+    let next = Expect { there: (true, true), must: there.clone(), may: there, used: expect.used };
     Ok(Some((folder, recording.shape, next)))
 }
 

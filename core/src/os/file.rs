@@ -179,7 +179,8 @@ pub fn sync(file: &File, path: &Path) -> Result<()> {
 /// [`Error::Io`].
 pub fn sync_folder(path: &Path) -> Result<()> {
     let sync = || File::open(path).and_then(|folder| folder.sync_all());
-    faults::io(Io::on(Op::SyncFolder, path), sync).map_err(|e| Error::io("cannot sync the folder", path, e))
+    faults::io(Io::on(Op::SyncFolder, path), sync)
+        .map_err(|e| Error::io("cannot sync the folder", path, e))
 }
 
 /// Starts to write a range of a file back without waiting, so that the next sync has little left to

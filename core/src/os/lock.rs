@@ -28,7 +28,8 @@ fn open(path: &Path) -> Result<File> {
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(path)
     };
-    faults::make(Io::on(Op::Create, path), make).map_err(|e| Error::io("cannot open the lock", path, e))
+    faults::make(Io::on(Op::Create, path), make)
+        .map_err(|e| Error::io("cannot open the lock", path, e))
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {

@@ -66,9 +66,6 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         pid: std::process::id(),
         close: None,
     };
-    registry.append_session(&mut session)?;
-    let lease = next_seq + LEASE_STEP;
-    registry.set_lease(lease)?;
     let stamp = SessionStamp {
         session_id: session.session_id,
         pid: session.pid,
@@ -76,8 +73,13 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         boot_id: session.boot_id,
         opened_us: session.opened_us,
     };
-    let wait = hang_bell(feed, &registry, &session).ok();
+    // The page before the table: a session that is in the table, killed before the page is of this
+    // boot, would pass for one that lost power.
     live.begin(&stamp, next_seq, running_max);
+    registry.append_session(&mut session)?;
+    let lease = next_seq + LEASE_STEP;
+    registry.set_lease(lease)?;
+    let wait = hang_bell(feed, &registry, &session).ok();
     let next_chunk_id = last_chunk + 1;
     Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
 }
