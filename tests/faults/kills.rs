@@ -91,7 +91,7 @@ fn words(args: &[&str]) -> Vec<String> {
 }
 
 /// A good run of a tool.
-fn good(env: &TestEnv, args: &[&str]) {
+pub fn good(env: &TestEnv, args: &[&str]) {
     let output = faulty(env, "", "", args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{args:?}: {}: {said}", output.status);
@@ -109,12 +109,12 @@ fn record(n: u64) -> [u8; RECORD] {
     bytes
 }
 
-fn records(numbers: std::ops::Range<u64>) -> Vec<u8> {
+pub fn records(numbers: std::ops::Range<u64>) -> Vec<u8> {
     numbers.flat_map(record).collect()
 }
 
 /// The end of the feed; every seq from `from` on is there and has the record of that number.
-fn check(env: &TestEnv, feed: &str, from: u64) -> u64 {
+pub fn check(env: &TestEnv, feed: &str, from: u64) -> u64 {
     let reader = open(env, feed);
     let snapshot = reader.snapshot().expect("a sound table at any moment");
     let selection = Selection { seqs: (from, u64::MAX), ..Selection::ALL };
@@ -132,12 +132,12 @@ fn check(env: &TestEnv, feed: &str, from: u64) -> u64 {
     next
 }
 
-fn open(env: &TestEnv, feed: &str) -> Reader {
+pub fn open(env: &TestEnv, feed: &str) -> Reader {
     Platform::open(env.base()).unwrap().create_reader(feed).unwrap()
 }
 
 /// The next writer, which begins at `end` and leaves ten records more.
-fn write_on(env: &TestEnv, feed: &str, end: u64) -> u64 {
+pub fn write_on(env: &TestEnv, feed: &str, end: u64) -> u64 {
     let mut writer = Platform::open(env.base()).unwrap().create_writer(feed).unwrap();
     assert_eq!(writer.next_seq(), end);
     writer.append_batch(&records(end..end + 10)).unwrap();
@@ -146,13 +146,13 @@ fn write_on(env: &TestEnv, feed: &str, end: u64) -> u64 {
     end + 10
 }
 
-const MAKE: [&str; 6] = ["dw-mkfeed", "t", "--chunk-size", "64KiB", "ts:timestamp", "h:uint64"];
+pub const MAKE: [&str; 6] = ["dw-mkfeed", "t", "--chunk-size", "64KiB", "ts:timestamp", "h:uint64"];
 
 /// Sizes of the batches of a run: single records, some, over the end of two chunks.
-const BATCHES: [u64; 4] = [1, 700, 9000, 40];
+pub const BATCHES: [u64; 4] = [1, 700, 9000, 40];
 
 /// The inputs of a run that goes on at `from`: a file a batch.
-fn inputs(env: &TestEnv, from: u64) -> Vec<PathBuf> {
+pub fn inputs(env: &TestEnv, from: u64) -> Vec<PathBuf> {
     let mut next = from;
     let mut make = |(i, count): (usize, &u64)| {
         let path = env.path(&format!("batch{i}"));

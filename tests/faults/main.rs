@@ -7,6 +7,12 @@ mod disk;
 #[allow(dead_code)]
 mod env;
 mod kills;
+#[path = "../suite/kit.rs"]
+#[allow(dead_code)]
+mod kit;
 mod power;
 #[path = "../suite/random.rs"]
 mod random;
+#[path = "../suite/small_disk.rs"]
+mod small_disk;
+mod space;

@@ -94,6 +94,19 @@ impl Running {
         input.flush().expect("dw-write reads");
     }
 
+    /// Sends bytes down the pipe; whether they arrived.
+    pub fn try_send(&mut self, bytes: &str) -> bool {
+        self.input.as_mut().is_some_and(|input| input.write_all(bytes.as_bytes()).is_ok())
+    }
+
+    /// Closes the pipe and waits for its end, whatever that is.
+    pub fn close_and_wait(&mut self) -> ExitStatus {
+        self.input = None;
+        let status = self.wait();
+        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        status
+    }
+
     /// What it has printed so far.
     pub fn out(&self) -> String {
         self.out.lock().unwrap().clone()
@@ -118,9 +131,7 @@ impl Running {
 
     /// Closes the pipe and waits for its end, which must be a success.
     pub fn finish(mut self) -> (String, String) {
-        self.input = None;
-        let status = self.wait();
-        self.readers.drain(..).for_each(|reader| reader.join().unwrap());
+        let status = self.close_and_wait();
         assert!(status.success(), "{status}: {}", self.err());
         (self.out(), self.err())
     }

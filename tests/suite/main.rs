@@ -13,4 +13,5 @@ mod pages;
 mod random;
 mod real_feeds;
 mod round_trip;
+mod small_disk;
 mod sqlite;

@@ -384,6 +384,7 @@ impl FeedRegistry {
         };
         let mut head = [0; 128];
         map.read(0, &mut head);
+        map.check()?;
         check_head(path, &head, MAGIC, 128)?;
         if crc(&head[..HEADER_CRC_AT]) != get_u32(&head, HEADER_CRC_AT) {
             return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
@@ -446,6 +447,7 @@ impl FeedRegistry {
     fn word(&self, at: usize, what: &str) -> Result<u64> {
         // SYNC: count, first_entry, deleted; pairs with the Release in `set_word`.
         let word = self.map.u64_at(at).load(Ordering::Acquire);
+        self.map.check()?;
         unguard(word).ok_or_else(|| {
             Error::damaged(&self.path, at as u64, format!("the check bits of {what}"))
         })
@@ -561,6 +563,7 @@ impl FeedRegistry {
         let word = self.map.u64_at(at + WORD).load(Ordering::Acquire);
         let mut bytes = [0; ENTRY_SIZE];
         self.map.read(at, &mut bytes);
+        self.map.check()?;
         if entry_crc(&bytes) != get_u32(&bytes, CRC) {
             return Err(wrong(CRC, "the checksum"));
         }
@@ -905,9 +908,10 @@ impl FeedRegistry {
     /// Makes the registry durable.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Damaged`] if the file was cut short.
     pub fn sync(&self) -> Result<()> {
-        file::sync(&self.file, &self.path)
+        file::sync(&self.file, &self.path)?;
+        self.map.check()
     }
 }
 

@@ -123,6 +123,14 @@ impl LivePage {
         Ok(LivePage { identity: file::identity(&file, path)?, map })
     }
 
+    /// Whether the page is still there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short.
+    pub fn check(&self) -> Result<()> {
+        self.map.check()
+    }
+
     /// Where the page lies.
     pub fn path(&self) -> PathBuf {
         self.map.path().to_owned()

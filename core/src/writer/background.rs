@@ -128,7 +128,9 @@ impl Background {
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
             chunk.close_blocks(published, false);
+            chunk.check()?;
         }
+        self.shared.live.check()?;
         self.seal_ended(&chunks, published)?;
         if let Some(chunk) = chunks.last() {
             self.look_ahead(chunk, published, news)?;
