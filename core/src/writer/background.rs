@@ -118,7 +118,7 @@ impl Background {
     }
 
     fn work(&mut self, sync_to: u64) -> Result<()> {
-        let published = self.shared.live.published();
+        let published = self.published()?;
         let moved = published != self.published;
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
@@ -130,7 +130,6 @@ impl Background {
             chunk.close_blocks(published, false);
             chunk.check()?;
         }
-        self.shared.live.check()?;
         self.seal_ended(&chunks, published)?;
         if let Some(chunk) = chunks.last() {
             self.look_ahead(chunk, published, news)?;
@@ -144,6 +143,12 @@ impl Background {
             self.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// The word that rules, unless the page it is on was cut off: then it is no number.
+    fn published(&self) -> Result<u64> {
+        let published = self.shared.live.published();
+        self.shared.live.check().map(|()| published)
     }
 
     fn keep_clocks(&mut self, published: u64, moved: bool) {
@@ -270,7 +275,7 @@ impl Background {
 
     /// Data, index, folder, then the checkpoint and the registry: FORMAT.md, Durability.
     fn checkpoint(&mut self) -> Result<()> {
-        let published = self.shared.live.published();
+        let published = self.published()?;
         let chunks = self.shared.queue().chunks.clone();
         self.seal_ended(&chunks, published)?;
         let chunks = self.shared.queue().chunks.clone();
@@ -324,7 +329,7 @@ impl Background {
 
     /// Seals everything, makes it durable and closes the session.
     fn finish(&mut self, reason: SessionEnd) -> Result<()> {
-        let published = self.shared.live.published();
+        let published = self.published()?;
         self.keep_clocks(published, published != self.published);
         let ready = self.shared.queue().ready.take();
         if let Some(chunk) = ready {
