@@ -24,10 +24,13 @@
 //! | [`layout`], [`record`] | where fields lie; records as values |
 //! | [`text`] | rows to records and back, without I/O |
 //! | [`os`] | system calls, mappings, locks, signals: the only `unsafe` |
+//! | [`log`] | what happened to the store, a line an event |
 //! | [`registry`] | which feeds there are, what each consists of, the live page |
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
+//! | [`check`] | whether a store is well |
+//! | [`gc`] | removes what is past its retention, and what was left half done |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
 //!
@@ -61,10 +64,13 @@
 //! ```
 
 pub(crate) mod bytes;
+pub mod check;
 pub mod checksum;
 pub mod chunk;
 pub mod error;
+pub mod gc;
 pub mod layout;
+pub mod log;
 pub mod os;
 pub mod reader;
 pub mod record;

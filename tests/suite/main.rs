@@ -2,11 +2,16 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod cron;
 mod env;
+mod gaps;
+mod gc;
 mod generated;
+mod health;
 mod kill;
 mod kit;
 mod live;
+mod logs;
 mod malformed;
 mod manners;
 mod pages;
@@ -15,3 +20,5 @@ mod real_feeds;
 mod round_trip;
 mod small_disk;
 mod sqlite;
+mod units;
+mod watch;

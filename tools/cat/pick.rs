@@ -1,10 +1,18 @@
 //! Which records: a selection, the conditions on fields, and how many from which end.
 
 use deepwater::Result;
-use deepwater::reader::{Damage, Direction, Reader, Run, Scan, Selection, Snapshot};
+use deepwater::reader::{Damage, Direction, Lost, Reader, Run, Scan, Selection, Snapshot};
 use deepwater::text::filter::Filter;
 
 use super::args::Lines;
+
+/// What a scan could not give.
+pub enum Missing {
+    /// Because it is damaged.
+    Damage(Damage),
+    /// Because it was taken away meanwhile.
+    Lost(Lost),
+}
 
 /// Records chosen, in the order they are to be printed.
 pub struct Pick<'a> {
@@ -98,7 +106,7 @@ impl<'a> Pick<'a> {
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
-        mut lost: impl FnMut(Damage),
+        mut missing: impl FnMut(Missing),
     ) -> Result<std::result::Result<(), E>> {
         let size = self.reader.layout().record_size();
         let mut left = self.limit;
@@ -112,7 +120,8 @@ impl<'a> Pick<'a> {
                 left > 0 && outcome.is_ok()
             })?;
         }
-        scan.take_damage().into_iter().for_each(&mut lost);
+        scan.take_damage().into_iter().map(Missing::Damage).for_each(&mut missing);
+        scan.take_lost().into_iter().map(Missing::Lost).for_each(&mut missing);
         Ok(outcome)
     }
 

@@ -1,8 +1,9 @@
 //! dw-cat's work: resolve the range, choose, print.
 
+use anyhow::bail;
 use deepwater::Platform;
 use deepwater::layout::Layout;
-use deepwater::reader::{Damage, Reader, Selection, Snapshot};
+use deepwater::reader::{Damage, Lost, Reader, Run, Selection, Snapshot};
 use deepwater::text::encode::{EncodeOptions, Encoder, IntStyle, OutputFormat, TimeStyle};
 use deepwater::text::filter::Filter;
 use deepwater::time::TimeUnit;
@@ -11,7 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::args::{Args, Ints, Request, Style};
 use super::emit::Emitter;
-use super::pick::Pick;
+use super::pick::{Missing, Pick};
 use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::Out;
@@ -45,8 +46,20 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let size = layout.record_size();
     let mut emitter = Emitter::new(encoder, request.format, out, size, pick.is_reverse(), count)?;
     let unit = layout.unit();
-    pick.each(|run| emitter.run(&run), |damage| tell(&damage, unit))??;
+    let mut printed = 0;
+    let print = |run: Run<'_>| {
+        printed += (run.records.len() / size) as u64;
+        emitter.run(&run)
+    };
+    pick.each(print, |missing| tell(&missing, unit))??;
     emitter.finish()?;
+    if request.format == OutputFormat::Npy && printed != count {
+        bail!(
+            "{}: records were taken away between counting and printing: {printed} follow a header that \
+             says {count}; run it again",
+            request.feed
+        );
+    }
     Ok(Exit::Ok)
 }
 
@@ -104,7 +117,21 @@ fn warn_of_rounding(request: &Request, layout: &Layout, out: &Out) {
     }
 }
 
-fn tell(damage: &Damage, unit: TimeUnit) {
+fn tell(missing: &Missing, unit: TimeUnit) {
+    match missing {
+        Missing::Damage(damage) => tell_damage(damage, unit),
+        Missing::Lost(Lost { feed, seqs: (lo, hi), why, gap }) => {
+            let text = format!("{feed}: left out seq {lo}..{hi}: {why}");
+            match gap {
+                true => messages::partial(format!("{text} while older records were printed")),
+                // As if it had been run a moment later.
+                false => messages::note(text),
+            }
+        }
+    }
+}
+
+fn tell_damage(damage: &Damage, unit: TimeUnit) {
     let times = damage.times.map_or(String::new(), |(min, max)| {
         let show = |time| show_time(time, unit, &TimeZone::UTC);
         format!(", times {} to {}", show(min), show(max))

@@ -6,21 +6,23 @@ use std::time::Duration;
 use deepwater::Platform;
 use deepwater::chunk::ChunkPaths;
 use deepwater::error::system_text;
-use deepwater::os::lock::Lock;
 use deepwater::os::process;
 use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
+use deepwater::registry::live::writer_of;
 use deepwater::text::describe::describe;
+use deepwater::text::words::{self, grouped};
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::listing::Listing;
+use super::gaps::{gaps, range_word};
+use super::watch::watch;
 use crate::cli::exit::Exit;
+use crate::cli::listing::Listing;
 use crate::cli::messages;
 use crate::cli::out::Out;
-use crate::cli::sizes::show_size;
 use crate::cli::times::show_time;
 
 /// Runs dw-ls.
@@ -38,6 +40,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
             // Refused before anything is printed, by name.
             platform.feed_info(name)?;
         }
+    }
+    if args.watch {
+        return watch(&platform, &asked, out);
     }
     let names = if asked.is_empty() { all.iter().map(String::as_str).collect() } else { asked };
     if args.names {
@@ -70,8 +75,9 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
         (args.chunks, chunks as Details),
         (args.sessions, sessions as Details),
         (args.sessions, holes as Details),
+        (args.gaps, gaps as Details),
     ];
-    if !args.chunks && !args.sessions {
+    if !args.chunks && !args.sessions && !args.gaps {
         return if args.long {
             long(args, feeds, &zone, out)
         } else {
@@ -99,29 +105,36 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
 type Details = fn(&[Feed], &TimeZone) -> (Listing, Vec<Value>);
 
 /// A feed, looked at once.
-struct Feed {
-    reader: Reader,
-    snapshot: Snapshot,
+pub(super) struct Feed {
+    pub(super) reader: Reader,
+    pub(super) snapshot: Snapshot,
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
     /// Process id of the writer, 0 where there is one that we may not know; none: idle.
-    writer: Option<u32>,
+    pub(super) writer: Option<u32>,
 }
 
 impl Feed {
     fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
         let reader = platform.create_reader(name)?;
-        let snapshot = reader.snapshot()?;
+        let (snapshot, missing) = loop {
+            let snapshot = reader.snapshot()?;
+            let missing = missing_files(&reader, &snapshot);
+            // dw-gc was at work between the look at the table and that at the files.
+            if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
+                break (snapshot, missing);
+            }
+        };
         let times = reader.times(&snapshot)?;
-        check_files(&reader, &snapshot);
+        missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
-        let writer = writer_of(&reader);
+        let writer = writer_of(&reader.feed().lock, reader.live());
         Ok(Feed { reader, snapshot, times, rate, bytes, writer })
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.reader.feed().name
     }
 
@@ -134,28 +147,15 @@ impl Feed {
     }
 }
 
-/// Who writes: the lock is the truth where we may ask it, the live page and its process where not.
-fn writer_of(reader: &Reader) -> Option<u32> {
-    let stamp = reader.live().and_then(|live| live.session());
-    match Lock::feed_is_held(&reader.feed().lock) {
-        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
-        Some(false) => None,
-        None => {
-            let stamp = stamp.filter(|_| reader.live().is_some_and(|live| live.is_open()))?;
-            let alive = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
-            alive.then_some(stamp.pid)
-        }
-    }
-}
-
 fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
     let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
     let size = |path| fs::metadata(path).map_or(0, |meta| meta.len());
     size(&paths.data) + size(&paths.index)
 }
 
-/// Names chunk files that are gone or shorter than their records.
-fn check_files(reader: &Reader, snapshot: &Snapshot) {
+/// Chunk files that are gone or shorter than their records, in words.
+fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
+    let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
         let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
         let needed = chunk.count() * reader.layout().record_size() as u64;
@@ -166,27 +166,14 @@ fn check_files(reader: &Reader, snapshot: &Snapshot) {
                 Err(error) => system_text(&error),
             };
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-            let name = &reader.feed().name;
-            messages::partial(format!("{name}: {}: {what}; seq {lo}..{hi}", path.display()));
+            missing.push((*chunk, format!("{}: {what}; seq {lo}..{hi}", path.display())));
         }
     }
+    missing
 }
 
-fn wall(us: u64, zone: &TimeZone) -> String {
+pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
     show_time(us, TimeUnit::Micros, zone)
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 fn object(feed: &Feed) -> Value {
@@ -228,7 +215,7 @@ fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow:
             time(feed.times.map(|t| t.0)),
             time(feed.times.map(|t| t.1)),
             format!("{:.1}", feed.rate),
-            show_size(feed.bytes),
+            words::size(feed.bytes),
             state,
         ]);
     }
@@ -270,11 +257,11 @@ fn policy(feed: &Feed) -> String {
     let policy = &feed.reader.feed().spec.policy;
     let duration = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
-    let max_size = policy.max_size_bytes.map_or("any size".to_owned(), show_size);
+    let max_size = policy.max_size_bytes.map_or("any size".to_owned(), words::size);
     format!(
         "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
          mode {:04o}\n",
-        show_size(policy.chunk_size_bytes),
+        words::size(policy.chunk_size_bytes),
         humantime::format_duration(policy.chunk_age()),
         policy.sync,
         format!("{:?}", policy.order).to_lowercase(),
@@ -296,7 +283,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             let times = feed.reader.chunk_times(chunk).ok();
             let bytes = chunk_bytes(&feed.reader, chunk);
             let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
-            let ended = seal.map(|seal| end_word(seal.reason));
+            let ended = seal.map(|seal| ChunkEnd::word(seal.reason));
             let marks = seal.map(|seal| seal.marks);
             let show = |time: Option<u64>| {
                 time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
@@ -309,7 +296,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
                 grouped(chunk.count()),
                 show(times.map(|t| t.0)),
                 show(times.map(|t| t.1)),
-                show_size(bytes),
+                words::size(bytes),
                 marks.map_or("-".to_owned(), |marks| marks.to_string()),
                 seal.map_or("-".to_owned(), |seal| wall(seal.sealed_us, zone)),
                 ended.unwrap_or("-").to_owned(),
@@ -324,16 +311,6 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
         }
     }
     (listing, objects)
-}
-
-fn end_word(reason: u32) -> &'static str {
-    const WORDS: [(ChunkEnd, &str); 4] = [
-        (ChunkEnd::Full, "full"),
-        (ChunkEnd::Age, "age"),
-        (ChunkEnd::Closed, "closed"),
-        (ChunkEnd::Recovered, "recovered"),
-    ];
-    WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }
 
 /// Why a session is over; one without a close, whose writer is gone, has crashed and the next
@@ -400,12 +377,11 @@ fn holes(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
     let mut objects = Vec::new();
     for feed in feeds {
         for hole in &feed.snapshot.holes {
-            const WHY: [&str; 4] = ["skipped", "lost", "unreachable", "repaired"];
-            let why = WHY.get((hole.reason as usize).wrapping_sub(1)).unwrap_or(&"unknown");
+            let why = range_word(hole.reason);
             let (lo, hi) = hole.seqs;
             let noted = wall(hole.recorded_us, zone);
             let name = feed.name().to_owned();
-            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, (*why).to_owned()]);
+            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, why.to_owned()]);
             objects.push(json!({
                 "feed": feed.name(), "hole": why, "seq_lo": lo, "seq_hi": hi,
                 "recorded_us": hole.recorded_us,

@@ -10,3 +10,4 @@ pub mod lock;
 pub mod map;
 pub mod process;
 pub mod signal;
+pub mod terminal;

@@ -4,6 +4,7 @@
 //! checksums, starts writeback early, syncs and checkpoints, seals chunks that ended, makes the
 //! next chunk ready, and keeps the live page's clocks.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -14,13 +15,15 @@ use crate::error::{Error, Result};
 use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
-use crate::writer::{LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
+use crate::writer::{LEASE_STEP, OnDurable, ROTATE, Shared, end_of, log_closed, log_sealed};
 
 /// How often it looks while records come.
 const BUSY_TICK: Duration = Duration::from_millis(1);
 /// How rarely when none do.
 const IDLE_TICK: Duration = Duration::from_millis(50);
 const SAMPLE_NS: u64 = 1_000_000_000;
+/// How often refused rows get a line in the log.
+const REJECTS_EVERY: Duration = Duration::from_secs(60);
 /// Least and most that is mapped in ahead of the tail, in bytes.
 const AHEAD_BYTES: (usize, usize) = (256 << 10, 8 << 20);
 /// Written back as soon as this much has gathered, so that a sync has little left to do.
@@ -49,6 +52,7 @@ pub(super) fn start(
         mapped: (0, 0),
         written_back: (0, 0),
         folder_dirty: true,
+        rejects_logged: (0, None),
         shared,
     };
     std::thread::Builder::new()
@@ -88,6 +92,8 @@ struct Background {
     written_back: (u64, usize),
     /// Whether the folder has names that are not durable yet.
     folder_dirty: bool,
+    /// How many refused rows the log knows of, and since when.
+    rejects_logged: (u64, Option<Instant>),
 }
 
 impl Background {
@@ -101,9 +107,19 @@ impl Background {
             match done {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => return self.shared.fail(error.to_string()),
+                Err(error) => return self.fail(&error),
             }
         }
+    }
+
+    fn fail(&self, error: &Error) {
+        let fields: [(&str, &dyn Display); 3] = [
+            ("feed", &self.shared.feed.name),
+            ("session", &self.session.session_id),
+            ("why", error),
+        ];
+        self.shared.log.event("writer-failed", &fields);
+        self.shared.fail(error.to_string());
     }
 
     /// Sleeps a tick, or until the writing thread asks for something.
@@ -123,6 +139,9 @@ impl Background {
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
         self.keep_clocks(published, moved);
+        if self.rejects_logged.1.is_none_or(|at| at.elapsed() >= REJECTS_EVERY) {
+            self.log_rejects();
+        }
         self.published = published;
         self.shared.wake(published);
         let chunks = self.shared.queue().chunks.clone();
@@ -160,6 +179,23 @@ impl Background {
             self.shared.live.sample(now_ns, published);
             self.sampled_ns = now_ns;
         }
+    }
+
+    /// Tells of rows refused since the last time.
+    fn log_rejects(&mut self) {
+        let rejected = self.shared.live.counters().rejected;
+        if rejected == self.rejects_logged.0 {
+            return;
+        }
+        self.rejects_logged = (rejected, Some(Instant::now()));
+        let last = self.shared.last_reject.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        let fields: [(&str, &dyn Display); 4] = [
+            ("feed", &self.shared.feed.name),
+            ("session", &self.session.session_id),
+            ("rejected", &rejected),
+            ("last", &last),
+        ];
+        self.shared.log.event("rejects", &fields);
     }
 
     /// Everything that makes the next records cheap: room, pages, the next chunk, the lease, early
@@ -259,6 +295,8 @@ impl Background {
             let seal = chunk.seal(end_seq, reason as u32)?;
             self.sync_folder()?;
             self.shared.registry.seal_chunk(chunk.position(), Place::Live, &seal)?;
+            let numbers = (chunk.chunk_id(), chunk.base_seq());
+            log_sealed(&self.shared.log, &self.shared.feed, numbers, &seal);
         }
         self.shared.queue().chunks.retain(|c| !Arc::ptr_eq(c, chunk));
         self.shared.progress.notify_all();
@@ -360,6 +398,8 @@ impl Background {
         if let Some(wait) = &self.shared.wait {
             wait.wake();
         }
+        self.log_rejects();
+        log_closed(&self.shared.log, &self.shared.feed, &self.session, &close);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 mod background;
 mod recover;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
@@ -13,10 +14,13 @@ use crate::chunk::index::IndexHeader;
 use crate::chunk::live::{LiveChunk, RunTimes};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::Log;
 use crate::os::lock::Lock;
 use crate::os::{file, process};
 use crate::record::{Value, write_values};
-use crate::registry::feed::{ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Place};
+use crate::registry::feed::{
+    ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Place, Seal, SessionClose, SessionEntry,
+};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage};
 use crate::registry::wait::WaitFile;
@@ -80,6 +84,9 @@ struct Shared {
     progress: Condvar,
     attention: AtomicU32,
     lease: AtomicU64,
+    log: Log,
+    /// Why a row was refused last, for the log.
+    last_reject: Mutex<String>,
 }
 
 #[derive(Default)]
@@ -216,6 +223,11 @@ impl Writer {
         };
         let sync = options.sync.unwrap_or(feed.spec.policy.sync);
         let start = recover::start(feed)?;
+        let log = feed.log();
+        let (session_id, seq) = (start.session.session_id, start.next_seq);
+        let fields: [(&str, &dyn Display); 3] =
+            [("feed", &feed.name), ("session", &session_id), ("seq", &seq)];
+        log.event("writer-opened", &fields);
         let shared = Arc::new(Shared {
             feed: feed.clone(),
             geometry: feed.geometry(),
@@ -235,6 +247,8 @@ impl Writer {
             progress: Condvar::new(),
             attention: AtomicU32::new(0),
             lease: AtomicU64::new(start.lease),
+            log,
+            last_reject: Mutex::default(),
         });
         let thread =
             background::start(Arc::clone(&shared), start.session, sync, options.on_durable)?;
@@ -568,6 +582,11 @@ impl Writer {
         self.shared.live.set_counters(&self.counters);
     }
 
+    /// Keeps the reason that a row was refused for, in words: the log gives the last one.
+    pub fn note_reject(&mut self, why: String) {
+        *self.shared.last_reject.lock().unwrap_or_else(|e| e.into_inner()) = why;
+    }
+
     /// The session's counts so far.
     pub fn counters(&self) -> Counters {
         self.counters
@@ -650,4 +669,34 @@ fn run_times(
 fn end_of(chunk: &LiveChunk, end_seq: u64, record_size: usize) -> ChunkEnd {
     let full = (end_seq - chunk.base_seq()) as usize * record_size == chunk.capacity_bytes();
     if full { ChunkEnd::Full } else { ChunkEnd::Age }
+}
+
+fn log_sealed(log: &Log, feed: &FeedInfo, chunk: (u64, u64), seal: &Seal) {
+    let (chunk_id, base_seq) = chunk;
+    let seqs = format!("{base_seq}..{}", base_seq + seal.count);
+    let bytes = seal.count * feed.geometry().record_size as u64;
+    let fields: [(&str, &dyn Display); 6] = [
+        ("feed", &feed.name),
+        ("chunk", &chunk_id),
+        ("seq", &seqs),
+        ("records", &seal.count),
+        ("bytes", &bytes),
+        ("reason", &ChunkEnd::word(seal.reason)),
+    ];
+    log.event("chunk-sealed", &fields);
+}
+
+fn log_closed(log: &Log, feed: &FeedInfo, session: &SessionEntry, close: &SessionClose) {
+    let seqs = format!("{}..{}", session.base_seq, close.end_seq);
+    let fields: [(&str, &dyn Display); 8] = [
+        ("feed", &feed.name),
+        ("session", &session.session_id),
+        ("reason", &close.reason.as_str()),
+        ("seq", &seqs),
+        ("rows", &close.end_seq.saturating_sub(session.base_seq)),
+        ("late", &close.counters.late),
+        ("rejected", &close.counters.rejected),
+        ("passed_over", &close.counters.passed_over),
+    ];
+    log.event("writer-closed", &fields);
 }

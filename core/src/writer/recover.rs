@@ -6,18 +6,18 @@ use std::fs;
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{Standing, unclean_end};
 use crate::error::{Error, Result};
 use crate::os::{file, process};
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
-    SessionEnd, SessionEntry,
+    SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::wait::WaitFile;
-use crate::writer::LEASE_STEP;
+use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
@@ -52,7 +52,8 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         note_hole(&registry, &session, &standing, next_seq)?;
     }
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(&registry, &session, &standing, &live)?;
+        let close = note_unclean_end(&registry, &session, &standing, &live)?;
+        log_closed(&feed.log(), feed, &session, &close);
     }
     let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
     remove_strays(feed, &standing, last_chunk)?;
@@ -157,6 +158,7 @@ fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) 
     file::sync_folder(&feed.folder)?;
     registry.seal_chunk(chunk.position, Place::Live, &seal)?;
     registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
     Ok(seal.max_time)
 }
 
@@ -201,18 +203,19 @@ fn note_unclean_end(
     session: &SessionEntry,
     standing: &Standing,
     live: &LivePage,
-) -> Result<()> {
-    let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
+) -> Result<SessionClose> {
+    let (reason, last_seen_us) = unclean_end(registry, Some(live), session);
     // The page's counts are the session's own only if the page is.
     let own = live.session().is_some_and(|s| s.session_id == session.session_id);
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
-        closed_us: process::wall_us(),
+        closed_us: last_seen_us,
         counters: if own { live.counters() } else { Default::default() },
         reason,
     };
     registry.close_session(session.position, &close);
-    registry.sync()
+    registry.sync()?;
+    Ok(close)
 }
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
