@@ -506,13 +506,17 @@ fn images() -> u64 {
     std::env::var("DEEPWATER_IMAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
 }
 
+fn seed() -> u64 {
+    std::env::var("DEEPWATER_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(20_260_801)
+}
+
 /// Half of the images each: the judge mostly waits for the writers it opens.
 #[test]
 fn a_power_loss_loses_nothing_durable_and_invents_nothing() {
     let done: u64 = std::thread::scope(|scope| {
         let half = images().div_ceil(2);
         let halves =
-            [20_260_801, 20_260_802].map(|seed| scope.spawn(move || search(seed, half, |_| false)));
+            [seed(), seed() + 1].map(|seed| scope.spawn(move || search(seed, half, |_| false)));
         let done = halves.map(|half| half.join().unwrap());
         done.into_iter().map(|half| half.unwrap_or_else(|why| panic!("{why}"))).sum()
     });

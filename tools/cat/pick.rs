@@ -101,21 +101,22 @@ impl<'a> Pick<'a> {
         self.direction == Direction::Reverse
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit,
-    /// or when `each` fails.
+    /// Gives every chosen run to `each`, and what could not be given to `left_out`. Stops at the
+    /// limit, or when `each` fails.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
         mut missing: impl FnMut(Missing),
     ) -> Result<std::result::Result<(), E>> {
         let size = self.reader.layout().record_size();
-        let mut left = self.limit;
+        let (mut left, mut lowest) = (self.limit, u64::MAX);
         let mut outcome = Ok(());
         let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
         if left > 0 {
             self.runs(&mut scan, self.direction, |run| {
                 let run = self.first(run, left, size);
                 left -= (run.records.len() / size) as u64;
+                lowest = lowest.min(run.first_seq);
                 outcome = each(run);
                 left > 0 && outcome.is_ok()
             })?;

@@ -161,7 +161,7 @@ impl Selection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// Retention has taken them.
+    /// dw-gc has taken them, by the feed's retention or for room.
     Collected,
     /// They never reached the disk.
     Lost,
@@ -247,8 +247,8 @@ impl Reader {
     /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
     /// damage.
     pub fn is_collected(&self, chunk: &SnapshotChunk) -> bool {
-        let now = self.registry.chunk_at(chunk.entry.position);
-        now.is_ok_and(|now| now.chunk_id == chunk.entry.chunk_id && now.place == Place::Expired)
+        let now = self.registry.entry(chunk.entry.position);
+        matches!(now, Ok(Entry::Chunk(now)) if now.place == Place::Expired)
     }
 
     /// Opens a chunk's index.
