@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deepwater::Platform;
 use deepwater::os::faults::{Io, Op, Step};
 use deepwater::reader::{Direction, Reader, Selection};
-use deepwater::registry::feed::FeedRegistry;
+use deepwater::registry::segments::Segments;
 use deepwater::schema::{FeedSpec, Sync};
 use deepwater::writer::{SessionEnd, Writer, WriterOptions};
 use tempfile::TempDir;
@@ -110,18 +110,14 @@ impl Shape {
     }
 }
 
-fn feed_folder(root: &Path) -> PathBuf {
-    root.join("store/feeds/t")
-}
-
 /// Removes the bell's folder, of which each image has one of its own.
 fn clean_segments(root: &Path) {
-    let path = feed_folder(root).join("feed_registry.bin");
-    let Ok(peek) = FeedRegistry::peek(&path) else { return };
-    let Ok(registry) = FeedRegistry::open(&path, &peek.id, false) else { return };
-    if let Some(segments) = registry.segments() {
-        let _ = fs::remove_dir_all(segments.folder);
-    }
+    let base = root.join("store");
+    let Ok(text) = fs::read_to_string(base.join("manifest.json")) else { return };
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let store_id = u128::from_str_radix(json["store_id"].as_str().unwrap(), 16).unwrap();
+    let folder = Segments::make_folder(&base, store_id.to_be_bytes(), 0o600).unwrap();
+    fs::remove_dir_all(folder).unwrap();
 }
 
 fn memory_folder() -> TempDir {
