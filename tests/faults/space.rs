@@ -371,9 +371,9 @@ fn files_cut_short_under_a_writer_stop_it_without_a_signal() {
         cut(&env.base().join("feeds/t").join(name));
         // It stops by itself, or at the end of its input.
         let _ = writer.try_send("3,4\n");
-        let status = writer.close_and_wait();
-        assert_eq!(status.code(), Some(2), "{name}: {status}: {}", writer.err());
-        assert!(writer.err().contains(name), "{name}: {}", writer.err());
+        let (status, _, said) = writer.end();
+        assert_eq!(status.code(), Some(2), "{name}: {status}: {said}");
+        assert!(said.contains(name), "{name}: {said}");
     }
 }
 

@@ -3,7 +3,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod cron;
+mod cursor;
 mod env;
+mod follow;
 mod gaps;
 mod gc;
 mod generated;
@@ -14,6 +16,7 @@ mod live;
 mod logs;
 mod malformed;
 mod manners;
+mod merge;
 mod pages;
 mod random;
 mod real_feeds;

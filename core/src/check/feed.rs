@@ -1,6 +1,7 @@
 //! The checks of one feed.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Check, Finding, Limits, Now, Verdict};
@@ -15,6 +16,7 @@ use crate::registry::feed::{
 use crate::registry::global::FeedEntry;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage, writer_of};
+use crate::registry::segments::{Reach, SegmentKind};
 use crate::schema::Sync;
 use crate::store::Platform;
 use crate::text::words::{grouped, size, span};
@@ -30,46 +32,48 @@ const SYNC_PATIENCE: Duration = Duration::from_secs(60);
 /// So many broken chunks are named; the rest is counted.
 const NAMED: usize = 3;
 
+/// What a look at a feed gives.
+#[derive(Default)]
+pub(super) struct Looked {
+    pub findings: Vec<Finding>,
+    /// Where its shared memory lies, if it has records there.
+    pub shm: Option<PathBuf>,
+}
+
 /// Checks one feed; a feed that was deleted meanwhile has no findings.
-pub(super) fn look(
-    platform: &Platform,
-    entry: &FeedEntry,
-    limits: &Limits,
-    now: Now,
-) -> Vec<Finding> {
-    let mut found = Vec::new();
+pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now: Now) -> Looked {
     let name = Some(&*entry.name);
+    let failed = |findings| Looked { findings, shm: None };
     let info = match platform.info_of(entry) {
         Ok(info) => info,
-        Err(error) if is_deleted(platform, entry, &error) => return Vec::new(),
-        Err(error) => return vec![Finding::of_error(Check::FeedSpec, name, &error)],
+        Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
+        Err(error) => return failed(vec![Finding::of_error(Check::FeedSpec, name, &error)]),
     };
     let cause = format!("record of {} bytes", info.layout.record_size());
-    found.push(Finding::new(Check::FeedSpec, name, false, cause));
+    let spec = Finding::new(Check::FeedSpec, name, false, cause);
     let live = LivePage::open(&info.live_path(), &info.id, false);
     let feed = match Feed::look(info, live.as_ref().ok()) {
         Ok(feed) => feed,
-        Err(error) if is_deleted(platform, entry, &error) => return Vec::new(),
+        Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
         Err(error) => {
-            found.push(Finding::of_error(Check::FeedRegistry, name, &error));
-            return found;
+            return failed(vec![spec, Finding::of_error(Check::FeedRegistry, name, &error)]);
         }
     };
-    found.push(feed.registry());
-    found.push(match &live {
+    let mut findings = vec![spec, feed.registry()];
+    findings.push(match &live {
         Ok(_) => Finding::new(Check::LivePage, name, false, "live reads".to_owned()),
         Err(error) => Finding::of_error(Check::LivePage, name, error),
     });
-    found.push(feed.chunks());
-    found.push(feed.writer(now));
-    found.extend(limits.max_age.as_ref().map(|ages| {
+    findings.push(feed.chunks());
+    findings.push(feed.writer(now));
+    findings.extend(limits.max_age.as_ref().map(|ages| {
         let wanted = ages.of(&feed.info.name, feed.info.spec.policy.live);
         feed.fresh(wanted, now)
     }));
-    found.push(feed.backlog(now));
-    found.push(feed.lost(now));
-    found.push(feed.rejects());
-    found
+    findings.push(feed.backlog(now));
+    findings.push(feed.lost(now));
+    findings.push(feed.rejects());
+    Looked { findings, shm: feed.shm() }
 }
 
 /// Whether files are missing because the feed was deleted since the registry was read.
@@ -417,6 +421,12 @@ impl<'a> Feed<'a> {
             self.info.name
         );
         self.finding(Check::Lost, age < LOSS_ALARM, cause).value(count as f64)
+    }
+
+    /// Where its records are in shared memory: of this boot, and where we are.
+    fn shm(&self) -> Option<PathBuf> {
+        let segments = self.registry.segments().filter(|s| s.kind != SegmentKind::Disk)?;
+        (segments.reach() == Reach::Here).then_some(segments.folder)
     }
 
     /// Rows refused by whoever writes, or wrote last. Never a failure: what is refused was told.

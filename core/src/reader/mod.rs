@@ -2,6 +2,7 @@
 
 mod files;
 pub mod follow;
+pub mod merge;
 pub mod scan;
 
 use std::fmt;

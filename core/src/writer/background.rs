@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::chunk::live::{BULK_BYTES, LiveChunk};
 use crate::error::{Error, Result};
-use crate::os::{file, process, signal};
+use crate::os::{faults, file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
 use crate::writer::{LEASE_STEP, OnDurable, ROTATE, Shared, end_of, log_closed, log_sealed};
@@ -294,7 +294,9 @@ impl Background {
         } else {
             let seal = chunk.seal(end_seq, reason as u32)?;
             self.sync_folder()?;
+            faults::step("seal.files");
             self.shared.registry.seal_chunk(chunk.position(), Place::Live, &seal)?;
+            faults::step("seal.entry");
             let numbers = (chunk.chunk_id(), chunk.base_seq());
             log_sealed(&self.shared.log, &self.shared.feed, numbers, &seal);
         }

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::log::Log;
 use crate::os::lock::Lock;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::record::{Value, write_values};
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Place, Seal, SessionClose, SessionEntry,
@@ -412,7 +412,9 @@ impl Writer {
         }
         self.shared.live.set_running_max(self.running_max);
         self.shared.live.set_counters(&self.counters);
+        faults::step("writer.stored");
         self.shared.live.publish(self.next_seq);
+        faults::step("writer.published");
         if self.sync == Sync::Batch {
             self.sync_now()?;
         }
@@ -539,6 +541,7 @@ impl Writer {
             let _ = chunk.discard();
             return Err(error);
         }
+        faults::step("writer.entered");
         chunk.enter(entry.position, entry.created_boot_ns);
         self.shared.queue().chunks.push(Arc::clone(&chunk));
         self.shared.wake.notify_one();

@@ -8,7 +8,7 @@ use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
 use crate::chunk::proof::{Standing, unclean_end};
 use crate::error::{Error, Result};
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
     SessionEntry,
@@ -43,6 +43,7 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     let standing = Standing::of(feed, &registry, Some(&live))?;
     registry.cut(standing.count)?;
     let running_max = seal_left_over(feed, &registry, &standing)?;
+    faults::step("recover.sealed");
     let last = standing.entries.iter().rev().find_map(|entry| match entry {
         Entry::Session(session) => Some(*session),
         _ => None,
@@ -74,13 +75,15 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         boot_id: session.boot_id,
         opened_us: session.opened_us,
     };
+    let wait = hang_bell(feed, &registry, &session).ok();
     // The page before the table: a session that is in the table, killed before the page is of this
     // boot, would pass for one that lost power.
     live.begin(&stamp, next_seq, running_max);
+    faults::step("recover.begun");
     registry.append_session(&mut session)?;
+    faults::step("recover.session");
     let lease = next_seq + LEASE_STEP;
     registry.set_lease(lease)?;
-    let wait = hang_bell(feed, &registry, &session).ok();
     let next_chunk_id = last_chunk + 1;
     Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
 }
