@@ -1014,8 +1014,13 @@ impl FeedRegistry {
         put_u64(&mut bytes, SLOT_WRITTEN, checkpoint.written_us);
         let sum = crc(&bytes[..SLOT_CRC]);
         put_u32(&mut bytes, SLOT_CRC, sum);
-        // Generations alternate between the slots, so the newest is never overwritten.
-        self.map.write(SLOTS_AT + (generation % 2) as usize * SLOT_SIZE, &bytes);
+        // Generations alternate between the slots, so the newest is never overwritten. The sum goes
+        // first and comes last: a slot that was not stored to its end has none, and one with a
+        // wrong sum is damaged.
+        let slot = SLOTS_AT + (generation % 2) as usize * SLOT_SIZE;
+        self.map.write(slot + SLOT_CRC, &[0; 4]);
+        self.map.write(slot, &bytes[..SLOT_CRC]);
+        self.map.write(slot + SLOT_CRC, &bytes[SLOT_CRC..]);
     }
 
     /// Makes the registry durable.

@@ -203,6 +203,8 @@ impl LivePage {
         // `published` goes first: a reader that believes the new stamp must find the new count.
         self.publish(seq);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
+        // Without its sum while it is not whole: a stamp with a wrong one is damaged.
+        self.map.u64_at(at + STAMP_CRC).store(0, Ordering::Release);
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
             faults::step("live.stamp");
