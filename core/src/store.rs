@@ -17,6 +17,7 @@ use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
 
@@ -213,12 +214,6 @@ impl Platform {
                 spec.feed_name
             )));
         }
-        if spec.policy.stage == crate::schema::Stage::Shm {
-            return Err(Error::Spec(format!(
-                "feed {:?}: stage shm is not supported by this version",
-                spec.feed_name
-            )));
-        }
         let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
@@ -360,8 +355,7 @@ impl Platform {
         let folder = self.folder(name);
         let id = self.identity(&entry);
         let Some(_feed_lock) = Lock::try_feed(&self.lock_path(entry.id))? else {
-            let page = LivePage::open(&folder.join("live"), &id, false).ok();
-            let pid = page.and_then(|page| page.session()).map(|session| session.pid);
+            let pid = self.info_in(registry, name).ok().and_then(|feed| LiveView::pid(&feed));
             return Err(Error::Locked { feed: name.to_owned(), pid });
         };
         // A registry too damaged to be marked must not keep a feed from being deleted.
@@ -370,6 +364,9 @@ impl Platform {
             // On disk before the store forgets the feed: without the mark its folder would pass for
             // data that somebody misses.
             feed.sync()?;
+            if let Some(segments) = feed.segments() {
+                segments.remove_feed(&self.base, self.store_id, name)?;
+            }
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;

@@ -23,5 +23,6 @@ mod real_feeds;
 mod round_trip;
 mod small_disk;
 mod sqlite;
+mod staged;
 mod units;
 mod watch;

@@ -228,30 +228,14 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     sync_folder(folder)
 }
 
-/// Gives a file or folder another name, which nobody has, or a file that goes. `doing` is for the
-/// message, about the new name.
+/// Gives a file or folder another name in the same folder, in the place of what has it. `doing` is
+/// for the message, about the new name.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn rename(doing: &'static str, from: &Path, to: &Path) -> Result<()> {
     let io = Io { to: Some(to), ..Io::on(Op::Rename, from) };
     faults::io(io, || fs::rename(from, to)).map_err(|e| Error::io(doing, to, e))
-}
-
-/// Removes a folder with all that is in it.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn remove_folder(path: &Path) -> Result<()> {
-    let listing = fs::read_dir(path).map_err(|e| Error::io("cannot list", path, e))?;
-    for item in listing.flatten() {
-        match item.file_type() {
-            Ok(kind) if kind.is_dir() => remove_folder(&item.path())?,
-            _ => remove_file(&item.path())?,
-        }
-    }
-    let removed = faults::io(Io::on(Op::Remove, path), || fs::remove_dir(path));
-    removed.map_err(|e| Error::io("cannot remove", path, e))
 }
 
 /// Unlinks a file; that it is gone already is fine.
@@ -261,6 +245,41 @@ pub fn remove_folder(path: &Path) -> Result<()> {
 pub fn remove_file(path: &Path) -> Result<()> {
     match faults::io(Io::on(Op::Remove, path), || fs::remove_file(path)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder(path: &Path) -> Result<()> {
+    let listing = match fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listing => listing.map_err(|e| Error::io("cannot list", path, e))?,
+    };
+    for item in listing.flatten() {
+        match item.file_type() {
+            Ok(kind) if kind.is_dir() => remove_folder(&item.path())?,
+            _ => remove_file(&item.path())?,
+        }
+    }
+    match faults::io(Io::on(Op::Remove, path), || fs::remove_dir(path)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder if nothing is in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder_if_empty(path: &Path) -> Result<()> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match faults::io(Io::on(Op::Remove, path), || fs::remove_dir(path)) {
+        Err(e) if !matches!(e.kind(), NotFound | DirectoryNotEmpty) => {
+            Err(Error::io("cannot remove", path, e))
+        }
         _ => Ok(()),
     }
 }
@@ -347,6 +366,12 @@ pub fn size(file: &File, path: &Path) -> Result<u64> {
 pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
     let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
     Ok((meta.dev(), meta.ino()))
+}
+
+/// Whether an open file still has that name.
+pub fn is_named(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 /// Device and inode of what a path names, links followed.

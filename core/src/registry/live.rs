@@ -40,6 +40,7 @@ const STAMP_SIZE: usize = 72;
 const STAMPS_AT: [usize; 2] = [128, 1536];
 const STATE_AT: usize = 256;
 const PUBLISHED_AT: usize = 320;
+const SEGMENT_AT: usize = 1024;
 
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
@@ -82,6 +83,59 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(path: &Path, id: &Identity, mode: u32) -> Result<()> {
+        let (file, _) = Self::make(path, id, mode)?;
+        file::sync(&file, path)
+    }
+
+    /// Makes the page of a staged session, in shared memory, beside the path it is to have: it is
+    /// there for nobody before [`LivePage::appear`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_staged(
+        path: &Path,
+        id: &Identity,
+        mode: u32,
+        segment_id: u64,
+    ) -> Result<LivePage> {
+        let unborn = unborn(path);
+        let (file, map) = Self::make(&unborn, id, mode)?;
+        map.u64_at(SEGMENT_AT).store(segment_id, Ordering::Release);
+        Ok(LivePage { identity: file::identity(&file, &unborn)?, map })
+    }
+
+    /// Gives a page made by [`LivePage::create_staged`] its name, in the place of an older one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn appear(&self, path: &Path) -> Result<()> {
+        file::rename("cannot replace", &unborn(path), path)
+    }
+
+    /// Makes a page to go on where this one, which somebody has unlinked, ends; at `path`, to be
+    /// named by [`LivePage::appear`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn successor(&self, path: &Path, id: &Identity, mode: u32) -> Result<LivePage> {
+        let next = Self::create_staged(path, id, mode, self.segment_id())?;
+        next.take_over(self);
+        Ok(next)
+    }
+
+    /// Takes over what another page says, its session too.
+    pub fn take_over(&self, other: &LivePage) {
+        for word in (STATE_AT..SEGMENT_AT).step_by(8) {
+            let word = (self.map.u64_at(word), other.map.u64_at(word).load(Ordering::Relaxed));
+            word.0.store(word.1, Ordering::Relaxed);
+        }
+        // With Release, behind all of it.
+        if let Some(stamp) = other.session() {
+            self.stamp_with(&stamp);
+        }
+    }
+
+    fn make(path: &Path, id: &Identity, mode: u32) -> Result<(File, Map)> {
         let file = file::create_new(path, mode)?;
         file::allocate(&file, path, 0, PAGE_SIZE as u64)?;
         let mut page = [0; 128];
@@ -95,7 +149,7 @@ impl LivePage {
         let map = Map::writable(&file, path, PAGE_SIZE)?;
         map.write(0, &page);
         map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
-        file::sync(&file, path)
+        Ok((file, map))
     }
 
     /// Maps the page, for the writer (`writable`) or a reader.
@@ -139,9 +193,9 @@ impl LivePage {
         self.map.check()
     }
 
-    /// Where the page lies.
-    pub fn path(&self) -> PathBuf {
-        self.map.path().to_owned()
+    /// The id of the staged session's segments; 0 for a page on disk.
+    pub fn segment_id(&self) -> u64 {
+        self.map.u64_at(SEGMENT_AT).load(Ordering::Acquire)
     }
 
     /// Every record below this seq exists.
@@ -188,8 +242,7 @@ impl LivePage {
         unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire)) == Some(OPEN)
     }
 
-    /// Opens a session whose first record will be `seq`.
-    pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
+    fn stamp_with(&self, stamp: &SessionStamp) {
         let mut bytes = [0; STAMP_SIZE];
         put_u64(&mut bytes, SESSION_ID, stamp.session_id);
         put_u64(&mut bytes, PID, u64::from(stamp.pid));
@@ -200,8 +253,6 @@ impl LivePage {
         put_u64(&mut bytes, OPENED, stamp.opened_us);
         let sum = u64::from(crc(&bytes[..STAMP_CRC]));
         put_u64(&mut bytes, STAMP_CRC, sum);
-        // `published` goes first: a reader that believes the new stamp must find the new count.
-        self.publish(seq);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
         // Without its sum while it is not whole: a stamp with a wrong one is damaged.
         self.map.u64_at(at + STAMP_CRC).store(0, Ordering::Release);
@@ -209,6 +260,13 @@ impl LivePage {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
             faults::step("live.stamp");
         }
+    }
+
+    /// Opens a session whose first record will be `seq`.
+    pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
+        // `published` goes first: a reader that believes the new stamp must find the new count.
+        self.publish(seq);
+        self.stamp_with(stamp);
         for at in (REJECTED_AT..=LATE_AT).step_by(8) {
             self.map.u64_at(at).store(0, Ordering::Relaxed);
         }
@@ -320,6 +378,13 @@ impl LivePage {
         };
         now.saturating_sub(then) as f64 * 1e9 / elapsed as f64
     }
+}
+
+/// The name that a page in shared memory is made under.
+fn unborn(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 /// Who writes a feed: its process, 0 where there is one that we may not know; `None` if nobody. The

@@ -5,4 +5,5 @@ pub mod global;
 pub mod info;
 pub mod live;
 pub mod segments;
+pub mod view;
 pub mod wait;

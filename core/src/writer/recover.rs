@@ -1,4 +1,4 @@
-//! What a new writer does first: seal what the last one left, and begin a session.
+//! What a new writer does first: put in order what the last one left, and begin a session.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,28 +8,43 @@ use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
 use crate::chunk::proof::{Standing, unclean_end};
 use crate::error::{Error, Result};
-use crate::os::{faults, file, process};
+use crate::os::faults::step;
+use crate::os::{file, process};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
-    SessionEntry,
+    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
+    RangeEntry, SessionClose, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
-use crate::registry::segments::{SegmentKind, Segments};
-use crate::registry::wait::WaitFile;
+use crate::registry::segments::Segments;
+use crate::registry::view::LiveView;
+use crate::writer::adopt::adopt;
+use crate::writer::stage::{self, Page};
 use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
     pub registry: FeedRegistry,
-    pub live: LivePage,
+    pub page: Page,
+    pub segments: Segments,
     pub session: SessionEntry,
     pub next_seq: u64,
     pub next_chunk_id: u64,
     pub lease: u64,
     pub running_max: u64,
-    /// The followers' bell; none where there is no shared memory, and then they poll.
-    pub wait: Option<WaitFile>,
+}
+
+/// What the last session has left, put in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The last session's id; 0 if there was none.
+    pub session_id: u64,
+    /// The first seq that was surely never used.
+    pub next_seq: u64,
+    /// The highest chunk id.
+    pub last_chunk: u64,
+    /// The newest record time.
+    pub running_max: u64,
 }
 
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
@@ -39,28 +54,11 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         let what = "the feed was deleted; where it is still listed, delete it again";
         return Err(Error::Invalid(format!("{}: {what}", feed.name)));
     }
-    let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
-    let standing = Standing::of(feed, &registry, Some(&live))?;
-    registry.cut(standing.count)?;
-    let running_max = seal_left_over(feed, &registry, &standing)?;
-    faults::step("recover.sealed");
-    let last = standing.entries.iter().rev().find_map(|entry| match entry {
-        Entry::Session(session) => Some(*session),
-        _ => None,
-    });
-    let next_seq = first_seq(&registry, &standing)?;
-    if let Some(session) = last {
-        note_hole(&registry, &session, &standing, next_seq)?;
-    }
-    if let Some(session) = last.filter(|s| s.close.is_none()) {
-        let close = note_unclean_end(&registry, &session, &standing, &live)?;
-        log_closed(&feed.log(), feed, &session, &close);
-    }
-    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
-    remove_strays(feed, &standing, last_chunk)?;
+    let settled = settle(feed, &registry, false)?;
+    let next_seq = settled.next_seq;
     let mut session = SessionEntry {
         position: 0,
-        session_id: last.map_or(0, |s| s.session_id) + 1,
+        session_id: settled.session_id + 1,
         base_seq: next_seq,
         opened_us: process::wall_us(),
         opened_boot_ns: process::boottime_ns(),
@@ -75,36 +73,67 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         boot_id: session.boot_id,
         opened_us: session.opened_us,
     };
-    let wait = hang_bell(feed, &registry, &session).ok();
-    // The page before the table: a session that is in the table, killed before the page is of this
-    // boot, would pass for one that lost power.
-    live.begin(&stamp, next_seq, running_max);
-    faults::step("recover.begun");
+    // Before the session is in the table: a session that is there has noted where its page is.
+    let (page, segments) = stage::begin(feed, &registry, &stamp, next_seq, settled.running_max)?;
+    step("recover.begun");
     registry.append_session(&mut session)?;
-    faults::step("recover.session");
+    step("recover.session");
     let lease = next_seq + LEASE_STEP;
     registry.set_lease(lease)?;
-    let next_chunk_id = last_chunk + 1;
-    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
+    let (next_chunk_id, running_max) = (settled.last_chunk + 1, settled.running_max);
+    Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
 }
 
-/// Makes the wait file in the store's segment folder and notes where that is.
-fn hang_bell(feed: &FeedInfo, registry: &FeedRegistry, session: &SessionEntry) -> Result<WaitFile> {
-    let file_mode = feed.spec.policy.file_mode;
-    let folder = Segments::make_folder(feed.base(), feed.id.store_id, file_mode)?;
-    let random =
-        process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
-    let segments = Segments {
-        session_id: session.session_id,
-        segment_id: (u128::from_be_bytes(random) as u64).max(1),
-        device: file::identity_of(&folder)?.0,
-        boot_id: session.boot_id,
-        kind: SegmentKind::Disk,
-        folder,
-    };
-    let wait = WaitFile::open_or_create(&segments.wait_path(&feed.name), &feed.id, file_mode)?;
-    registry.set_segments(&segments)?;
-    Ok(wait)
+/// Does what the next writer does first: brings what the last session has left in memory to disk,
+/// seals its chunks, closes it, puts what is missing on record and removes what nobody needs any
+/// more. The caller holds the feed's lock. Done again, it finds nothing to do.
+///
+/// Records in memory that is gone without a reboot, or is another namespace's, count as
+/// unreachable; with `force_lost` as lost.
+///
+/// # Errors
+/// [`Error::Damaged`] and [`Error::Io`] as they come; what was in memory is there still.
+pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
+    let view = LiveView::of(feed, registry);
+    let standing = Standing::of(feed, registry, view.page.as_deref())?;
+    registry.cut(standing.count)?;
+    let running_max = seal_left_over(feed, registry, &standing, &view)?;
+    step("recover.sealed");
+    let last = standing.entries.iter().rev().find_map(|entry| match entry {
+        Entry::Session(session) => Some(*session),
+        _ => None,
+    });
+    let next_seq = first_seq(registry, &standing)?;
+    if let Some(session) = last {
+        let reason = missing_reason(&view, &session, force_lost);
+        note_hole(registry, &session, &standing, reason, next_seq)?;
+        step("adopt.noted");
+    }
+    if let Some(session) = last.filter(|s| s.close.is_none()) {
+        let close = note_unclean_end(registry, &session, &standing, &view)?;
+        log_closed(&feed.log(), feed, &session, &close);
+    }
+    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
+    remove_strays(feed, &standing, last_chunk)?;
+    step("adopt.closed");
+    if let Some(segments) = view.staged() {
+        match view.page.as_deref().filter(|page| page.session().is_some()) {
+            Some(page) => stage::end(feed, segments, page)?,
+            None => segments.remove_own_stage(feed)?,
+        }
+    }
+    let session_id = last.map_or(0, |s| s.session_id);
+    Ok(Settled { session_id, next_seq, last_chunk, running_max })
+}
+
+/// Why the seqs behind what is known of a session cannot be read.
+fn missing_reason(view: &LiveView, session: &SessionEntry, force_lost: bool) -> u32 {
+    let staged = view.staged().is_some_and(|staged| staged.session_id == session.session_id);
+    match view.end_without_page(session) {
+        _ if !staged => RANGE_SKIPPED,
+        SessionEnd::MemoryGone if !force_lost => RANGE_UNREACHABLE,
+        _ => RANGE_LOST,
+    }
 }
 
 /// The seq that the new session starts with: where the last one ended, or the lease where that is
@@ -120,58 +149,68 @@ fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
     Ok(lease.max(standing.end))
 }
 
-/// Seals every live chunk; returns the newest record time of all chunks.
-fn seal_left_over(feed: &FeedInfo, registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
+/// Seals every chunk that is open; returns the newest record time of all chunks.
+fn seal_left_over(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    standing: &Standing,
+    view: &LiveView,
+) -> Result<u64> {
+    let memory = view.staged().map(|segments| segments.chunk_folder(&feed.name));
     let mut running_max = 0;
     for (chunk, end) in standing.chunks() {
         if let Some(seal) = chunk.seal {
             running_max = running_max.max(seal.max_time);
             continue;
         }
-        match chunk.place {
-            Place::Live if end <= chunk.base_seq => expire(feed, registry, &chunk)?,
-            Place::Live => running_max = running_max.max(seal(feed, registry, &chunk, end)?),
-            Place::Staged | Place::Flushing => {
-                return Err(Error::Invalid(format!(
-                    "{}: chunk {} is staged in shared memory, which this version does not adopt",
-                    feed.name, chunk.chunk_id
-                )));
-            }
-            Place::OnDisk | Place::Expired | Place::Lost => {}
+        if !chunk.place.is_open() {
+            continue;
         }
+        let newest = match &memory {
+            _ if end <= chunk.base_seq => expire(feed, registry, &chunk).map(|()| 0)?,
+            Some(folder) if chunk.place.is_staged() && !standing.proven => {
+                adopt(feed, registry, folder, &chunk, end)?
+            }
+            _ => seal(feed, registry, &chunk, end)?,
+        };
+        running_max = running_max.max(newest);
     }
     Ok(running_max)
 }
 
-fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+/// Seals a chunk whose records below `end` are on disk; returns its newest record time.
+pub fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
     let paths = ChunkPaths::new(&feed.folder, chunk_id);
     let header = *Index::open(&paths.index, &key)?.header();
-    let needed = (end - base_seq) * geometry.record_size as u64;
+    check_size(&paths, (end - base_seq) * geometry.record_size as u64)?;
+    let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
+    let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
+    file::sync_folder(&feed.folder)?;
+    registry.seal_chunk(chunk.position, chunk.place, &seal)?;
+    registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
+    Ok(seal.max_time)
+}
+
+/// Refuses a chunk whose records take more than its file has.
+pub fn check_size(paths: &ChunkPaths, needed: u64) -> Result<()> {
     let data = file::open_read(&paths.data)?;
     let size = file::size(&data, &paths.data)?;
     if size < needed {
         let what = format!("the file ends here, and its records at {needed}; run dw-repair");
         return Err(Error::damaged(&paths.data, size, what));
     }
-    let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
-    let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
-    file::sync_folder(&feed.folder)?;
-    registry.seal_chunk(chunk.position, Place::Live, &seal)?;
-    registry.sync()?;
-    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
-    Ok(seal.max_time)
+    Ok(())
 }
 
 /// A chunk whose first record was never published.
-fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Result<()> {
-    registry.set_place(chunk.position, Place::Live, Place::Expired)?;
+pub fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Result<()> {
+    registry.set_place(chunk.position, chunk.place, Place::Expired)?;
     registry.sync()?;
-    let paths = ChunkPaths::new(&feed.folder, chunk.chunk_id);
-    file::remove_file(&paths.data)?;
-    file::remove_file(&paths.index)
+    ChunkPaths::new(&feed.folder, chunk.chunk_id).remove()
 }
 
 /// Puts the hole between the last session and the lease on record, or what is not on record yet of
@@ -180,6 +219,7 @@ fn note_hole(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
+    reason: u32,
     next_seq: u64,
 ) -> Result<()> {
     let noted = standing.entries.iter().filter_map(|entry| match entry {
@@ -194,7 +234,7 @@ fn note_hole(
         seqs: (from, next_seq),
         session_id: session.session_id,
         recorded_us: process::wall_us(),
-        reason: RANGE_SKIPPED,
+        reason,
     })?;
     registry.sync()
 }
@@ -205,15 +245,16 @@ fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    live: &LivePage,
+    view: &LiveView,
 ) -> Result<SessionClose> {
-    let (reason, last_seen_us) = unclean_end(registry, Some(live), session);
+    let (reason, closed_us) = unclean_end(registry, view, session);
     // The page's counts are the session's own only if the page is.
-    let own = live.session().is_some_and(|s| s.session_id == session.session_id);
+    let own = |live: &&LivePage| live.session().is_some_and(|s| s.session_id == session.session_id);
+    let live = view.page.as_deref().filter(own);
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
-        closed_us: last_seen_us,
-        counters: if own { live.counters() } else { Default::default() },
+        closed_us,
+        counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };
     registry.close_session(session.position, &close);
@@ -270,16 +311,17 @@ mod tests {
             let feed = platform.feed_info("t").unwrap();
             {
                 let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap();
-                let live = LivePage::open(&feed.live_path(), &feed.id, true).unwrap();
-                let standing = Standing::of(&feed, &registry, Some(&live)).unwrap();
+                let view = LiveView::of(&feed, &registry);
+                let standing = Standing::of(&feed, &registry, view.page.as_deref()).unwrap();
                 assert!(!standing.exact);
                 let next_seq = first_seq(&registry, &standing).unwrap();
                 let Some(Entry::Session(session)) = standing.entries.first().copied() else {
                     panic!("no session");
                 };
-                note_hole(&registry, &session, &standing, next_seq).unwrap();
+                let reason = missing_reason(&view, &session, false);
+                note_hole(&registry, &session, &standing, reason, next_seq).unwrap();
                 if closed {
-                    note_unclean_end(&registry, &session, &standing, &live).unwrap();
+                    note_unclean_end(&registry, &session, &standing, &view).unwrap();
                 }
             }
             let writer = platform.create_writer("t").unwrap();
