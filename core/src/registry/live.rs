@@ -11,7 +11,7 @@ use crate::checksum::{GUARDED_MAX, crc, guard, unguard};
 use crate::error::{Error, Result};
 use crate::os::lock::Lock;
 use crate::os::map::Map;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
 
@@ -120,7 +120,7 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`].
     pub fn appear(&self, path: &Path) -> Result<()> {
-        file::rename(&unborn(path), path)
+        file::rename("cannot replace", &unborn(path), path)
     }
 
     /// Makes a page to go on where this one, which somebody has unlinked, ends; at `path`, to be
@@ -199,6 +199,14 @@ impl LivePage {
         self.identity
     }
 
+    /// Whether the page is still there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short.
+    pub fn check(&self) -> Result<()> {
+        self.map.check()
+    }
+
     /// The id of the staged session's segments; 0 for a page on disk.
     pub fn segment_id(&self) -> u64 {
         self.map.u64_at(SEGMENT_AT).load(Ordering::Acquire)
@@ -240,6 +248,7 @@ impl LivePage {
         older.store(guard(seq), Ordering::Release);
         // SYNC: published; pairs with the Acquire in `published`.
         self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
+        faults::value("live.published", seq);
     }
 
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
@@ -315,8 +324,11 @@ impl LivePage {
         let sum = u64::from(crc(&bytes[..STAMP_CRC]));
         put_u64(&mut bytes, STAMP_CRC, sum);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
+        // Without its sum while it is not whole: a stamp with a wrong one is damaged.
+        self.map.u64_at(at + STAMP_CRC).store(0, Ordering::Release);
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
+            faults::step("live.stamp");
         }
     }
 
@@ -334,12 +346,14 @@ impl LivePage {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(OPEN), Ordering::Release);
+        faults::step("live.open");
     }
 
     /// Closes the session.
     pub fn end(&self) {
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        faults::step("live.closed");
     }
 
     /// The newest record time so far.
@@ -377,6 +391,7 @@ impl LivePage {
     /// Notes that every record below `seq` is on disk.
     pub fn set_durable(&self, seq: u64) {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
+        faults::value("live.durable", seq);
     }
 
     /// Notes that records were published just now.
