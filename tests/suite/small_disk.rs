@@ -67,5 +67,5 @@ pub fn where_one_may_mount(test: &str, body: impl FnOnce()) {
             }
         }
     }
-    not_run(test, "no right to mount a small disk");
+    not_run(&format!("{test} (no right to mount a small disk)"));
 }
