@@ -26,6 +26,7 @@
 //! | [`os`] | system calls, mappings, locks, signals: the only `unsafe` |
 //! | [`registry`] | which feeds there are, what each consists of, the live page |
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
+//! | [`ring`] | the newest records of a transient feed, in shared memory |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
 //!
@@ -69,6 +70,7 @@ pub mod os;
 pub mod reader;
 pub mod record;
 pub mod registry;
+pub mod ring;
 pub mod schema;
 pub mod store;
 pub mod text;

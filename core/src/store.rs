@@ -16,7 +16,7 @@ use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
-use crate::writer::{Writer, WriterOptions};
+use crate::writer::{Writer, WriterOptions, writer_pid};
 
 const MANIFEST_LIMIT: u64 = 64 * 1024;
 /// Folders of feeds being made, and being deleted, begin with these.
@@ -182,13 +182,6 @@ impl Platform {
     pub fn create_feed(&self, spec: &FeedSpec, update: bool) -> Result<Created> {
         spec.check()?;
         let layout = Layout::new(spec)?;
-        if !spec.policy.persist {
-            return Err(Error::Spec(format!(
-                "feed {:?}: persist false (a ring in shared memory) is not supported by this \
-                 version",
-                spec.feed_name
-            )));
-        }
         if spec.policy.stage == crate::schema::Stage::Shm {
             return Err(Error::Spec(format!(
                 "feed {:?}: stage shm is not supported by this version",
@@ -222,6 +215,12 @@ impl Platform {
         let differences = old.layout.difference(layout);
         if !differences.is_empty() {
             return drift(differences, "a feed keeps its layout: make another feed, or delete it");
+        }
+        if old.spec.policy.persist != spec.policy.persist {
+            let words = |persist| if persist { "in files" } else { "a ring" };
+            let (ours, asked) = (words(old.spec.policy.persist), words(spec.policy.persist));
+            let differences = vec![format!("it is {ours}, asked for {asked}")];
+            return drift(differences, "a feed stays what it is: make another feed, or delete it");
         }
         let differences = old.spec.policy.difference(&spec.policy);
         if differences.is_empty() {
@@ -329,8 +328,7 @@ impl Platform {
         let folder = self.folder(name);
         let id = self.identity(&entry);
         let Some(_feed_lock) = Lock::try_feed(&self.lock_path(entry.id))? else {
-            let page = LivePage::open(&folder.join("live"), &id, false).ok();
-            let pid = page.and_then(|page| page.session()).map(|session| session.pid);
+            let pid = self.feed_info(name).ok().and_then(|feed| writer_pid(&feed));
             return Err(Error::Locked { feed: name.to_owned(), pid });
         };
         // A registry too damaged to be marked must not keep a feed from being deleted.
@@ -431,6 +429,8 @@ fn build_feed(info: &FeedInfo, folder: &Path) -> Result<()> {
     let geometry: Geometry = info.geometry();
     let path = folder.join("feed_registry.bin");
     FeedRegistry::create(&path, &info.id, &geometry, info.created_us, mode)?;
-    LivePage::create(&folder.join("live"), &info.id, mode)?;
+    if info.spec.policy.persist {
+        LivePage::create(&folder.join("live"), &info.id, mode)?;
+    }
     info.save(folder)
 }

@@ -200,6 +200,14 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Gives a file another name in the same folder, in the place of what has it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Error::io("cannot replace", to, e))
+}
+
 /// Writes all of `bytes` at `offset`.
 ///
 /// # Errors
@@ -260,6 +268,11 @@ pub fn size(file: &File, path: &Path) -> Result<u64> {
 pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
     let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
     Ok((meta.dev(), meta.ino()))
+}
+
+/// Whether an open file still has a name in some folder.
+pub fn is_linked(file: &File) -> bool {
+    file.metadata().is_ok_and(|meta| meta.nlink() > 0)
 }
 
 /// Device and inode of what a path names, links followed.

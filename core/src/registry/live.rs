@@ -14,7 +14,8 @@ use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
 
 const MAGIC: &[u8; 8] = b"DEEPWLIV";
-const PAGE_SIZE: usize = 4096;
+/// Size of the page, in bytes.
+pub const PAGE_SIZE: usize = 4096;
 const SAMPLES: u64 = 16;
 const SAMPLE_SIZE: usize = 16;
 
@@ -37,7 +38,8 @@ const STAMP_SIZE: usize = 72;
 /// Two stamps: a session overwrites the older one, so that one always holds.
 const STAMPS_AT: [usize; 2] = [128, 1536];
 const STATE_AT: usize = 256;
-const PUBLISHED_AT: usize = 320;
+/// Where the word is that rules: every record below it exists.
+pub const PUBLISHED_AT: usize = 320;
 
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
@@ -82,6 +84,15 @@ impl LivePage {
     pub fn create(path: &Path, id: &Identity, mode: u32) -> Result<()> {
         let file = file::create_new(path, mode)?;
         file::allocate(&file, path, 0, PAGE_SIZE as u64)?;
+        LivePage::lay_out(&file, path, id)?;
+        file::sync(&file, path)
+    }
+
+    /// Makes the first page of an allocated file a live page without a session.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lay_out(file: &File, path: &Path, id: &Identity) -> Result<()> {
         let mut page = [0; 128];
         put(&mut page, MAGIC_AT, MAGIC);
         put_u32(&mut page, VERSION_AT, FORMAT_VERSION);
@@ -90,10 +101,10 @@ impl LivePage {
         put_u64(&mut page, LAYOUT_HASH_AT, id.layout_hash);
         let header_crc = crc(&page[..HEADER_CRC_AT]);
         put_u32(&mut page, HEADER_CRC_AT, header_crc);
-        let map = Map::writable(&file, path, PAGE_SIZE)?;
+        let map = Map::writable(file, path, PAGE_SIZE)?;
         map.write(0, &page);
         map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
-        file::sync(&file, path)
+        Ok(())
     }
 
     /// Maps the page, for the writer (`writable`) or a reader.
@@ -105,10 +116,18 @@ impl LivePage {
         if file::size(&file, path)? != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, 0, "the live page is not 4096 bytes"));
         }
+        LivePage::of(&file, path, id, writable)
+    }
+
+    /// Maps the first page of a file of at least that size.
+    ///
+    /// # Errors
+    /// As [`LivePage::open`].
+    pub fn of(file: &File, path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
         let map = if writable {
-            Map::writable(&file, path, PAGE_SIZE)?
+            Map::writable(file, path, PAGE_SIZE)?
         } else {
-            Map::read_only(&file, path, PAGE_SIZE)?
+            Map::read_only(file, path, PAGE_SIZE)?
         };
         let mut header = [0; 128];
         map.read(0, &mut header);
@@ -120,7 +139,7 @@ impl LivePage {
         {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(LivePage { identity: file::identity(&file, path)?, map })
+        Ok(LivePage { identity: file::identity(file, path)?, map })
     }
 
     /// Where the page lies.

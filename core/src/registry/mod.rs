@@ -4,5 +4,6 @@ pub mod feed;
 pub mod global;
 pub mod info;
 pub mod live;
+pub mod place;
 pub mod segments;
 pub mod wait;

@@ -106,6 +106,21 @@ impl Segments {
         self.folder.join(format!("{feed}.wait"))
     }
 
+    /// The ring of a feed.
+    pub fn ring_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.ring"))
+    }
+
+    /// The ring of a feed while it is made.
+    pub fn new_ring_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(Segments::new_ring_name(feed))
+    }
+
+    /// The name of that.
+    pub fn new_ring_name(feed: &str) -> String {
+        format!(".{feed}.ring.new")
+    }
+
     /// The slot's bytes.
     ///
     /// # Errors

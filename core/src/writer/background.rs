@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
+use crate::writer::clocks::Clocks;
 use crate::writer::{LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
 
 /// How often it looks while records come.
 const BUSY_TICK: Duration = Duration::from_millis(1);
 /// How rarely when none do.
 const IDLE_TICK: Duration = Duration::from_millis(50);
-const SAMPLE_NS: u64 = 1_000_000_000;
 /// Least and most that is mapped in ahead of the tail, in bytes.
 const AHEAD_BYTES: (usize, usize) = (256 << 10, 8 << 20);
 /// Written back as soon as this much has gathered, so that a sync has little left to do.
@@ -35,9 +35,6 @@ pub(super) fn start(
     let folder = shared.feed.folder.clone();
     let published = shared.live.published();
     let now = Instant::now();
-    // The count that the session's rate begins from.
-    let sampled_ns = process::boottime_ns();
-    shared.live.sample(sampled_ns, published);
     let mut background = Background {
         session,
         sync,
@@ -45,7 +42,7 @@ pub(super) fn start(
         published,
         tick: BUSY_TICK,
         synced_at: now,
-        sampled_ns,
+        clocks: Clocks::start(&shared.live),
         mapped: (0, 0),
         written_back: (0, 0),
         folder_dirty: true,
@@ -81,7 +78,7 @@ struct Background {
     published: u64,
     tick: Duration,
     synced_at: Instant,
-    sampled_ns: u64,
+    clocks: Clocks,
     /// Chunk id, and the byte up to which it is mapped in.
     mapped: (u64, usize),
     /// Chunk id, and the byte up to which writeback was started.
@@ -122,7 +119,7 @@ impl Background {
         let moved = published != self.published;
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
-        self.keep_clocks(published, moved);
+        self.clocks.keep(&self.shared.live);
         self.published = published;
         self.shared.wake(published);
         let chunks = self.shared.queue().chunks.clone();
@@ -142,17 +139,6 @@ impl Background {
             self.checkpoint()?;
         }
         Ok(())
-    }
-
-    fn keep_clocks(&mut self, published: u64, moved: bool) {
-        let now_ns = process::boottime_ns();
-        if moved {
-            self.shared.live.set_last_publish(process::wall_us(), now_ns);
-        }
-        if moved && now_ns - self.sampled_ns >= SAMPLE_NS {
-            self.shared.live.sample(now_ns, published);
-            self.sampled_ns = now_ns;
-        }
     }
 
     /// Everything that makes the next records cheap: room, pages, the next chunk, the lease, early
@@ -323,7 +309,7 @@ impl Background {
     /// Seals everything, makes it durable and closes the session.
     fn finish(&mut self, reason: SessionEnd) -> Result<()> {
         let published = self.shared.live.published();
-        self.keep_clocks(published, published != self.published);
+        self.clocks.keep(&self.shared.live);
         let ready = self.shared.queue().ready.take();
         if let Some(chunk) = ready {
             chunk.discard()?;

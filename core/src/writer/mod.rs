@@ -2,7 +2,11 @@
 //! background thread.
 
 mod background;
+mod clocks;
+mod front;
+mod order;
 mod recover;
+mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,17 +16,17 @@ use std::thread::JoinHandle;
 use crate::chunk::index::IndexHeader;
 use crate::chunk::live::{LiveChunk, RunTimes};
 use crate::error::{Error, Result};
-use crate::layout::Layout;
 use crate::os::lock::Lock;
-use crate::os::{file, process};
-use crate::record::{Value, write_values};
+use crate::os::process;
 use crate::registry::feed::{ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage};
 use crate::registry::wait::WaitFile;
 use crate::schema::{Order, Sync};
+use crate::writer::order::put_in_order;
 
 pub use crate::registry::feed::SessionEnd;
+pub use front::{Writer, writer_pid};
 
 /// Called with a seq each time all records below it have become durable.
 pub type OnDurable = Box<dyn FnMut(u64) + Send>;
@@ -156,11 +160,8 @@ impl Shared {
     }
 }
 
-/// Appends records to a feed. One writer a feed; readers need no leave of it.
-///
-/// Records become visible to readers when the call returns, durable as the sync policy says.
-/// Dropping a writer closes it; [`Writer::close`] says whether that went well.
-pub struct Writer {
+/// Appends records to a feed of chunks.
+struct ChunkWriter {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     _lock: Lock,
@@ -181,29 +182,10 @@ pub struct Writer {
     kept: Vec<u8>,
 }
 
-impl Writer {
-    /// Opens a feed for writing: takes its lock, seals what the last writer left, begins a session.
-    ///
-    /// # Errors
-    /// [`Error::Locked`] names the other writer; [`Error::Damaged`] and [`Error::Io`] as they come.
-    pub fn open(feed: &FeedInfo, options: WriterOptions) -> Result<Writer> {
-        if let Some(kind) = file::network_file_system(&feed.folder) {
-            return Err(Error::Invalid(format!(
-                "{}: on a network file system ({kind}); a store is written on a local one",
-                feed.folder.display()
-            )));
-        }
-        if !feed.spec.policy.persist {
-            return Err(Error::Invalid(format!(
-                "{}: a transient feed (persist false), which this version does not write",
-                feed.name
-            )));
-        }
-        let Some(lock) = Lock::try_feed(&feed.lock)? else {
-            let page = LivePage::open(&feed.live_path(), &feed.id, false).ok();
-            let pid = page.and_then(|p| p.session()).map(|s| s.pid);
-            return Err(Error::Locked { feed: feed.name.clone(), pid });
-        };
+impl ChunkWriter {
+    /// Seals what the last writer left and begins a session. The caller holds the feed's lock and
+    /// hands it over.
+    fn open(feed: &FeedInfo, options: WriterOptions, lock: Lock) -> Result<ChunkWriter> {
         let sync = options.sync.unwrap_or(feed.spec.policy.sync);
         let start = recover::start(feed)?;
         let shared = Arc::new(Shared {
@@ -228,7 +210,7 @@ impl Writer {
         });
         let thread =
             background::start(Arc::clone(&shared), start.session, sync, options.on_durable)?;
-        Ok(Writer {
+        Ok(ChunkWriter {
             shared,
             thread: Some(thread),
             _lock: lock,
@@ -247,59 +229,16 @@ impl Writer {
         })
     }
 
-    /// The feed's layout.
-    pub fn layout(&self) -> &Layout {
-        &self.shared.feed.layout
+    fn feed(&self) -> &FeedInfo {
+        &self.shared.feed
     }
 
-    /// The seq that the next record gets.
-    pub fn next_seq(&self) -> u64 {
+    fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// Appends one record, exactly as long as the layout says. It is visible to readers when this
-    /// returns.
-    ///
-    /// # Errors
-    /// As [`Writer::append_batch`].
-    #[inline]
-    pub fn append(&mut self, record: &[u8]) -> Result<Appended> {
-        self.append_batch(record)
-    }
-
-    /// Appends one record given as a value a field, in record order: the seed's `write_values`.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a value that does not fit its field; as [`Writer::append_batch`].
-    pub fn write_values(&mut self, values: &[Value]) -> Result<Appended> {
-        let mut record = self.shared.feed.layout.zeroed();
-        write_values(&self.shared.feed.layout, values, &mut record)?;
-        self.append_batch(&record)
-    }
-
-    /// Appends whole records, back to back; readers see all of them or none.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] if `records` is no whole number of records; [`Error::Io`] where there is
-    /// no room, and then nothing of the batch is stored; [`Error::Poisoned`] after a failed sync.
-    pub fn append_batch(&mut self, records: &[u8]) -> Result<Appended> {
-        self.append_marked(records, &[])
-    }
-
-    /// As [`Writer::append_batch`], and marks the records at those positions in the batch
-    /// (ascending) as ones to start playback from.
-    ///
-    /// # Errors
-    /// As [`Writer::append_batch`].
-    pub fn append_marked(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
-        let size = self.shared.geometry.record_size;
-        if !records.len().is_multiple_of(size) {
-            return Err(Error::Invalid(format!(
-                "{}: {} bytes are no whole number of records of {size}",
-                self.shared.feed.name,
-                records.len()
-            )));
-        }
+    fn append_marked(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
+        check_whole(&self.shared.feed, records)?;
         if records.is_empty() {
             return Ok(Appended { first_seq: self.next_seq, ..Appended::default() });
         }
@@ -307,44 +246,12 @@ impl Writer {
             return self.commit(records, marks, Vec::new());
         }
         let mut kept = std::mem::take(&mut self.kept);
-        kept.clear();
-        let (rejected, moved) = self.put_in_order(records, marks, &mut kept);
-        let done = self.commit(&kept, &moved, rejected);
+        let layout = &self.shared.feed.layout;
+        let sorted = put_in_order(layout, self.order, self.running_max, records, marks, &mut kept);
+        self.counters.late += sorted.late;
+        let done = self.commit(&kept, &sorted.marks, sorted.rejected);
         self.kept = kept;
         done
-    }
-
-    /// Applies `order: reject` and `order: clamp`: copies what stays into `kept`; returns the
-    /// positions refused, and the marks moved to where their records went.
-    fn put_in_order(
-        &mut self,
-        records: &[u8],
-        marks: &[usize],
-        kept: &mut Vec<u8>,
-    ) -> (Vec<usize>, Vec<usize>) {
-        let Geometry { record_size, time_offset, .. } = self.shared.geometry;
-        let (mut rejected, mut moved) = (Vec::new(), Vec::new());
-        let mut newest = self.running_max;
-        let mut marks = marks.iter().copied().peekable();
-        for (i, record) in records.chunks_exact(record_size).enumerate() {
-            let marked = marks.next_if_eq(&i).is_some();
-            let late = self.shared.feed.layout.time_of(record) < newest;
-            if late {
-                self.counters.late += 1;
-                if self.order == Order::Reject {
-                    rejected.push(i);
-                    continue;
-                }
-            }
-            if marked {
-                moved.push(kept.len() / record_size);
-            }
-            kept.extend_from_slice(record);
-            newest = newest.max(self.shared.feed.layout.time_of(record));
-            let at = kept.len() - record_size + time_offset;
-            kept[at..at + 8].copy_from_slice(&newest.to_le_bytes());
-        }
-        (rejected, moved)
     }
 
     /// Stores records and publishes them at once. On an error nothing is published, and the writer
@@ -528,40 +435,29 @@ impl Writer {
         Ok(())
     }
 
-    /// Wakes the followers that sleep. Without this the background thread does so within a
-    /// millisecond or two: a wake costs the caller a system call where somebody sleeps.
-    pub fn wake(&self) {
+    fn wake(&self) {
         self.shared.wake(self.next_seq);
     }
 
-    /// Marks the next record to be appended as one to start playback from (the seed's
-    /// `create_index`).
-    pub fn mark(&mut self) {
+    fn mark(&mut self) {
         self.mark_next = true;
     }
 
-    /// Adds to the session's counts of rows refused and passed over before they became records.
-    pub fn count_rows(&mut self, rejected: u64, passed_over: u64) {
+    fn count_rows(&mut self, rejected: u64, passed_over: u64) {
         self.counters.rejected += rejected;
         self.counters.passed_over += passed_over;
         self.shared.live.set_counters(&self.counters);
     }
 
-    /// The session's counts so far.
-    pub fn counters(&self) -> Counters {
+    fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Everything below this seq is on disk.
-    pub fn durable(&self) -> u64 {
+    fn durable(&self) -> u64 {
         self.shared.live.durable()
     }
 
-    /// Makes every record appended so far durable before it returns.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] if a sync failed: the writer takes nothing more.
-    pub fn sync_now(&mut self) -> Result<()> {
+    fn sync_now(&mut self) -> Result<()> {
         let mut queue = self.shared.queue();
         queue.sync_to = queue.sync_to.max(self.next_seq);
         self.shared.wake.notify_one();
@@ -573,15 +469,6 @@ impl Writer {
             queue = self.shared.progress.wait(queue).unwrap_or_else(|e| e.into_inner());
         }
         Ok(())
-    }
-
-    /// Seals what is open, makes everything durable and ends the session with that reason.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] if something could not be made durable; what was published stays
-    /// readable, and the next writer or dw-repair takes care of it.
-    pub fn close(mut self, reason: SessionEnd) -> Result<()> {
-        self.finish(reason)
     }
 
     fn finish(&mut self, reason: SessionEnd) -> Result<()> {
@@ -596,11 +483,14 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // Whoever wants to know how it went calls `close`.
-        let _ = self.finish(SessionEnd::Ended);
+/// Refuses what is no whole number of records.
+fn check_whole(feed: &FeedInfo, records: &[u8]) -> Result<()> {
+    let (len, size) = (records.len(), feed.layout.record_size());
+    if len.is_multiple_of(size) {
+        return Ok(());
     }
+    let what = format!("{len} bytes are no whole number of records of {size}");
+    Err(Error::Invalid(format!("{}: {what}", feed.name)))
 }
 
 /// Least and greatest time of a run within one block, whether it is out of order after `before`,

@@ -34,24 +34,46 @@ pub struct Start {
 
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
 pub fn start(feed: &FeedInfo) -> Result<Start> {
+    let registry = open_registry(feed)?;
+    let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
+    let standing = Standing::of(feed, &registry, Some(&live))?;
+    let running_max = seal_left_over(feed, &registry, &standing)?;
+    let next_seq = first_seq(&registry, &standing)?;
+    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
+    remove_strays(feed, &standing, last_chunk)?;
+    let session = begin_session(&registry, &standing, Some(&live), next_seq, LEASE_STEP)?;
+    let wait = hang_bell(feed, &registry, &session).ok();
+    live.begin(&stamp_of(&session), next_seq, running_max);
+    let (lease, next_chunk_id) = (next_seq + LEASE_STEP, last_chunk + 1);
+    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
+}
+
+/// Opens a feed's registry for its writer.
+pub fn open_registry(feed: &FeedInfo) -> Result<FeedRegistry> {
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
     if registry.is_deleted()? {
         let what = "the feed was deleted; where it is still listed, delete it again";
         return Err(Error::Invalid(format!("{}: {what}", feed.name)));
     }
-    let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
-    let standing = Standing::of(feed, &registry, Some(&live))?;
-    let running_max = seal_left_over(feed, &registry, &standing)?;
+    Ok(registry)
+}
+
+/// Closes the session that did not close itself, appends one of our own that begins with
+/// `next_seq`, and leases a step of seqs to it.
+pub fn begin_session(
+    registry: &FeedRegistry,
+    standing: &Standing,
+    page: Option<&LivePage>,
+    next_seq: u64,
+    lease_step: u64,
+) -> Result<SessionEntry> {
     let last = standing.entries.iter().rev().find_map(|entry| match entry {
         Entry::Session(session) => Some(*session),
         _ => None,
     });
-    let next_seq = first_seq(&registry, &standing)?;
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
+        note_unclean_end(registry, &session, standing, page, next_seq)?;
     }
-    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
-    remove_strays(feed, &standing, last_chunk)?;
     let mut session = SessionEntry {
         position: 0,
         session_id: last.map_or(0, |s| s.session_id) + 1,
@@ -63,19 +85,19 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         close: None,
     };
     registry.append_session(&mut session)?;
-    let lease = next_seq + LEASE_STEP;
-    registry.set_lease(lease)?;
-    let stamp = SessionStamp {
+    registry.set_lease(next_seq + lease_step)?;
+    Ok(session)
+}
+
+/// What a session of this process stamps on its live page.
+pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
+    SessionStamp {
         session_id: session.session_id,
         pid: session.pid,
         pid_start: process::start_ticks(session.pid).unwrap_or(0),
         boot_id: session.boot_id,
         opened_us: session.opened_us,
-    };
-    let wait = hang_bell(feed, &registry, &session).ok();
-    live.begin(&stamp, next_seq, running_max);
-    let next_chunk_id = last_chunk + 1;
-    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
+    }
 }
 
 /// Makes the wait file in the store's segment folder and notes where that is.
@@ -99,7 +121,7 @@ fn hang_bell(feed: &FeedInfo, registry: &FeedRegistry, session: &SessionEntry) -
 
 /// The seq that the new session starts with: where the last one ended, or the lease where that is
 /// not known for sure.
-fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
+pub fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
     if standing.exact {
         return Ok(standing.end);
     }
@@ -168,16 +190,16 @@ fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    live: &LivePage,
+    page: Option<&LivePage>,
     next_seq: u64,
 ) -> Result<()> {
     let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
     // The page's counts are the session's own only if the page is.
-    let own = live.session().is_some_and(|s| s.session_id == session.session_id);
+    let own = page.filter(|p| p.session().is_some_and(|s| s.session_id == session.session_id));
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
         closed_us: process::wall_us(),
-        counters: if own { live.counters() } else { Default::default() },
+        counters: own.map(|page| page.counters()).unwrap_or_default(),
         reason,
     };
     let range = RangeEntry {
@@ -255,7 +277,8 @@ mod tests {
                     panic!("no session");
                 };
                 if closed {
-                    note_unclean_end(&registry, &session, &standing, &live, next_seq).unwrap();
+                    note_unclean_end(&registry, &session, &standing, Some(&live), next_seq)
+                        .unwrap();
                 } else {
                     // Up to the hole, and no further.
                     let range = RangeEntry {
