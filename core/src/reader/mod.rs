@@ -1,7 +1,10 @@
 //! Reading: what is there (a snapshot), which part of it (a selection), and the records (a scan).
 
+mod files;
+pub mod follow;
 pub mod scan;
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::chunk::ChunkPaths;
@@ -13,12 +16,13 @@ use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, 
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 
+pub use follow::{Event, Follower, Waiting};
 pub use scan::{Damage, Direction, Run, Scan};
 
 /// Reads a feed: any number of readers, without locks, while it is written.
 pub struct Reader {
     feed: FeedInfo,
-    registry: FeedRegistry,
+    registry: Arc<FeedRegistry>,
     live: Option<LivePage>,
 }
 
@@ -140,6 +144,57 @@ impl Selection {
     fn begins_by(&self, time: u64) -> bool {
         time < self.times.1 || self.times.1 == u64::MAX
     }
+
+    /// Whether a chunk can have selected records, by what the table says of it.
+    fn may_have(&self, chunk: &SnapshotChunk) -> bool {
+        let seqs = chunk.entry.base_seq < self.seqs.1 && chunk.end_seq > self.seqs.0;
+        let times = chunk.entry.seal.is_none_or(|seal| {
+            self.every_time() || (self.begins_by(seal.min_time) && seal.max_time >= self.times.0)
+        });
+        seqs && times
+    }
+}
+
+/// Why records that were published cannot be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// Retention has taken them.
+    Collected,
+    /// They never reached the disk.
+    Lost,
+    /// They are where no reader can reach them.
+    Unreachable,
+    /// A repair has taken them out.
+    Removed,
+    /// The feed was deleted before they were read.
+    Deleted,
+    /// They are not there, and nothing on record says why.
+    Unrecorded,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Collected => "collected, being past the feed's retention",
+            Why::Lost => "lost before they were on disk",
+            Why::Unreachable => "in shared memory that cannot be reached any more",
+            Why::Removed => "damaged, and taken out by a repair",
+            Why::Deleted => "the feed was deleted before they were read",
+            Why::Unrecorded => "not there, and nothing on record says why; run dw-repair --dry-run",
+        })
+    }
+}
+
+/// Published records that cannot be given, as far as anybody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The feed.
+    pub feed: String,
+    /// Their seqs, half-open.
+    pub seqs: (u64, u64),
+    /// Why.
+    pub why: Why,
 }
 
 impl Reader {
@@ -148,7 +203,7 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(feed: &FeedInfo) -> Result<Reader> {
-        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?;
+        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?.into();
         // Without a live page sealed chunks can still be read, and what the disk proves of others.
         let live = LivePage::open(&feed.live_path(), &feed.id, false).ok();
         Ok(Reader { feed: feed.clone(), registry, live })
@@ -220,7 +275,8 @@ impl Reader {
 
     /// The records of `snapshot` in `selection`, in seq order or backwards.
     pub fn scan(&self, snapshot: &Snapshot, selection: Selection, direction: Direction) -> Scan {
-        Scan::new(self.feed.clone(), snapshot, selection, direction)
+        let registry = Arc::clone(&self.registry);
+        Scan::new(self.feed.clone(), registry, snapshot, selection, direction)
     }
 
     /// The records with a time in `start..end`, in order of arrival: the seed's `read`.

@@ -5,16 +5,14 @@
 //! bytes that were checked are the bytes that are used. A sum over a closed block is verified
 //! before any record of it is given.
 
-use std::fs::File;
 use std::sync::Arc;
 
-use crate::checksum::crc;
-use crate::chunk::ChunkPaths;
-use crate::chunk::index::{BlockEntry, ChunkKey, Index};
+use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
-use crate::os::file;
-use crate::reader::{Selection, Snapshot, SnapshotChunk};
+use crate::reader::files::{ChunkFiles, Missing};
+use crate::reader::{Lost, Selection, Snapshot, SnapshotChunk};
 use crate::record::Record;
+use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 
 /// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
@@ -59,22 +57,25 @@ pub struct Damage {
 /// The records of a selection. See [`Scan::next_run`].
 pub struct Scan {
     feed: FeedInfo,
+    registry: Arc<FeedRegistry>,
     selection: Selection,
     direction: Direction,
     /// Chunks still to be scanned, the next one last.
     chunks: Vec<SnapshotChunk>,
     current: Option<OpenChunk>,
+    /// The files of the chunk that was scanned last: a follower comes back to it.
+    kept: Option<ChunkFiles>,
     buffer: Vec<u8>,
     /// What of the buffer is to be given: record positions of the load.
     load: Load,
     damage: Vec<Damage>,
+    lost: Vec<Lost>,
 }
 
 /// A chunk being scanned.
 struct OpenChunk {
     chunk: SnapshotChunk,
-    data: File,
-    paths: ChunkPaths,
+    files: ChunkFiles,
     /// Blocks that can hold selected records, with their numbers; the next one last.
     blocks: Vec<(usize, BlockEntry)>,
 }
@@ -92,38 +93,41 @@ struct Load {
 impl Scan {
     pub(super) fn new(
         feed: FeedInfo,
+        registry: Arc<FeedRegistry>,
         snapshot: &Snapshot,
         selection: Selection,
         direction: Direction,
     ) -> Scan {
-        let mut chunks: Vec<SnapshotChunk> = snapshot
-            .chunks
-            .iter()
-            .filter(|chunk| {
-                let seqs =
-                    chunk.entry.base_seq < selection.seqs.1 && chunk.end_seq > selection.seqs.0;
-                let times = chunk.entry.seal.is_none_or(|seal| {
-                    selection.every_time()
-                        || (selection.begins_by(seal.min_time)
-                            && seal.max_time >= selection.times.0)
-                });
-                seqs && times
-            })
-            .copied()
-            .collect();
+        let chunks = snapshot.chunks.iter().filter(|chunk| selection.may_have(chunk));
+        let mut chunks: Vec<SnapshotChunk> = chunks.copied().collect();
         if direction == Direction::Forward {
             chunks.reverse();
         }
         Scan {
             feed,
+            registry,
             selection,
             direction,
             chunks,
             current: None,
+            kept: None,
             buffer: Vec::new(),
             load: Load::default(),
             damage: Vec::new(),
+            lost: Vec::new(),
         }
+    }
+
+    /// Goes on, at its end, with the records of `chunk` from `seq` on. A chunk that was being
+    /// scanned is open already.
+    pub(super) fn go_on(&mut self, chunk: SnapshotChunk, seq: u64) {
+        self.selection.seqs = (seq, chunk.end_seq);
+        self.chunks.push(chunk);
+    }
+
+    /// The chunk whose files are open, if it is that one.
+    pub(super) fn opened(&self, chunk_id: u64) -> Option<&ChunkFiles> {
+        self.kept.as_ref().filter(|files| files.chunk_id == chunk_id)
     }
 
     /// The next run of selected records; `None` at the end. What could not be read is left out and
@@ -132,17 +136,26 @@ impl Scan {
     /// # Errors
     /// [`Error::Io`] and the like, for what is no single block's damage.
     pub fn next_run(&mut self) -> Result<Option<Run<'_>>> {
+        let found = self.find_run();
+        Ok(found.map(|at| self.lend(at)))
+    }
+
+    /// The next run of selected records, as positions in the buffer.
+    pub(super) fn find_run(&mut self) -> Option<(usize, usize)> {
         loop {
-            if let Some((from, to)) = self.next_in_load() {
-                let size = self.feed.layout.record_size();
-                return Ok(Some(Run {
-                    first_seq: self.load.first_seq + from as u64,
-                    records: &self.buffer[from * size..to * size],
-                }));
+            let found = self.next_in_load();
+            if found.is_some() || !self.fill() {
+                return found;
             }
-            if !self.fill() {
-                return Ok(None);
-            }
+        }
+    }
+
+    /// The run at those positions.
+    pub(super) fn lend(&self, (from, to): (usize, usize)) -> Run<'_> {
+        let size = self.feed.layout.record_size();
+        Run {
+            first_seq: self.load.first_seq + from as u64,
+            records: &self.buffer[from * size..to * size],
         }
     }
 
@@ -170,6 +183,11 @@ impl Scan {
     /// What could not be given since the last call, in the order it was met.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
+    }
+
+    /// What was taken away since the snapshot, since the last call, in the order it was met.
+    pub fn take_lost(&mut self) -> Vec<Lost> {
+        std::mem::take(&mut self.lost)
     }
 
     /// Takes the next run of selected records out of the load.
@@ -213,15 +231,25 @@ impl Scan {
                     self.current = Some(open);
                     return true;
                 }
+                self.kept = Some(open.files);
             }
             let Some(chunk) = self.chunks.pop() else { return false };
             match self.open(chunk) {
                 Ok(open) => self.current = Some(open),
-                Err(error) => {
+                Err(Missing::Damaged(error)) => {
                     self.lose(&chunk, 0, (chunk.entry.base_seq, chunk.end_seq), None, error)
+                }
+                Err(Missing::Gone(why)) => {
+                    let seqs = self.clip((chunk.entry.base_seq, chunk.end_seq));
+                    self.lost.push(Lost { feed: self.feed.name.clone(), seqs, why });
                 }
             }
         }
+    }
+
+    /// Of a range of seqs, those that are selected.
+    fn clip(&self, seqs: (u64, u64)) -> (u64, u64) {
+        (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1))
     }
 
     fn lose(
@@ -236,26 +264,26 @@ impl Scan {
             feed: self.feed.name.clone(),
             chunk_id: chunk.entry.chunk_id,
             block,
-            seqs: (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1)),
+            seqs: self.clip(seqs),
             times,
             what: what.to_string(),
         });
     }
 
     /// Opens a chunk and chooses its blocks.
-    fn open(&mut self, chunk: SnapshotChunk) -> Result<OpenChunk> {
-        let geometry = self.feed.geometry();
-        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
-        let paths = ChunkPaths::new(&self.feed.folder, chunk_id);
-        let data = file::open_read(&paths.data)?;
-        let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
-        let index = Index::open(&paths.index, &key)?;
-        let per_block = geometry.block_records as u64;
+    fn open(&mut self, chunk: SnapshotChunk) -> std::result::Result<OpenChunk, Missing> {
+        let kept = self.kept.take().filter(|files| files.chunk_id == chunk.entry.chunk_id);
+        let files = match kept {
+            Some(files) => files,
+            None => ChunkFiles::find(&self.feed, &self.registry, &chunk.entry)?,
+        };
+        let base_seq = chunk.entry.base_seq;
+        let per_block = self.feed.geometry().block_records as u64;
         let lo = self.selection.seqs.0.max(base_seq) - base_seq;
         let hi = self.selection.seqs.1.min(chunk.end_seq) - base_seq;
         let first = (lo / per_block) as usize;
         let n = (hi.div_ceil(per_block)) as usize - first;
-        let entries = index.blocks(first, n, chunk.extent())?;
+        let entries = files.index.blocks(first, n, chunk.extent()).map_err(Missing::Damaged)?;
         let everything = self.selection.every_time();
         let (since, until) = self.selection.times;
         let mut blocks: Vec<(usize, BlockEntry)> = entries
@@ -268,7 +296,7 @@ impl Scan {
         if self.direction == Direction::Forward {
             blocks.reverse();
         }
-        Ok(OpenChunk { chunk, data, paths, blocks })
+        Ok(OpenChunk { chunk, files, blocks })
     }
 
     /// Reads the chunk's next blocks into the buffer; false if it has none left.
@@ -347,17 +375,23 @@ impl Scan {
         let geometry = self.feed.geometry();
         let block_bytes = geometry.block_bytes();
         let (first, last) = (batch[0].0, batch[batch.len() - 1].0);
-        let (lo, hi) = (self.block_seqs(open, first).0, self.block_seqs(open, last).1);
+        let (mut lo, hi) = (self.block_seqs(open, first).0, self.block_seqs(open, last).1);
+        if batch[0].1.data_crc.is_none() {
+            // Without a sum to verify, the records before are not needed: a follower comes back to
+            // the same block with each record.
+            lo = lo.max(self.selection.seqs.0);
+        }
         let bytes = (hi - lo) as usize * geometry.record_size;
         if self.buffer.len() < bytes {
             self.buffer.resize(bytes.max(block_bytes), 0);
         }
-        let at = first as u64 * block_bytes as u64;
-        file::read_at(&open.data, &open.paths.data, at, &mut self.buffer[..bytes])?;
-        for (i, (block, entry)) in batch.iter().enumerate() {
-            let start = i * block_bytes;
-            let end = (start + block_bytes).min(bytes);
-            verify(open, *block, entry, &self.buffer[start..end])?;
+        let at = (lo - open.chunk.entry.base_seq) * geometry.record_size as u64;
+        open.files.read(at, &mut self.buffer[..bytes])?;
+        for (block, entry) in batch {
+            let seqs = self.block_seqs(open, *block);
+            let (start, end) = ((seqs.0.max(lo) - lo) as usize, (seqs.1 - lo) as usize);
+            let records = &self.buffer[start * geometry.record_size..end * geometry.record_size];
+            open.files.verify(&open.chunk, *block, entry, records)?;
         }
         self.load = Load { first_seq: lo, at: (0, (hi - lo) as usize), whole: false };
         Ok(())
@@ -392,20 +426,4 @@ fn halve(from: usize, to: usize, below: impl Fn(usize) -> bool) -> usize {
         if below(mid) { lo = mid + 1 } else { hi = mid }
     }
     lo
-}
-
-/// Verifies one block: closed ones by their sums; in a sealed chunk every block is closed.
-fn verify(open: &OpenChunk, block: usize, entry: &BlockEntry, bytes: &[u8]) -> Result<()> {
-    let wrong = |what: &str| Err(Error::damaged(&open.paths.data, 0, what.to_owned()));
-    if !entry.intact {
-        let what = format!("block {block}: the index entry's checksum");
-        return Err(Error::damaged(&open.paths.index, 0, what));
-    }
-    match entry.data_crc {
-        Some(sum) if crc(bytes) != sum => wrong(&format!("block {block}: the checksum")),
-        None if open.chunk.entry.seal.is_some() => {
-            wrong(&format!("block {block}: not closed, in a sealed chunk"))
-        }
-        _ => Ok(()),
-    }
 }

@@ -272,6 +272,12 @@ pub struct RangeEntry {
 
 /// Seqs skipped to the lease after an unclean boot.
 pub const RANGE_SKIPPED: u32 = 1;
+/// Records that were lost before they were on disk.
+pub const RANGE_LOST: u32 = 2;
+/// Records in segments that cannot be reached any more.
+pub const RANGE_UNREACHABLE: u32 = 3;
+/// Records that a repair has taken out.
+pub const RANGE_REMOVED: u32 = 4;
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -443,6 +449,14 @@ impl FeedRegistry {
         &self.path
     }
 
+    /// Device and inode of the file that is mapped.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        file::identity(&self.file, &self.path)
+    }
+
     fn word(&self, at: usize, what: &str) -> Result<u64> {
         // SYNC: count, first_entry, deleted; pairs with the Release in `set_word`.
         let word = self.map.u64_at(at).load(Ordering::Acquire);
@@ -505,7 +519,11 @@ impl FeedRegistry {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
 
-    fn entry(&self, position: u64) -> Result<Entry> {
+    /// The entry at a position below the count.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it does not check.
+    pub fn entry(&self, position: u64) -> Result<Entry> {
         let at = Self::offset(position);
         let wrong = |offset: usize, what: &str| {
             let what = format!("{what} of entry {position}");

@@ -142,6 +142,11 @@ impl LivePage {
         Ok(LivePage { identity: file::identity(file, path)?, map })
     }
 
+    /// Device and inode of the file that is mapped.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
     /// Where the page lies.
     pub fn path(&self) -> PathBuf {
         self.map.path().to_owned()
