@@ -15,6 +15,8 @@ use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::segments::Reach;
+use crate::registry::wait::WaitFile;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions, writer_pid};
 
@@ -334,6 +336,7 @@ impl Platform {
         // A registry too damaged to be marked must not keep a feed from being deleted.
         if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
             feed.set_deleted();
+            remove_segments(&feed, &id, name)?;
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
@@ -414,6 +417,20 @@ impl Platform {
 
     /// Closes the store. Nothing is held, so nothing can fail; writers and readers live on.
     pub fn close(self) {}
+}
+
+/// Removes a deleted feed's files in shared memory, if they can be reached from here, and wakes the
+/// followers.
+fn remove_segments(registry: &FeedRegistry, id: &Identity, name: &str) -> Result<()> {
+    let Some(segments) = registry.segments().filter(|s| s.reach() == Reach::Here) else {
+        return Ok(());
+    };
+    let bell = WaitFile::open(&segments.wait_path(name), id);
+    segments.remove_feed(name)?;
+    if let Ok(bell) = bell {
+        bell.wake();
+    }
+    Ok(())
 }
 
 /// Whether somebody began to delete a feed that the registry still names.

@@ -200,6 +200,20 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a folder if nothing is in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder_if_empty(path: &Path) -> Result<()> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match fs::remove_dir(path) {
+        Err(e) if !matches!(e.kind(), NotFound | DirectoryNotEmpty) => {
+            Err(Error::io("cannot remove", path, e))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Gives a file another name in the same folder, in the place of what has it.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod files;
 pub mod follow;
+mod rings;
 pub mod scan;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::layout::Layout;
 use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::ring::Ring;
 
 pub use follow::{Event, Follower, Waiting};
 pub use scan::{Damage, Direction, Run, Scan};
@@ -24,6 +26,8 @@ pub struct Reader {
     feed: FeedInfo,
     registry: Arc<FeedRegistry>,
     live: Option<LivePage>,
+    /// The ring of a transient feed, as it was found first.
+    ring: Option<Arc<Ring>>,
 }
 
 /// A chunk as a snapshot has it.
@@ -58,6 +62,23 @@ pub struct Snapshot {
     pub holes: Vec<RangeEntry>,
     /// The seq after the last record.
     pub end_seq: u64,
+    /// The ring of a transient feed, if there is one; then there are no chunks.
+    pub ring: Option<RingPart>,
+}
+
+/// A ring as a snapshot has it. The writer goes on overwriting it.
+#[derive(Clone)]
+pub struct RingPart {
+    /// The ring.
+    pub ring: Arc<Ring>,
+    /// Seq of the oldest record it held.
+    pub first_seq: u64,
+}
+
+impl fmt::Debug for RingPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from seq {}", self.ring.path().display(), self.first_seq)
+    }
 }
 
 impl Snapshot {
@@ -90,16 +111,25 @@ impl Snapshot {
 
     /// The first seq that is still there; `end_seq` if none is.
     pub fn first_seq(&self) -> u64 {
+        if let Some(part) = &self.ring {
+            return part.first_seq;
+        }
         self.chunks.first().map_or(self.end_seq, |c| c.entry.base_seq)
     }
 
     /// Records.
     pub fn records(&self) -> u64 {
+        if let Some(part) = &self.ring {
+            return self.end_seq - part.first_seq;
+        }
         self.chunks.iter().map(SnapshotChunk::count).sum()
     }
 
     /// The seq of the `n`-th record from the end (0: the end). Seqs may have holes.
     pub fn seq_from_end(&self, n: u64) -> u64 {
+        if let Some(part) = &self.ring {
+            return self.end_seq.saturating_sub(n).max(part.first_seq);
+        }
         let mut left = n;
         for chunk in self.chunks.iter().rev() {
             if left <= chunk.count() {
@@ -169,6 +199,8 @@ pub enum Why {
     Removed,
     /// The feed was deleted before they were read.
     Deleted,
+    /// The writer of a ring overwrote them before they were read.
+    Overwritten,
     /// They are not there, and nothing on record says why.
     Unrecorded,
 }
@@ -181,6 +213,7 @@ impl fmt::Display for Why {
             Why::Unreachable => "in shared memory that cannot be reached any more",
             Why::Removed => "damaged, and taken out by a repair",
             Why::Deleted => "the feed was deleted before they were read",
+            Why::Overwritten => "overwritten in the ring before they were read",
             Why::Unrecorded => "not there, and nothing on record says why; run dw-repair --dry-run",
         })
     }
@@ -205,8 +238,16 @@ impl Reader {
     pub fn open(feed: &FeedInfo) -> Result<Reader> {
         let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?.into();
         // Without a live page sealed chunks can still be read, and what the disk proves of others.
-        let live = LivePage::open(&feed.live_path(), &feed.id, false).ok();
-        Ok(Reader { feed: feed.clone(), registry, live })
+        let live = match feed.spec.policy.persist {
+            true => LivePage::open(&feed.live_path(), &feed.id, false).ok(),
+            false => None,
+        };
+        let mut reader = Reader { feed: feed.clone(), registry, live, ring: None };
+        if !feed.spec.policy.persist {
+            // What keeps it from being read is told by who reads it.
+            reader.ring = reader.find_ring().unwrap_or_default();
+        }
+        Ok(reader)
     }
 
     /// The feed.
@@ -221,14 +262,18 @@ impl Reader {
 
     /// The live page, if there is one.
     pub fn live(&self) -> Option<&LivePage> {
-        self.live.as_ref()
+        self.live.as_ref().or(self.ring.as_ref().map(|ring| ring.page()))
     }
 
     /// What the feed holds now.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a table that does not check.
+    /// [`Error::Damaged`] for a table that does not check; [`Error::Invalid`] for a ring in a shared
+    /// memory that is not ours, or that was deleted.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        if !self.feed.spec.policy.persist {
+            return self.ring_snapshot();
+        }
         let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
         Ok(Snapshot::of(&standing))
     }
@@ -265,6 +310,9 @@ impl Reader {
     /// # Errors
     /// As [`Reader::chunk_times`].
     pub fn times(&self, snapshot: &Snapshot) -> Result<Option<(u64, u64)>> {
+        if snapshot.ring.is_some() {
+            return self.ring_times(snapshot);
+        }
         let mut whole: Option<(u64, u64)> = None;
         for chunk in &snapshot.chunks {
             let (min, max) = self.chunk_times(chunk)?;
@@ -326,6 +374,9 @@ impl Reader {
             }
         }
         let name = &self.feed.name;
+        if !self.feed.spec.policy.persist {
+            return Err(Error::Invalid(format!("{name}: a ring keeps no marks to play back from")));
+        }
         Err(Error::Invalid(format!("{name}: no mark at or before that time to play back from")))
     }
 

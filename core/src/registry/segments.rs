@@ -121,6 +121,17 @@ impl Segments {
         format!(".{feed}.ring.new")
     }
 
+    /// Removes everything of a feed that is being deleted, and the folder if it was the last.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_feed(&self, feed: &str) -> Result<()> {
+        for path in [self.ring_path(feed), self.new_ring_path(feed), self.wait_path(feed)] {
+            file::remove_file(&path)?;
+        }
+        file::remove_folder_if_empty(&self.folder)
+    }
+
     /// The slot's bytes.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! no wake is missed. Whoever wakes clears the word, so that a follower that was killed in its
 //! sleep costs one wake and no more.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -113,11 +114,25 @@ impl WaitFile {
     /// [`Error::Io`], where it may not be written too; [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity) -> Result<WaitFile> {
         let file = file::open_write(path)?;
-        let size = file::size(&file, path)?;
+        let map = Map::writable(&file, path, PAGE_SIZE)?;
+        WaitFile::of(&file, path, id, map)
+    }
+
+    /// Reads how often followers of a feed were lapped, and how many records they lost by it.
+    ///
+    /// # Errors
+    /// As [`WaitFile::open`], but that it need not be writable.
+    pub fn overruns_in(path: &Path, id: &Identity) -> Result<(u64, u64)> {
+        let file = file::open_read(path)?;
+        let map = Map::read_only(&file, path, PAGE_SIZE)?;
+        Ok(WaitFile::of(&file, path, id, map)?.overruns())
+    }
+
+    fn of(file: &File, path: &Path, id: &Identity, map: Map) -> Result<WaitFile> {
+        let size = file::size(file, path)?;
         if size != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, size, "a wait file is 4096 bytes"));
         }
-        let map = Map::writable(&file, path, PAGE_SIZE)?;
         let mut head = [0; HEADER_SIZE];
         map.read(0, &mut head);
         check_head(path, &head, MAGIC, HEADER_SIZE)?;
@@ -127,7 +142,7 @@ impl WaitFile {
         if !own {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(WaitFile { identity: file::identity(&file, path)?, map })
+        Ok(WaitFile { identity: file::identity(file, path)?, map })
     }
 
     /// Device and inode of the file that is mapped.
@@ -178,8 +193,7 @@ impl WaitFile {
         self.map.u64_at(OVERRUN_RECORDS_AT).fetch_add(records, Ordering::Relaxed);
     }
 
-    /// How often followers were lapped, and how many records they lost by it.
-    pub fn overruns(&self) -> (u64, u64) {
+    fn overruns(&self) -> (u64, u64) {
         let load = |at| self.map.u64_at(at).load(Ordering::Relaxed);
         (load(OVERRUNS_AT), load(OVERRUN_RECORDS_AT))
     }

@@ -68,10 +68,9 @@ impl Cursor {
         self.seen = 0;
     }
 
-    /// Whether there is a record to copy.
-    #[inline]
-    pub fn has_news(&self) -> bool {
-        protocol::published(self.ring.memory()) > self.next_seq
+    /// What was published when it was last looked at.
+    pub fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// Copies as many whole records below `end_seq` as there are and fit.

@@ -17,7 +17,7 @@ use crate::os::{file, process};
 use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, PAGE_SIZE};
-use crate::registry::segments::{Reach, SegmentKind, Segments};
+use crate::registry::segments::{Reach, SegmentKind};
 
 pub use cursor::{Copied, Cursor, Lapped};
 
@@ -202,52 +202,68 @@ impl Ring {
         file::is_linked(&self.file)
     }
 
-    /// Whether the path still names this ring.
-    pub fn is_at_path(&self) -> bool {
+    /// Whether the path names another file by now.
+    pub fn is_displaced(&self) -> bool {
         let own = file::identity(&self.file, &self.path).ok();
-        own.is_some() && own == file::identity_of(&self.path).ok()
+        file::identity_of(&self.path).is_ok_and(|there| Some(there) != own)
     }
 }
 
-/// Where a feed's ring is: the folder that the last session noted. `None` if there was no session
-/// yet, or it was before the machine started.
+/// Where a feed's ring is.
+pub enum Found {
+    /// Here.
+    Ring(Ring),
+    /// No session of this boot has made one.
+    Never,
+    /// It was in that folder, and somebody has deleted it.
+    Gone(PathBuf),
+}
+
+impl Found {
+    /// The ring, if there ever was one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it was deleted.
+    pub fn ring(self, feed: &str) -> Result<Option<Ring>> {
+        match self {
+            Found::Ring(ring) => Ok(Some(ring)),
+            Found::Never => Ok(None),
+            Found::Gone(folder) => Err(Error::Invalid(format!(
+                "{feed}: its ring is gone from {}: deleted, as systemd's RemoveIPC does when a \
+                 user logs out; the next record written makes another",
+                folder.display()
+            ))),
+        }
+    }
+}
+
+/// Opens a feed's ring, where the last session has noted that it is.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the ring lies in a shared memory that is not ours, or is gone.
-pub fn folder(feed: &FeedInfo, registry: &FeedRegistry) -> Result<Option<Segments>> {
+/// [`Error::Invalid`] if it lies in a shared memory that is not ours; [`Error::Io`] where it may not
+/// be opened; [`Error::Damaged`], [`Error::Version`].
+pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<Found> {
     let Some(segments) = registry.segments().filter(|s| s.kind == SegmentKind::Ring) else {
-        return Ok(None);
+        return Ok(Found::Never);
     };
-    let (name, folder) = (&feed.name, segments.folder.display());
     match segments.reach() {
-        Reach::Here => Ok(Some(segments)),
-        Reach::OtherBoot => Ok(None),
-        Reach::OtherDevice => Err(Error::Invalid(format!(
-            "{name}: its ring is in {folder}, in a shared memory that is not the one here (another \
-             container, or mount namespace); read it there, or share that folder with this side"
-        ))),
-        Reach::Gone => Err(gone(name, &segments.folder)),
+        Reach::Here => {}
+        Reach::OtherBoot => return Ok(Found::Never),
+        Reach::Gone => return Ok(Found::Gone(segments.folder)),
+        Reach::OtherDevice => {
+            return Err(Error::Invalid(format!(
+                "{}: its ring is in {}, in a shared memory that is not the one here (another \
+                 container, or mount namespace); read it there, or share that folder with this \
+                 side",
+                feed.name,
+                segments.folder.display()
+            )));
+        }
     }
-}
-
-fn gone(name: &str, folder: &Path) -> Error {
-    Error::Invalid(format!(
-        "{name}: its ring is gone from {}: deleted, as systemd's RemoveIPC does when a user logs \
-         out; the next record written makes another",
-        folder.display()
-    ))
-}
-
-/// Opens a feed's ring for reading; `None` if there was no session in this boot.
-///
-/// # Errors
-/// As [`folder`]; [`Error::Io`] where it may not be read; [`Error::Damaged`], [`Error::Version`].
-pub fn open(feed: &FeedInfo, registry: &FeedRegistry) -> Result<Option<Ring>> {
-    let Some(segments) = folder(feed, registry)? else { return Ok(None) };
-    match Ring::open(&segments.ring_path(&feed.name), &feed.id, false) {
-        Ok(ring) => check(feed, ring).map(Some),
+    match Ring::open(&segments.ring_path(&feed.name), &feed.id, writable) {
+        Ok(ring) => check(feed, ring).map(Found::Ring),
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            Err(gone(&feed.name, &segments.folder))
+            Ok(Found::Gone(segments.folder))
         }
         Err(error) => Err(error),
     }
@@ -268,9 +284,7 @@ fn check(feed: &FeedInfo, ring: Ring) -> Result<Ring> {
 /// Opens the ring that the last writer left, if its records can be believed. The caller holds the
 /// feed's lock.
 pub fn left_over(feed: &FeedInfo, registry: &FeedRegistry) -> Option<Ring> {
-    let segments = folder(feed, registry).ok()??;
-    let ring = Ring::open(&segments.ring_path(&feed.name), &feed.id, true).ok()?;
-    check(feed, ring).ok()
+    find(feed, registry, true).ok()?.ring(&feed.name).ok()?
 }
 
 /// A random segment id.

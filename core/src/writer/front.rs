@@ -204,7 +204,8 @@ pub fn writer_pid(feed: &FeedInfo) -> Option<u32> {
         true => LivePage::open(&feed.live_path(), &feed.id, false).ok()?.session(),
         false => {
             let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).ok()?;
-            ring::open(feed, &registry).ok()??.page().session()
+            let found = ring::find(feed, &registry, false).ok()?;
+            found.ring(&feed.name).ok()??.page().session()
         }
     };
     page.map(|session| session.pid)

@@ -1,0 +1,134 @@
+//! What readers do with the ring of a transient feed.
+
+use std::sync::Arc;
+
+use crate::chunk::proof::Standing;
+use crate::error::Result;
+use crate::os::faults;
+use crate::reader::scan::BUFFER_BYTES;
+use crate::reader::{Direction, Lost, Reader, RingPart, Selection, Snapshot, Why};
+use crate::registry::info::FeedInfo;
+use crate::registry::wait::WaitFile;
+use crate::ring::{self, Ring, protocol};
+
+/// How often a scan that begins with the oldest record looks for it anew when that was overwritten
+/// meanwhile.
+const BEGINNINGS: u32 = 8;
+
+impl Reader {
+    /// The feed's ring; `None` if no session of this boot has made one.
+    pub(super) fn find_ring(&self) -> Result<Option<Arc<Ring>>> {
+        let current =
+            |ring: &&Arc<Ring>| protocol::replaced_by(ring.memory()).is_none() && ring.is_linked();
+        if let Some(ring) = self.ring.as_ref().filter(current) {
+            return Ok(Some(Arc::clone(ring)));
+        }
+        let found = ring::find(&self.feed, &self.registry, false)?;
+        Ok(found.ring(&self.feed.name)?.map(Arc::new))
+    }
+
+    pub(super) fn ring_snapshot(&self) -> Result<Snapshot> {
+        let ring = self.find_ring()?;
+        let page = ring.as_ref().map(|ring| ring.page());
+        let standing = Standing::of(&self.feed, &self.registry, page)?;
+        let mut snapshot = Snapshot::of(&standing);
+        snapshot.ring = ring.map(|ring| {
+            let first_seq = ring.held().0.min(snapshot.end_seq);
+            RingPart { ring, first_seq }
+        });
+        Ok(snapshot)
+    }
+
+    /// Least and greatest time of the records that are still there when they are looked at.
+    pub(super) fn ring_times(&self, snapshot: &Snapshot) -> Result<Option<(u64, u64)>> {
+        let mut whole: Option<(u64, u64)> = None;
+        let mut scan = self.scan(snapshot, Selection::ALL, Direction::Forward);
+        let layout = &self.feed.layout;
+        while let Some(run) = scan.next_run()? {
+            for record in run.records.chunks_exact(layout.record_size()) {
+                let time = layout.time_of(record);
+                whole = Some(whole.map_or((time, time), |w| (w.0.min(time), w.1.max(time))));
+            }
+        }
+        Ok(whole)
+    }
+}
+
+/// The records of a ring, scanned.
+pub(super) struct RingScan {
+    ring: Arc<Ring>,
+    /// Seqs still to be given, half-open.
+    left: (u64, u64),
+    /// So many times the scan may still begin anew: it shall begin with the oldest record there is,
+    /// whichever that is by then.
+    beginnings: u32,
+}
+
+impl RingScan {
+    /// The scan of a snapshot's ring, if it has one.
+    pub fn of(snapshot: &Snapshot, selection: &Selection) -> Option<RingScan> {
+        let RingPart { ring, first_seq } = snapshot.ring.clone()?;
+        let left = (selection.seqs.0.max(first_seq), selection.seqs.1.min(snapshot.end_seq));
+        let beginnings = if selection.seqs.0 <= first_seq { BEGINNINGS } else { 0 };
+        Some(RingScan { ring, left, beginnings })
+    }
+
+    /// Copies the next records: the seq of the first in the buffer, and which of them are whole.
+    /// Those that were overwritten are told. `None` at the end.
+    pub fn fill(
+        &mut self,
+        direction: Direction,
+        buffer: &mut Vec<u8>,
+        lost: &mut Vec<Lost>,
+        feed: &FeedInfo,
+    ) -> Option<(u64, (usize, usize))> {
+        let size = self.ring.head().record_size;
+        while self.left.0 < self.left.1 {
+            let (lo, hi) = self.left;
+            let count = ((hi - lo) as usize).min((BUFFER_BYTES / size).max(1));
+            let from = if direction == Direction::Forward { lo } else { hi - count as u64 };
+            buffer.resize(count * size, 0);
+            faults::step("ring.scan");
+            let at = self.ring.offset_of(from);
+            let reserved = protocol::copy(self.ring.memory(), at, buffer);
+            let oldest = self.ring.oldest_at(reserved);
+            if oldest <= from {
+                self.beginnings = 0;
+                self.left = match direction {
+                    Direction::Forward => (lo + count as u64, hi),
+                    Direction::Reverse => (lo, from),
+                };
+                return Some((from, (0, count)));
+            }
+            if direction == Direction::Reverse {
+                self.left = (0, 0);
+                self.lose((lo, oldest.min(hi)), lost, feed);
+                let gone = (oldest - from).min(count as u64) as usize;
+                return (gone < count).then_some((from, (gone, count)));
+            }
+            if self.beginnings > 0 {
+                self.beginnings -= 1;
+                self.left.0 = self.ring.held().0.min(hi);
+                continue;
+            }
+            let (oldest, published) = self.ring.held();
+            let half = published.saturating_sub(self.ring.head().records() / 2);
+            self.left.0 = half.max(oldest).min(hi);
+            self.lose((lo, self.left.0), lost, feed);
+        }
+        None
+    }
+
+    fn lose(&self, seqs: (u64, u64), lost: &mut Vec<Lost>, feed: &FeedInfo) {
+        count_overrun(&self.ring, feed, seqs);
+        lost.push(Lost { feed: feed.name.clone(), seqs, why: Why::Overwritten });
+    }
+}
+
+/// Counts that a reader was lapped, where it may.
+pub(super) fn count_overrun(ring: &Ring, feed: &FeedInfo, seqs: (u64, u64)) {
+    let wait = ring.path().with_extension("wait");
+    if let Ok(wait) = WaitFile::open(&wait, &feed.id) {
+        wait.count_overrun(seqs.1 - seqs.0);
+    }
+}
