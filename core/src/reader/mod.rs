@@ -2,6 +2,7 @@
 
 mod files;
 pub mod follow;
+pub mod merge;
 mod rings;
 pub mod scan;
 

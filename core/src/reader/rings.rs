@@ -5,15 +5,16 @@ use std::sync::Arc;
 use crate::chunk::proof::Standing;
 use crate::error::Result;
 use crate::os::faults;
+use crate::os::lock::Lock;
 use crate::reader::scan::BUFFER_BYTES;
 use crate::reader::{Direction, Lost, Reader, RingPart, Selection, Snapshot, Why};
 use crate::registry::info::FeedInfo;
 use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, protocol};
 
-/// How often a scan that begins with the oldest record looks for it anew when that was overwritten
-/// meanwhile.
-const BEGINNINGS: u32 = 8;
+/// So much of a ring that is being written, one part of so many, is left to be overwritten while the
+/// rest is read.
+const MARGIN: u64 = 32;
 
 impl Reader {
     /// The feed's ring; `None` if no session of this boot has made one.
@@ -33,7 +34,11 @@ impl Reader {
         let standing = Standing::of(&self.feed, &self.registry, page)?;
         let mut snapshot = Snapshot::of(&standing);
         snapshot.ring = ring.map(|ring| {
-            let first_seq = ring.held().0.min(snapshot.end_seq);
+            let (head, oldest) = (*ring.head(), ring.held().0);
+            let writing = Lock::feed_is_held(&self.feed.lock) != Some(false);
+            let moving = writing && oldest > head.base_seq;
+            let margin = if moving { head.records() / MARGIN } else { 0 };
+            let first_seq = (oldest + margin).min(snapshot.end_seq);
             RingPart { ring, first_seq }
         });
         Ok(snapshot)
@@ -59,9 +64,6 @@ pub(super) struct RingScan {
     ring: Arc<Ring>,
     /// Seqs still to be given, half-open.
     left: (u64, u64),
-    /// So many times the scan may still begin anew: it shall begin with the oldest record there is,
-    /// whichever that is by then.
-    beginnings: u32,
 }
 
 impl RingScan {
@@ -69,8 +71,7 @@ impl RingScan {
     pub fn of(snapshot: &Snapshot, selection: &Selection) -> Option<RingScan> {
         let RingPart { ring, first_seq } = snapshot.ring.clone()?;
         let left = (selection.seqs.0.max(first_seq), selection.seqs.1.min(snapshot.end_seq));
-        let beginnings = if selection.seqs.0 <= first_seq { BEGINNINGS } else { 0 };
-        Some(RingScan { ring, left, beginnings })
+        Some(RingScan { ring, left })
     }
 
     /// Copies the next records: the seq of the first in the buffer, and which of them are whole.
@@ -93,7 +94,6 @@ impl RingScan {
             let reserved = protocol::copy(self.ring.memory(), at, buffer);
             let oldest = self.ring.oldest_at(reserved);
             if oldest <= from {
-                self.beginnings = 0;
                 self.left = match direction {
                     Direction::Forward => (lo + count as u64, hi),
                     Direction::Reverse => (lo, from),
@@ -105,11 +105,6 @@ impl RingScan {
                 self.lose((lo, oldest.min(hi)), lost, feed);
                 let gone = (oldest - from).min(count as u64) as usize;
                 return (gone < count).then_some((from, (gone, count)));
-            }
-            if self.beginnings > 0 {
-                self.beginnings -= 1;
-                self.left.0 = self.ring.held().0.min(hi);
-                continue;
             }
             let (oldest, published) = self.ring.held();
             let half = published.saturating_sub(self.ring.head().records() / 2);

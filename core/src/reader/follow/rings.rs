@@ -17,10 +17,6 @@ use crate::registry::feed::{Entry, FeedRegistry, RANGE_SKIPPED};
 use crate::registry::info::FeedInfo;
 use crate::ring::{self, Copied, Cursor, Found, protocol};
 
-/// How often a follower of all there is begins anew when the oldest record was overwritten before
-/// it was read.
-const BEGINNINGS: u32 = 8;
-
 /// The rings of a feed, followed.
 pub(super) struct Rings {
     feed: FeedInfo,
@@ -32,8 +28,6 @@ pub(super) struct Rings {
     displaced: bool,
     /// The feed's files are not there any more.
     gone: bool,
-    /// So many times it may still begin anew.
-    beginnings: u32,
     /// Every seq below it was given, told, or is not selected.
     next: u64,
     /// What was published, and whether the feed was deleted, at the last look.
@@ -61,7 +55,6 @@ impl Rings {
             cursor: None,
             displaced: false,
             gone: false,
-            beginnings: if selection.seqs.0 == 0 { BEGINNINGS } else { 0 },
             next: selection.seqs.0,
             seen: (0, false),
             buffer: vec![0; BUFFER_BYTES.max(record_size)],
@@ -132,14 +125,7 @@ impl Rings {
         faults::step("ring.follow");
         match cursor.copy(self.selection.seqs.1, &mut self.buffer) {
             Copied::Records { first_seq, count } => {
-                self.beginnings = 0;
                 self.load = Load { first_seq, from: 0, to: count };
-            }
-            Copied::Lapped(_) if self.beginnings > 0 => {
-                self.beginnings -= 1;
-                let oldest = cursor.ring().held().0;
-                cursor.seek(oldest);
-                self.next = oldest;
             }
             Copied::Lapped(lapped) => {
                 let end = lapped.seq_hi.min(self.selection.seqs.1);
@@ -164,18 +150,16 @@ impl Rings {
             return Ok(false);
         };
         let oldest = ring.held().0;
-        if self.next < oldest {
-            if self.beginnings == 0 {
-                self.pass_over(oldest)?;
-            }
-            self.next = oldest;
-        }
+        self.pass_over(oldest)?;
         self.cursor = Some(Cursor::new(Arc::new(ring), self.next));
         Ok(true)
     }
 
     /// Tells of the seqs up to `to`, which are in no ring: but for those that nobody was promised.
     fn pass_over(&mut self, to: u64) -> Result<()> {
+        if self.next >= to {
+            return Ok(());
+        }
         let mut skipped: Vec<(u64, u64)> = Vec::new();
         for entry in self.registry.entries()? {
             match entry {
