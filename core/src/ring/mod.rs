@@ -197,6 +197,11 @@ impl Ring {
         (self.oldest_at(protocol::reserved(&self.map)).min(published), published)
     }
 
+    /// Maps all of it in, for a reader that is not to wait for that later.
+    pub fn map_in(&self) {
+        self.map.populate(0, RING_HEAD_BYTES + 2 * self.head.capacity_bytes, false);
+    }
+
     /// Whether the file still has a name; systemd's RemoveIPC, or a person, may have deleted it.
     pub fn is_linked(&self) -> bool {
         file::is_linked(&self.file)
