@@ -2,6 +2,7 @@
 
 pub mod cat;
 pub mod cli;
+pub mod gc;
 pub mod ls;
 pub mod mkfeed;
 pub mod write;
@@ -22,6 +23,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { page: &write::args::PAGE, command: write::args::command },
     Tool { page: &cat::args::PAGE, command: cat::args::command },
     Tool { page: &ls::args::PAGE, command: ls::args::command },
+    Tool { page: &gc::args::PAGE, command: gc::args::command },
 ];
 
 /// The command line of every program: man pages and completions are made from them.

@@ -81,6 +81,11 @@ impl Error {
         Error::Io { doing, path: path.as_ref().to_owned(), source }
     }
 
+    /// Whether a file is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Damage at byte `offset` of `path`.
     pub fn damaged(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
         Error::Damaged { path: path.as_ref().to_owned(), offset, what: what.into() }

@@ -24,11 +24,13 @@
 //! | [`layout`], [`record`] | where fields lie; records as values |
 //! | [`text`] | rows to records and back, without I/O |
 //! | [`os`] | system calls, mappings, locks, signals: the only `unsafe` |
+//! | [`log`] | what happened to the store, a line an event |
 //! | [`registry`] | which feeds there are, what each consists of, the live page |
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
 //! | [`ring`] | the newest records of a transient feed, in shared memory |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
+//! | [`gc`] | removes what is past its retention, and what was left half done |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
 //!
@@ -65,7 +67,9 @@ pub(crate) mod bytes;
 pub mod checksum;
 pub mod chunk;
 pub mod error;
+pub mod gc;
 pub mod layout;
+pub mod log;
 pub mod os;
 pub mod reader;
 pub mod record;

@@ -1,5 +1,6 @@
 //! The store: one base directory and its feeds. The API mirrors the seed's `Platform`.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use crate::FORMAT_VERSION;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::Log;
 use crate::os::lock::Lock;
 use crate::os::{file, process};
 use crate::reader::Reader;
@@ -128,6 +130,22 @@ impl Platform {
         &self.base
     }
 
+    /// Its log.
+    pub fn log(&self) -> Log {
+        Log::of(&self.base)
+    }
+
+    fn log_feed(&self, what: &str, feed: &str, id: u64, more: &[(&str, &dyn Display)]) {
+        let id = format!("{id:016x}");
+        let fields: [(&str, &dyn Display); 2] = [("feed", &feed), ("id", &id)];
+        self.log().event(what, &[&fields[..], more].concat());
+    }
+
+    /// Keeps feeds from being made and deleted until the lock is dropped.
+    pub(crate) fn lock_registry(&self) -> Result<Lock> {
+        Lock::wait(&self.base.join("locks/registry"))
+    }
+
     fn registry_path(&self) -> PathBuf {
         self.base.join("registry.bin")
     }
@@ -190,7 +208,7 @@ impl Platform {
                 spec.feed_name
             )));
         }
-        let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
         match self.info_in(&registry, &spec.feed_name) {
@@ -234,6 +252,8 @@ impl Platform {
         old.spec.policy = spec.policy.clone();
         old.save(&old.folder)?;
         self.widen_modes(spec.policy.file_mode)?;
+        let changed = differences.join("; ");
+        self.log_feed("feed-updated", &spec.feed_name, old.id.feed_id, &[("changed", &changed)]);
         Ok(Created::Updated)
     }
 
@@ -278,6 +298,7 @@ impl Platform {
         });
         registry.store(&self.registry_path(), self.store_mode()?)?;
         self.widen_modes(spec.policy.file_mode)?;
+        self.log_feed("feed-made", &spec.feed_name, feed_id, &[]);
         Ok(Created::New)
     }
 
@@ -304,6 +325,11 @@ impl Platform {
         for name in ["registry.bin", "manifest.json"] {
             widen(&self.base.join(name), read)?;
         }
+        let log = self.log().path();
+        if log.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            // Somebody else's log stays as it is.
+            let _ = widen(&log, read & 0o044);
+        }
         let enter = file::folder_mode(read) & 0o555;
         widen(&self.base, enter)?;
         widen(&self.base.join("feeds"), enter)
@@ -315,7 +341,7 @@ impl Platform {
     /// [`Error::Locked`] while it is written; [`Error::NoFeed`]; [`Error::Io`].
     pub fn delete_feed(&self, name: &str) -> Result<()> {
         check_feed_name(name)?;
-        let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
         self.delete_from(&mut registry, name)
@@ -340,6 +366,7 @@ impl Platform {
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
+        self.log_feed("feed-deleted", name, entry.id, &[]);
         self.bury(&folder, entry.id)
     }
 
@@ -357,20 +384,59 @@ impl Platform {
     /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
     /// registry's lock, so nobody is at work on any of it.
     fn sweep(&self) -> Result<()> {
-        let remove = |folder: &Path, wanted: &dyn Fn(&str) -> bool| -> Result<()> {
-            let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
-            for item in listing.flatten().filter(|i| i.file_name().to_str().is_some_and(wanted)) {
-                let path = item.path();
-                let removed = match item.file_type() {
-                    Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
-                    _ => fs::remove_file(&path),
-                };
-                removed.map_err(|e| Error::io("cannot remove", &path, e))?;
-            }
-            Ok(())
+        self.debris()?.iter().try_for_each(|path| remove_any(path))
+    }
+
+    /// Folders and files whose very names say that somebody was at work on them.
+    fn debris(&self) -> Result<Vec<PathBuf>> {
+        let named = |folder: &Path, marks: [&str; 2]| -> Result<Vec<PathBuf>> {
+            let names = file::names(folder)?.into_iter();
+            let wanted = names.filter(|name| marks.iter().any(|mark| name.starts_with(mark)));
+            Ok(wanted.map(|name| folder.join(name)).collect())
         };
-        remove(&self.base.join("feeds"), &|n| n.starts_with(UNBORN) || n.starts_with(DELETED))?;
-        remove(&self.base, &|n| n.starts_with(".registry.bin.") || n.starts_with(".manifest.json."))
+        let mut found = named(&self.base.join("feeds"), [UNBORN, DELETED])?;
+        found.extend(named(&self.base, [".registry.bin.", ".manifest.json."])?);
+        Ok(found)
+    }
+
+    /// What a `create_feed` or `delete_feed` that was killed has left, or one that is at work now
+    /// has not ended yet: [`Platform::remove_leftover`] tells the two apart.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let registry = self.registry()?;
+        let mut found = self.debris()?;
+        for name in file::names(&self.base.join("feeds"))? {
+            if registry.find(&name).is_none() && check_feed_name(&name).is_ok() {
+                let folder = self.folder(&name);
+                let left = FeedRegistry::peek(&folder.join("feed_registry.bin"));
+                if left.is_ok_and(|left| left.deleted || !left.chunks) {
+                    found.push(folder);
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Removes something that [`Platform::leftovers`] named, if it is still left over; whether it
+    /// was.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn remove_leftover(&self, path: &Path) -> Result<bool> {
+        let _lock = self.lock_registry()?;
+        if !self.leftovers()?.iter().any(|left| left == path) {
+            return Ok(false);
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if check_feed_name(name).is_ok() {
+            self.remove_unregistered(path)?;
+        } else {
+            remove_any(path)?;
+        }
+        Ok(true)
     }
 
     /// Removes the folder of a feed that the registry does not name: made, or deleted, by somebody
@@ -431,6 +497,15 @@ fn remove_segments(registry: &FeedRegistry, id: &Identity, name: &str) -> Result
         bell.wake();
     }
     Ok(())
+}
+
+/// Removes a file, or a folder and all in it.
+fn remove_any(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        _ => fs::remove_file(path),
+    };
+    removed.map_err(|e| Error::io("cannot remove", path, e))
 }
 
 /// Whether somebody began to delete a feed that the registry still names.

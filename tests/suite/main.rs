@@ -2,13 +2,19 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod cron;
+mod cursor;
 mod env;
+mod follow;
+mod gc;
 mod generated;
 mod kill;
 mod kit;
 mod live;
+mod logs;
 mod malformed;
 mod manners;
+mod merge;
 mod pages;
 mod random;
 mod real_feeds;

@@ -8,7 +8,7 @@ use std::process::Output;
 use super::env::TestEnv;
 use super::kit::{Running, good, objects, text, until};
 
-const TOOLS: [&str; 4] = ["dw-mkfeed", "dw-write", "dw-cat", "dw-ls"];
+const TOOLS: [&str; 5] = ["dw-mkfeed", "dw-write", "dw-cat", "dw-ls", "dw-gc"];
 
 /// A store with `trades`, three records in it.
 fn store() -> TestEnv {

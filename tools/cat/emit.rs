@@ -15,7 +15,7 @@ const SLICE_BYTES: usize = 16 << 10;
 
 /// Encodes records and puts them out.
 pub struct Printer<'a> {
-    /// One for all feeds, or one for each where their layouts may differ.
+    /// One for each feed, or for a table one for all.
     encoders: Vec<Encoder>,
     /// Sizes of the feeds' records.
     sizes: Vec<usize>,
@@ -36,18 +36,24 @@ impl<'a> Printer<'a> {
         request: &Request,
         out: &'a mut Out,
     ) -> anyhow::Result<Printer<'a>> {
-        let encoders = match request.format {
-            OutputFormat::Jsonl => readers
-                .iter()
-                .map(|reader| encoder(reader.layout(), request, vec![reader.feed().name.clone()]))
-                .collect::<deepwater::Result<_>>()?,
-            _ => {
-                for other in &readers[1..] {
-                    check_equal(readers[0], other, request)?;
-                }
-                vec![encoder(readers[0].layout(), request, request.feeds.clone())?]
+        if request.format != OutputFormat::Jsonl {
+            for other in &readers[1..] {
+                check_equal(readers[0], other, request)?;
             }
-        };
+        }
+        let mut encoders = Vec::new();
+        for (feed, reader) in readers.iter().enumerate() {
+            // What is as wide as the widest name must know them all.
+            let wide = matches!(request.format, OutputFormat::Npy | OutputFormat::Table);
+            let names = if wide { &request.feeds[..] } else { &request.feeds[feed..feed + 1] };
+            let mut encoder = encoder(reader.layout(), request, names)?;
+            encoder.set_feed(feed);
+            encoders.push(encoder);
+            if request.format == OutputFormat::Table {
+                // A table settles its widths once, for all.
+                break;
+            }
+        }
         Ok(Printer {
             encoders,
             sizes: readers.iter().map(|reader| reader.layout().record_size()).collect(),
@@ -123,7 +129,7 @@ impl<'a> Printer<'a> {
     }
 }
 
-fn encoder(layout: &Layout, request: &Request, feeds: Vec<String>) -> deepwater::Result<Encoder> {
+fn encoder(layout: &Layout, request: &Request, names: &[String]) -> deepwater::Result<Encoder> {
     let time = match request.time {
         Style::Raw => TimeStyle::Raw,
         Style::Rfc3339 => TimeStyle::Rfc3339(request.range.tz.clone().unwrap_or(TimeZone::UTC)),
@@ -137,7 +143,7 @@ fn encoder(layout: &Layout, request: &Request, feeds: Vec<String>) -> deepwater:
             Ints::String => IntStyle::String,
         },
         with_seq: request.with_seq,
-        with_feed: if request.with_feed { feeds } else { Vec::new() },
+        with_feed: if request.with_feed { names.to_vec() } else { Vec::new() },
     };
     Encoder::new(layout, request.format, &options)
 }
@@ -145,16 +151,22 @@ fn encoder(layout: &Layout, request: &Request, feeds: Vec<String>) -> deepwater:
 /// One header, one dtype or one kind of record can only stand for feeds that are alike in it.
 fn check_equal(first: &Reader, other: &Reader, request: &Request) -> anyhow::Result<()> {
     let (a, b) = (first.layout(), other.layout());
-    let differences = match &request.fields {
-        Some(fields) => difference_in(a, b, fields, request.time == Style::Rfc3339),
-        None => a.difference(b),
+    let (differences, help) = match &request.fields {
+        Some(fields) if request.format != OutputFormat::Table => {
+            let as_text = request.time == Style::Rfc3339;
+            (difference_in(a, b, fields, as_text), "jsonl takes any mixture")
+        }
+        None if request.format != OutputFormat::Raw && request.format != OutputFormat::Table => {
+            let help = "--fields chooses what they have in common, and jsonl takes any mixture";
+            (a.difference(b), help)
+        }
+        _ => (a.difference(b), "jsonl takes any mixture"),
     };
     if differences.is_empty() {
         return Ok(());
     }
     bail!(
-        "{} and {} are not alike, and {} output has one kind of row: {}; --fields chooses what \
-         they have in common, and jsonl takes any mixture",
+        "{} and {} are not alike, and {} output has one kind of row: {}; {help}",
         first.feed().name,
         other.feed().name,
         request.format,

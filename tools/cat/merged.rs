@@ -131,6 +131,7 @@ impl<'a> Merged<'a> {
         sink.by_seq(false);
         let mut merge = self.begin();
         let done = self.print_all(&mut merge, sink);
+        merge.take_lost().iter().for_each(tell_lost);
         self.note(&merge, sink);
         sink.by_seq(true);
         done
@@ -151,7 +152,6 @@ impl<'a> Merged<'a> {
                 let unit = feed.unwrap_or(&self.feeds[0]).reader.layout().unit();
                 tell_damage(&damage, unit);
             }
-            merge.take_lost().iter().for_each(tell_lost);
             if !more? {
                 return Ok(());
             }

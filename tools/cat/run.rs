@@ -150,7 +150,7 @@ fn print(sink: &mut Sink<'_>, feeds: &[Chosen], request: &Request, until: Option
     }
     let feed = &feeds[0];
     if request.follow {
-        sink.head(0)?;
+        sink.head(None)?;
         if let Some(Lines::First(n)) = request.lines {
             sink.limit(n);
             if n == 0 {
@@ -162,14 +162,15 @@ fn print(sink: &mut Sink<'_>, feeds: &[Chosen], request: &Request, until: Option
     }
     let Chosen { reader, snapshot, selection, filters } = feed;
     let pick = Pick::new(reader, snapshot, *selection, filters, request.lines, request.reverse)?;
-    sink.head(if request.format == OutputFormat::Npy { pick.count()? } else { 0 })?;
+    let npy = request.format == OutputFormat::Npy;
+    sink.head(if npy { Some(pick.count()?) } else { None })?;
     let unit = reader.layout().unit();
     let take = |run: deepwater::reader::Run<'_>| sink.take(0, &run);
     let full = pick.each(take, |damage| tell_damage(&damage, unit), |lost| tell_lost(&lost))??;
     if !(full && matches!(request.lines, Some(Lines::First(_)))) {
         sink.reached(0, snapshot.end_seq.min(selection.seqs.1).max(selection.seqs.0));
     }
-    Ok(())
+    Ok(sink.check_promise()?)
 }
 
 /// Prints history by time, then what comes as it comes.
@@ -183,8 +184,9 @@ fn print_several(
     if matches!(request.lines, Some(Lines::First(_))) || !request.follow {
         sink.limit(merged.limit());
     }
-    sink.head(if request.format == OutputFormat::Npy { merged.count() } else { 0 })?;
+    sink.head((request.format == OutputFormat::Npy).then(|| merged.count()))?;
     merged.print(sink)?;
+    sink.check_promise()?;
     if !request.follow || request.lines == Some(Lines::First(0)) {
         return Ok(());
     }

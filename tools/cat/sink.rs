@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use deepwater::os::signal;
-use deepwater::reader::{Damage, Lost, Run};
+use deepwater::reader::{Damage, Lost, Run, Why};
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
 
@@ -57,6 +58,9 @@ pub struct Sink<'a> {
     feeds: &'a [Chosen],
     /// Records still to be printed.
     left: u64,
+    printed: u64,
+    /// What the header says will come.
+    promised: Option<u64>,
     pace: Option<Pace>,
     cursor: Option<Cursor>,
     /// For each feed: everything below was printed, or is not asked for.
@@ -80,6 +84,8 @@ impl<'a> Sink<'a> {
             positions: feeds.iter().map(|feed| feed.selection.seqs.0).collect(),
             feeds,
             left: u64::MAX,
+            printed: 0,
+            promised: None,
             pace: None,
             cursor: None,
             by_seq: true,
@@ -132,9 +138,22 @@ impl<'a> Sink<'a> {
         self.cursor.is_some() && self.saved.elapsed() >= SAVE
     }
 
-    /// Prints what comes before the first record.
-    pub fn head(&mut self, count: u64) -> Step {
-        Ok(self.printer.head(count)?)
+    /// Prints what comes before the first record, which may say how many records will come.
+    pub fn head(&mut self, promised: Option<u64>) -> Step {
+        self.promised = promised;
+        Ok(self.printer.head(promised.unwrap_or(0))?)
+    }
+
+    /// Whether as many records came as were promised.
+    pub fn check_promise(&self) -> anyhow::Result<()> {
+        match self.promised.filter(|promised| *promised != self.printed) {
+            None => Ok(()),
+            Some(promised) => bail!(
+                "{} records follow a header that says {promised}: some were taken away, or could \
+                 not be read, after they had been counted; run it again",
+                self.printed
+            ),
+        }
     }
 
     /// Prints those of a run that meet the conditions.
@@ -170,6 +189,7 @@ impl<'a> Sink<'a> {
             if due > at {
                 self.printer.run(feed, &part(run, at, due, size))?;
                 self.left -= (due - at) as u64;
+                self.printed += (due - at) as u64;
                 at = due;
                 let next = run.first_seq + at as u64;
                 self.unprinted = Some((feed, next));
@@ -256,6 +276,12 @@ pub fn tell_damage(damage: &Damage, unit: TimeUnit) {
 
 /// Tells what is gone.
 pub fn tell_lost(lost: &Lost) {
-    let Lost { feed, seqs, why } = lost;
-    messages::partial(format!("{feed}: lost seq {}..{}: {why}", seqs.0, seqs.1));
+    let Lost { feed, seqs, why, gap } = lost;
+    let text = format!("{feed}: left out seq {}..{}: {why}", seqs.0, seqs.1);
+    match why {
+        // As if this had been run a moment later.
+        Why::Collected | Why::Overwritten if !gap => messages::note(text),
+        Why::Collected => messages::partial(format!("{text} while older records were printed")),
+        _ => messages::partial(text),
+    }
 }

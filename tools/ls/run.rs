@@ -112,9 +112,16 @@ struct Feed {
 impl Feed {
     fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
         let reader = platform.create_reader(name)?;
-        let snapshot = reader.snapshot()?;
+        let (snapshot, missing) = loop {
+            let snapshot = reader.snapshot()?;
+            let missing = missing_files(&reader, &snapshot);
+            // dw-gc was at work between the look at the table and that at the files.
+            if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
+                break (snapshot, missing);
+            }
+        };
         let times = reader.times(&snapshot)?;
-        check_files(&reader, &snapshot);
+        missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
         let writer = writer_of(&reader);
@@ -154,8 +161,9 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
     size(&paths.data) + size(&paths.index)
 }
 
-/// Names chunk files that are gone or shorter than their records.
-fn check_files(reader: &Reader, snapshot: &Snapshot) {
+/// Chunk files that are gone or shorter than their records, in words.
+fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
+    let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
         let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
         let needed = chunk.count() * reader.layout().record_size() as u64;
@@ -166,10 +174,10 @@ fn check_files(reader: &Reader, snapshot: &Snapshot) {
                 Err(error) => system_text(&error),
             };
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-            let name = &reader.feed().name;
-            messages::partial(format!("{name}: {}: {what}; seq {lo}..{hi}", path.display()));
+            missing.push((*chunk, format!("{}: {what}; seq {lo}..{hi}", path.display())));
         }
     }
+    missing
 }
 
 fn wall(us: u64, zone: &TimeZone) -> String {
@@ -296,7 +304,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             let times = feed.reader.chunk_times(chunk).ok();
             let bytes = chunk_bytes(&feed.reader, chunk);
             let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
-            let ended = seal.map(|seal| end_word(seal.reason));
+            let ended = seal.map(|seal| ChunkEnd::word(seal.reason));
             let marks = seal.map(|seal| seal.marks);
             let show = |time: Option<u64>| {
                 time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
@@ -324,16 +332,6 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
         }
     }
     (listing, objects)
-}
-
-fn end_word(reason: u32) -> &'static str {
-    const WORDS: [(ChunkEnd, &str); 4] = [
-        (ChunkEnd::Full, "full"),
-        (ChunkEnd::Age, "age"),
-        (ChunkEnd::Closed, "closed"),
-        (ChunkEnd::Recovered, "recovered"),
-    ];
-    WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }
 
 /// Why a session is over; one without a close, whose writer is gone, has crashed and the next

@@ -113,6 +113,8 @@ fn open_first(request: &Request) -> anyhow::Result<Input> {
     Input::open(&request.files[0])
 }
 
+const LATE: &str = "older than a record before it, and the feed's order is reject";
+
 struct Marks {
     every: Option<u64>,
     when: Option<Filter>,
@@ -290,14 +292,21 @@ impl Session {
             while let Some(reject) = others.next_if(|reject| reject.line < line) {
                 self.rejects.add(&rejected_row(name, reject))?;
             }
-            let reason = "older than a record before it, and the feed's order is reject";
             let text = lines.text(line);
-            self.rejects.add(&Rejected { file: name, line, column: 1, reason, text })?;
+            self.rejects.add(&Rejected { file: name, line, column: 1, reason: LATE, text })?;
         }
         for reject in others {
             self.rejects.add(&rejected_row(name, reject))?;
         }
         let rejected = (rejects.len() + appended.rejected.len()) as u64;
+        if rejected > 0 {
+            self.writer.note_reject(match rejects.last() {
+                Some(Reject { line, column, reason, .. }) => {
+                    format!("{name}:{line}:{column}: {reason}")
+                }
+                None => format!("{name}: {LATE}"),
+            });
+        }
         if rejected > 0 || batch.passed_over > 0 {
             self.writer.count_rows(rejected, batch.passed_over);
             self.counts.rejected.fetch_add(rejected, Ordering::Relaxed);

@@ -9,6 +9,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{self, FsType, statfs};
+use nix::sys::statvfs::statvfs;
 
 use crate::error::{Error, Result};
 use crate::os::process;
@@ -27,6 +28,15 @@ pub fn open_read(path: &Path) -> Result<File> {
 /// As [`open_read`].
 pub fn open_write(path: &Path) -> Result<File> {
     open(path, OpenOptions::new().read(true).write(true))
+}
+
+/// Opens a file of the store for reading and appending, made with that mode (less the umask) if it
+/// is not there; a symbolic link in its place is refused.
+///
+/// # Errors
+/// As [`open_read`].
+pub fn open_append(path: &Path, mode: u32) -> Result<File> {
+    open(path, OpenOptions::new().read(true).append(true).create(true).mode(mode))
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
@@ -265,6 +275,24 @@ pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = vec![0; size as usize];
     read_at(&file, path, 0, &mut bytes)?;
     Ok(bytes)
+}
+
+/// The names in a folder that are UTF-8, as all of a store's are.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn names(folder: &Path) -> Result<Vec<String>> {
+    let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
+    Ok(listing.flatten().filter_map(|item| item.file_name().into_string().ok()).collect())
+}
+
+/// Bytes that a user without privileges may still write to the file system that `path` lies on.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let found = statvfs(path).map_err(|e| Error::io("cannot stat", path, e.into()))?;
+    Ok(found.blocks_available() * found.fragment_size())
 }
 
 /// Size of an open file, in bytes.

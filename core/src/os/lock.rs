@@ -1,5 +1,5 @@
 //! Locks. The feed's is an open-file-description lock, so that anybody may ask who could not have
-//! it without taking it; the registry's is a flock.
+//! it without taking it; the registry's and the log's are flocks.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -57,6 +57,19 @@ impl Lock {
         let mut asked = whole_file(libc::F_RDLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut asked)).ok()?;
         Some(i32::from(asked.l_type) != libc::F_UNLCK)
+    }
+
+    /// Takes a lock of the kind that [`Lock::wait`] waits for, if it is free.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn try_replace(path: &Path) -> Result<Option<Lock>> {
+        let file = open(path)?;
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(e) if e.kind() == fs2::lock_contended_error().kind() => Ok(None),
+            Err(e) => Err(Error::io("cannot lock", path, e)),
+        }
     }
 
     /// Waits for the lock that guards replacing a file whole (the registry).

@@ -2,6 +2,7 @@
 
 mod files;
 pub mod follow;
+mod frozen;
 pub mod merge;
 mod rings;
 pub mod scan;
@@ -209,7 +210,7 @@ pub enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Why::Collected => "collected, being past the feed's retention",
+            Why::Collected => "collected by dw-gc",
             Why::Lost => "lost before they were on disk",
             Why::Unreachable => "in shared memory that cannot be reached any more",
             Why::Removed => "damaged, and taken out by a repair",
@@ -229,6 +230,9 @@ pub struct Lost {
     pub seqs: (u64, u64),
     /// Why.
     pub why: Why,
+    /// Whether a scan gave records older than these: what it gave has a gap then. If not, it gave
+    /// what one gives that begins now. A follower has always been past the older ones.
+    pub gap: bool,
 }
 
 impl Reader {
@@ -277,6 +281,13 @@ impl Reader {
         }
         let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
         Ok(Snapshot::of(&standing))
+    }
+
+    /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
+    /// damage.
+    pub fn is_collected(&self, chunk: &SnapshotChunk) -> bool {
+        let now = self.registry.chunk_at(chunk.entry.position);
+        now.is_ok_and(|now| now.chunk_id == chunk.entry.chunk_id && now.place == Place::Expired)
     }
 
     /// Opens a chunk's index.
@@ -369,7 +380,10 @@ impl Reader {
             if chunk.entry.seal.is_some_and(|seal| seal.marks == 0 || seal.min_time > time) {
                 continue;
             }
-            let marks = self.index(chunk)?.marks(chunk.end_seq)?;
+            let marks = match self.index(chunk).and_then(|index| index.marks(chunk.end_seq)) {
+                Err(error) if error.is_not_found() && self.is_collected(chunk) => continue,
+                marks => marks?,
+            };
             if let Some((seq, _)) = marks.iter().rev().find(|(_, at)| *at <= time) {
                 return Ok(*seq);
             }

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::os::faults;
 use crate::os::lock::Lock;
 use crate::reader::scan::BUFFER_BYTES;
-use crate::reader::{Direction, Lost, Reader, RingPart, Selection, Snapshot, Why};
+use crate::reader::{Direction, Reader, RingPart, Selection, Snapshot, Why};
 use crate::registry::info::FeedInfo;
 use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, protocol};
@@ -80,7 +80,7 @@ impl RingScan {
         &mut self,
         direction: Direction,
         buffer: &mut Vec<u8>,
-        lost: &mut Vec<Lost>,
+        lost: &mut Vec<((u64, u64), Why)>,
         feed: &FeedInfo,
     ) -> Option<(u64, (usize, usize))> {
         let size = self.ring.head().record_size;
@@ -114,9 +114,9 @@ impl RingScan {
         None
     }
 
-    fn lose(&self, seqs: (u64, u64), lost: &mut Vec<Lost>, feed: &FeedInfo) {
+    fn lose(&self, seqs: (u64, u64), lost: &mut Vec<((u64, u64), Why)>, feed: &FeedInfo) {
         count_overrun(&self.ring, feed, seqs);
-        lost.push(Lost { feed: feed.name.clone(), seqs, why: Why::Overwritten });
+        lost.push((seqs, Why::Overwritten));
     }
 }
 

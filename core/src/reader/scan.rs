@@ -11,7 +11,7 @@ use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
 use crate::reader::files::{ChunkFiles, Missing};
 use crate::reader::rings::RingScan;
-use crate::reader::{Lost, Selection, Snapshot, SnapshotChunk};
+use crate::reader::{Lost, Selection, Snapshot, SnapshotChunk, Why};
 use crate::record::Record;
 use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
@@ -72,7 +72,10 @@ pub struct Scan {
     /// What of the buffer is to be given: record positions of the load.
     load: Load,
     damage: Vec<Damage>,
-    lost: Vec<Lost>,
+    /// What was taken away since the snapshot: seqs, and why.
+    lost: Vec<((u64, u64), Why)>,
+    /// The lowest seq given so far.
+    lowest_given: u64,
 }
 
 /// A chunk being scanned.
@@ -119,6 +122,7 @@ impl Scan {
             load: Load::default(),
             damage: Vec::new(),
             lost: Vec::new(),
+            lowest_given: u64::MAX,
         }
     }
 
@@ -148,6 +152,9 @@ impl Scan {
     pub(super) fn find_run(&mut self) -> Option<(usize, usize)> {
         loop {
             let found = self.next_in_load();
+            if let Some((from, _)) = found {
+                self.lowest_given = self.lowest_given.min(self.load.first_seq + from as u64);
+            }
             if found.is_some() || !self.fill() {
                 return found;
             }
@@ -189,9 +196,19 @@ impl Scan {
         std::mem::take(&mut self.damage)
     }
 
-    /// What was taken away since the snapshot, since the last call, in the order it was met.
+    /// What was taken away since the snapshot, since the last call, in the order it was met. Whether
+    /// that leaves a gap is known once the scan is at its end.
     pub fn take_lost(&mut self) -> Vec<Lost> {
-        std::mem::take(&mut self.lost)
+        let taken = std::mem::take(&mut self.lost).into_iter();
+        let (feed, lowest) = (&self.feed.name, self.lowest_given);
+        // Who is lapped goes on far behind the oldest record that is left.
+        let lapped = |why| why == Why::Overwritten && self.direction == Direction::Forward;
+        taken
+            .map(|(seqs, why)| {
+                let gap = lowest < seqs.0 || lapped(why);
+                Lost { feed: feed.clone(), seqs, why, gap }
+            })
+            .collect()
     }
 
     /// Takes the next run of selected records out of the load.
@@ -247,15 +264,11 @@ impl Scan {
                 self.kept = Some(open.files);
             }
             let Some(chunk) = self.chunks.pop() else { return false };
+            let seqs = (chunk.entry.base_seq, chunk.end_seq);
             match self.open(chunk) {
                 Ok(open) => self.current = Some(open),
-                Err(Missing::Damaged(error)) => {
-                    self.lose(&chunk, 0, (chunk.entry.base_seq, chunk.end_seq), None, error)
-                }
-                Err(Missing::Gone(why)) => {
-                    let seqs = self.clip((chunk.entry.base_seq, chunk.end_seq));
-                    self.lost.push(Lost { feed: self.feed.name.clone(), seqs, why });
-                }
+                Err(Missing::Damaged(error)) => self.lose(&chunk, 0, seqs, None, error),
+                Err(Missing::Gone(why)) => self.lost.push((self.clip(seqs), why)),
             }
         }
     }

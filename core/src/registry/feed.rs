@@ -9,8 +9,8 @@ use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
-use crate::os::file;
 use crate::os::map::Map;
+use crate::os::{file, process};
 use crate::registry::global::check_head;
 use crate::registry::place;
 use crate::registry::segments::{self, Segments};
@@ -36,8 +36,8 @@ offsets! {
     } = 128;
     [512] {
         COUNT_AT: 8, FIRST_ENTRY_AT: 8, DELETED_AT: 8, LAST_GC_US_AT: 8, LAST_GC_BOOT_AT: 8,
-        LAST_GC_BOOT_ID_AT: 16,
-    } = 568;
+        LAST_GC_BOOT_ID_AT: 16, CLOCK_JUMP_AT: 32,
+    } = 600;
     [1024] { LEASE_AT: 8, LEASE_CRC_AT: 4 } = 1036;
     [2048] { SLOTS_AT: SLOT_SIZE * 2 } = 3072;
     [3072] { SEGMENTS_AT: segments::SLOT_SIZE * 2 } = HEADER_SIZE;
@@ -152,6 +152,19 @@ pub enum ChunkEnd {
     Recovered = 4,
 }
 
+impl ChunkEnd {
+    /// The word for a number as FORMAT.md has it.
+    pub fn word(number: u32) -> &'static str {
+        const WORDS: [(ChunkEnd, &str); 4] = [
+            (ChunkEnd::Full, "full"),
+            (ChunkEnd::Age, "age"),
+            (ChunkEnd::Closed, "closed"),
+            (ChunkEnd::Recovered, "recovered"),
+        ];
+        WORDS.iter().find(|(end, _)| *end as u32 == number).map_or("unknown", |(_, word)| word)
+    }
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
@@ -221,6 +234,13 @@ pub struct ChunkEntry {
     pub place: Place,
     /// What it holds, once sealed.
     pub seal: Option<Seal>,
+}
+
+impl ChunkEntry {
+    /// Its seqs, half-open; of one that is not sealed, none.
+    pub fn seqs(&self) -> (u64, u64) {
+        (self.base_seq, self.base_seq + self.seal.map_or(0, |seal| seal.count))
+    }
 }
 
 /// A session in the table.
@@ -373,7 +393,7 @@ impl FeedRegistry {
         file::sync(&file, path)
     }
 
-    /// Maps a registry, for the holder of the feed's lock (`writable`) or a reader.
+    /// Maps a registry, for the holder of the feed's lock or dw-gc (`writable`), or a reader.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
@@ -515,6 +535,20 @@ impl FeedRegistry {
         (self.first_entry()?..count).map(|position| self.entry(position)).collect()
     }
 
+    /// The chunk at a position of the table, as it is now; also one that is collected.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also where that entry is no chunk.
+    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
+        match self.entry(position)? {
+            Entry::Chunk(chunk) => Ok(chunk),
+            _ => {
+                let at = Self::offset(position) as u64;
+                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
+            }
+        }
+    }
+
     fn offset(position: u64) -> usize {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
@@ -636,6 +670,81 @@ fn write_lease(map: &Map, lease: u64) {
     let sum = crc(&bytes[..8]);
     put_u32(&mut bytes, LEASE_CRC_AT - LEASE_AT, sum);
     map.write(LEASE_AT, &bytes);
+}
+
+/// A moment by three clocks: what dw-gc holds the wall clock to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Wall-clock microseconds; 0: no moment.
+    pub wall_us: u64,
+    /// Nanoseconds since boot.
+    pub boot_ns: u64,
+    /// The boot.
+    pub boot_id: [u8; 16],
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Moment {
+        let (wall_us, boot_ns) = (process::wall_us(), process::boottime_ns());
+        Moment { wall_us, boot_ns, boot_id: process::boot_id() }
+    }
+}
+
+/// What dw-gc may do, which holds no lock; besides [`FeedRegistry::set_place`].
+impl FeedRegistry {
+    fn moment(&self, at: usize) -> Moment {
+        let mut bytes = [0; 32];
+        self.map.read(at, &mut bytes);
+        Moment {
+            wall_us: get_u64(&bytes, 0),
+            boot_ns: get_u64(&bytes, 8),
+            boot_id: get_id(&bytes, 16),
+        }
+    }
+
+    fn set_moment(&self, at: usize, moment: &Moment) {
+        let mut bytes = [0; 32];
+        put_u64(&mut bytes, 0, moment.wall_us);
+        put_u64(&mut bytes, 8, moment.boot_ns);
+        put(&mut bytes, 16, &moment.boot_id);
+        self.map.write(at, &bytes);
+    }
+
+    /// When the feed was last looked after.
+    pub fn last_gc(&self) -> Moment {
+        self.moment(LAST_GC_US_AT)
+    }
+
+    /// Since when the wall clock is not believed.
+    pub fn clock_jump(&self) -> Moment {
+        self.moment(CLOCK_JUMP_AT)
+    }
+
+    /// Notes that the feed was looked after; the clock was believed.
+    pub fn set_last_gc(&self, now: &Moment) {
+        self.set_moment(LAST_GC_US_AT, now);
+        self.set_moment(CLOCK_JUMP_AT, &Moment::default());
+    }
+
+    /// Notes that the wall clock is not believed from here on.
+    pub fn set_clock_jump(&self, now: &Moment) {
+        self.set_moment(CLOCK_JUMP_AT, now);
+    }
+
+    /// Moves `first_entry` on, if it is still at `from`: entries below `to` are collected.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if somebody else moved it.
+    pub fn move_first_entry(&self, from: u64, to: u64) -> Result<()> {
+        // SYNC: first_entry; pairs with the Acquire in `word`.
+        let word = self.map.u64_at(FIRST_ENTRY_AT);
+        let moved =
+            word.compare_exchange(guard(from), guard(to), Ordering::AcqRel, Ordering::Acquire);
+        moved.map(|_| ()).map_err(|_| {
+            Error::Invalid(format!("{}: first_entry is not {from} any more", self.path.display()))
+        })
+    }
 }
 
 /// What the holder of the feed's lock may do.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::Log;
 use crate::os::file;
 use crate::registry::feed::{Geometry, Identity};
 use crate::schema::FeedSpec;
@@ -78,6 +79,12 @@ impl FeedInfo {
         let mut text = serde_json::to_string_pretty(&json).unwrap_or_default();
         text.push('\n');
         file::replace(&folder.join("feed.json"), text.as_bytes(), self.spec.policy.file_mode)
+    }
+
+    /// The store's log.
+    pub fn log(&self) -> Log {
+        // BASE/locks/ID.
+        Log::of(self.lock.ancestors().nth(2).unwrap_or(&self.folder))
     }
 
     /// Record and block sizes.

@@ -15,6 +15,7 @@ use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
 use crate::writer::clocks::Clocks;
+use crate::writer::journal::{log_closed, log_sealed};
 use crate::writer::{LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
 
 /// How often it looks while records come.
@@ -98,9 +99,14 @@ impl Background {
             match done {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => return self.shared.fail(error.to_string()),
+                Err(error) => return self.fail(&error),
             }
         }
+    }
+
+    fn fail(&self, error: &Error) {
+        self.shared.journal.failed(&error.to_string());
+        self.shared.fail(error.to_string());
     }
 
     /// Sleeps a tick, or until the writing thread asks for something.
@@ -120,6 +126,7 @@ impl Background {
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
         self.clocks.keep(&self.shared.live);
+        self.shared.journal.rejects(self.shared.live.counters().rejected, false);
         self.published = published;
         self.shared.wake(published);
         let chunks = self.shared.queue().chunks.clone();
@@ -238,6 +245,8 @@ impl Background {
             let seal = chunk.seal(end_seq, reason as u32)?;
             self.sync_folder()?;
             self.shared.registry.seal_chunk(chunk.position(), Place::Live, &seal)?;
+            let numbers = (chunk.chunk_id(), chunk.base_seq());
+            log_sealed(self.shared.journal.log(), &self.shared.feed, numbers, &seal);
         }
         self.shared.queue().chunks.retain(|c| !Arc::ptr_eq(c, chunk));
         self.shared.progress.notify_all();
@@ -337,6 +346,9 @@ impl Background {
         if let Some(wait) = &self.shared.wait {
             wait.wake();
         }
+        let journal = &self.shared.journal;
+        journal.rejects(close.counters.rejected, true);
+        log_closed(journal.log(), &self.shared.feed, &self.session, &close);
         Ok(())
     }
 }

@@ -142,6 +142,14 @@ impl Writer {
         }
     }
 
+    /// Keeps the reason that a row was refused for, in words: the log gives the last one.
+    pub fn note_reject(&mut self, why: String) {
+        match &mut self.kind {
+            Kind::Chunks(writer) => writer.note_reject(why),
+            Kind::Ring(writer) => writer.note_reject(why),
+        }
+    }
+
     /// The session's counts so far.
     pub fn counters(&self) -> Counters {
         match &self.kind {

@@ -4,6 +4,7 @@
 mod background;
 mod clocks;
 mod front;
+mod journal;
 mod order;
 mod recover;
 mod ring;
@@ -23,6 +24,7 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage};
 use crate::registry::wait::WaitFile;
 use crate::schema::{Order, Sync};
+use crate::writer::journal::Journal;
 use crate::writer::order::put_in_order;
 
 pub use crate::registry::feed::SessionEnd;
@@ -80,6 +82,7 @@ struct Shared {
     progress: Condvar,
     attention: AtomicU32,
     lease: AtomicU64,
+    journal: Journal,
 }
 
 #[derive(Default)]
@@ -188,6 +191,7 @@ impl ChunkWriter {
     fn open(feed: &FeedInfo, options: WriterOptions, lock: Lock) -> Result<ChunkWriter> {
         let sync = options.sync.unwrap_or(feed.spec.policy.sync);
         let start = recover::start(feed)?;
+        let journal = Journal::open(feed, &start.session);
         let shared = Arc::new(Shared {
             feed: feed.clone(),
             geometry: feed.geometry(),
@@ -207,6 +211,7 @@ impl ChunkWriter {
             progress: Condvar::new(),
             attention: AtomicU32::new(0),
             lease: AtomicU64::new(start.lease),
+            journal,
         });
         let thread =
             background::start(Arc::clone(&shared), start.session, sync, options.on_durable)?;
@@ -447,6 +452,10 @@ impl ChunkWriter {
         self.counters.rejected += rejected;
         self.counters.passed_over += passed_over;
         self.shared.live.set_counters(&self.counters);
+    }
+
+    fn note_reject(&mut self, why: String) {
+        self.shared.journal.note_reject(why);
     }
 
     fn counters(&self) -> Counters {

@@ -18,6 +18,7 @@ use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::wait::WaitFile;
 use crate::writer::LEASE_STEP;
+use crate::writer::journal::{log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
@@ -41,7 +42,7 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     let next_seq = first_seq(&registry, &standing)?;
     let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
     remove_strays(feed, &standing, last_chunk)?;
-    let session = begin_session(&registry, &standing, Some(&live), next_seq, LEASE_STEP)?;
+    let session = begin_session(feed, &registry, &standing, Some(&live), next_seq, LEASE_STEP)?;
     let wait = hang_bell(feed, &registry, &session).ok();
     live.begin(&stamp_of(&session), next_seq, running_max);
     let (lease, next_chunk_id) = (next_seq + LEASE_STEP, last_chunk + 1);
@@ -61,6 +62,7 @@ pub fn open_registry(feed: &FeedInfo) -> Result<FeedRegistry> {
 /// Closes the session that did not close itself, appends one of our own that begins with
 /// `next_seq`, and leases a step of seqs to it.
 pub fn begin_session(
+    feed: &FeedInfo,
     registry: &FeedRegistry,
     standing: &Standing,
     page: Option<&LivePage>,
@@ -72,7 +74,8 @@ pub fn begin_session(
         _ => None,
     });
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(registry, &session, standing, page, next_seq)?;
+        let close = note_unclean_end(registry, &session, standing, page, next_seq)?;
+        log_closed(&feed.log(), feed, &session, &close);
     }
     let mut session = SessionEntry {
         position: 0,
@@ -173,6 +176,7 @@ fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) 
     file::sync_folder(&feed.folder)?;
     registry.seal_chunk(chunk.position, Place::Live, &seal)?;
     registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
     Ok(seal.max_time)
 }
 
@@ -192,7 +196,7 @@ fn note_unclean_end(
     standing: &Standing,
     page: Option<&LivePage>,
     next_seq: u64,
-) -> Result<()> {
+) -> Result<SessionClose> {
     let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
     // The page's counts are the session's own only if the page is.
     let own = page.filter(|p| p.session().is_some_and(|s| s.session_id == session.session_id));
@@ -217,7 +221,8 @@ fn note_unclean_end(
         registry.sync()?;
     }
     registry.close_session(session.position, &close);
-    registry.sync()
+    registry.sync()?;
+    Ok(close)
 }
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and

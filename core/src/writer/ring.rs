@@ -22,6 +22,7 @@ use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, RingHead, protocol};
 use crate::schema::{Order, Sync};
 use crate::writer::clocks::Clocks;
+use crate::writer::journal::{Journal, log_closed};
 use crate::writer::order::{Sorted, put_in_order};
 use crate::writer::recover;
 use crate::writer::{Appended, WriterOptions, check_whole};
@@ -49,6 +50,7 @@ struct Shared {
     feed: FeedInfo,
     registry: FeedRegistry,
     session: SessionEntry,
+    journal: Journal,
     current: Mutex<Current>,
     control: Mutex<Control>,
     asked: Condvar,
@@ -91,6 +93,7 @@ impl Shared {
     }
 
     fn fail(&self, why: String) {
+        self.journal.failed(&why);
         self.control().failure.get_or_insert(why);
         self.attention.fetch_or(FAILED, Ordering::Release);
     }
@@ -143,6 +146,7 @@ impl RingWriter {
         let shared = Arc::new(Shared {
             feed: feed.clone(),
             registry,
+            journal: Journal::open(feed, &session),
             session,
             current: Mutex::new(current.clone()),
             control: Mutex::default(),
@@ -322,6 +326,10 @@ impl RingWriter {
         self.current.ring.page().set_counters(&self.counters);
     }
 
+    pub fn note_reject(&mut self, why: String) {
+        self.shared.journal.note_reject(why);
+    }
+
     pub fn counters(&self) -> Counters {
         self.counters
     }
@@ -346,6 +354,9 @@ impl RingWriter {
         };
         registry.close_session(self.shared.session.position, &close);
         registry.sync()?;
+        let journal = &self.shared.journal;
+        journal.rejects(self.counters.rejected, true);
+        log_closed(journal.log(), &self.shared.feed, &self.shared.session, &close);
         ring.page().end();
         // For those who sleep: there is news, if only that the session is closed.
         self.current.bell.wake();
@@ -386,7 +397,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     let ring = place.make_ring(feed, old.as_ref(), next_seq)?;
     faults::step("ring.made");
     let running_max = page.map_or(0, |page| page.running_max());
-    let session = recover::begin_session(&registry, &standing, page, next_seq, LEASE_STEP)?;
+    let session = recover::begin_session(feed, &registry, &standing, page, next_seq, LEASE_STEP)?;
     faults::step("ring.session");
     let bell = place.hang_bell(feed)?;
     place.enter(&session, &ring, &registry, feed, running_max)?;
@@ -531,6 +542,7 @@ impl Background {
     fn tick(&mut self, ring: &Ring, bell: &WaitFile) -> Duration {
         let published = ring.page().published();
         let moved = self.clocks.keep(ring.page());
+        self.shared.journal.rejects(ring.page().counters().rejected, false);
         let asleep = bell.is_armed();
         self.shared.wake(bell, published);
         if published + LEASE_STEP / 2 > self.shared.lease.load(Ordering::Relaxed)

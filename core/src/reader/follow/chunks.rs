@@ -55,11 +55,12 @@ enum Untold {
 }
 
 /// What a look found.
+#[derive(PartialEq, Eq)]
 enum Found {
     /// The scan has more.
     Records,
-    /// There is something to be told.
-    Told,
+    /// Seqs that are not to be given, and are behind us now.
+    Passed,
     /// There is nothing below the end.
     Nothing,
 }
@@ -137,10 +138,12 @@ impl Chunks {
             let published = self.published()?;
             faults::step("follow.published");
             self.seen = (published, deleted);
-            match self.look(published.min(self.selection.seqs.1))? {
-                Found::Records | Found::Told => {}
-                Found::Nothing if deleted => return Ok(Event::Deleted),
-                Found::Nothing => return Ok(Event::CaughtUp),
+            let mut found = Found::Passed;
+            while found == Found::Passed {
+                found = self.look(published.min(self.selection.seqs.1))?;
+            }
+            if found == Found::Nothing && self.untold.is_empty() {
+                return Ok(if deleted { Event::Deleted } else { Event::CaughtUp });
             }
         }
     }
@@ -229,12 +232,12 @@ impl Chunks {
         let chunk = SnapshotChunk { entry, end_seq };
         if !self.selection.may_have(&chunk) {
             self.next = end_seq;
-            return Found::Told;
+            return Found::Passed;
         }
         // Files that are open outlive their removal.
         if let Some(why) = gone.filter(|_| self.scan.opened(entry.chunk_id).is_none()) {
             self.lose(end_seq, why);
-            return Found::Told;
+            return Found::Passed;
         }
         self.scan.go_on(chunk, self.next);
         self.reach = end_seq;
@@ -276,12 +279,19 @@ impl Chunks {
             let why = if collected { Why::Collected } else { Why::Unrecorded };
             self.lose(end.unwrap_or(to).min(to), why);
         }
-        Ok(Found::Told)
+        Ok(Found::Passed)
     }
 
     fn lose(&mut self, to: u64, why: Why) {
+        if let Some(Untold::Lost(last)) = self.untold.back_mut()
+            && (last.seqs.1, last.why) == (self.next, why)
+        {
+            // As one range with what was lost before it.
+            (last.seqs.1, self.next) = (to, to);
+            return;
+        }
         let (feed, seqs) = (self.feed.name.clone(), (self.next, to));
-        self.untold.push_back(Untold::Lost(Lost { feed, seqs, why }));
+        self.untold.push_back(Untold::Lost(Lost { feed, seqs, why, gap: true }));
         self.next = to;
     }
 

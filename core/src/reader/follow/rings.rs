@@ -184,7 +184,7 @@ impl Rings {
 
     fn lose(&mut self, to: u64, why: Why) {
         let (feed, seqs) = (self.feed.name.clone(), (self.next, to));
-        self.untold.push_back(Lost { feed, seqs, why });
+        self.untold.push_back(Lost { feed, seqs, why, gap: true });
         self.next = to;
     }
 
