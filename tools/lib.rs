@@ -3,6 +3,7 @@
 pub mod cat;
 pub mod cli;
 pub mod gc;
+pub mod health;
 pub mod ls;
 pub mod mkfeed;
 pub mod write;
@@ -24,6 +25,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { page: &cat::args::PAGE, command: cat::args::command },
     Tool { page: &ls::args::PAGE, command: ls::args::command },
     Tool { page: &gc::args::PAGE, command: gc::args::command },
+    Tool { page: &health::args::PAGE, command: health::args::command },
 ];
 
 /// The command line of every program: man pages and completions are made from them.

@@ -30,6 +30,7 @@
 //! | [`ring`] | the newest records of a transient feed, in shared memory |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
+//! | [`check`] | whether a store is well |
 //! | [`gc`] | removes what is past its retention, and what was left half done |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
@@ -64,6 +65,7 @@
 //! ```
 
 pub(crate) mod bytes;
+pub mod check;
 pub mod checksum;
 pub mod chunk;
 pub mod error;

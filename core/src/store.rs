@@ -158,7 +158,8 @@ impl Platform {
         self.base.join("feeds").join(name)
     }
 
-    fn registry(&self) -> Result<Registry> {
+    /// The list of feeds as it stands now.
+    pub(crate) fn registry(&self) -> Result<Registry> {
         Registry::load(&self.registry_path(), self.store_id)
     }
 
@@ -190,7 +191,12 @@ impl Platform {
         let entry = registry
             .find(name)
             .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
-        FeedInfo::load(&self.folder(name), &self.lock_path(entry.id), &self.identity(entry))
+        self.info_of(entry)
+    }
+
+    /// What `feed.json` says of an entry of the registry.
+    pub(crate) fn info_of(&self, entry: &FeedEntry) -> Result<FeedInfo> {
+        FeedInfo::load(&self.folder(&entry.name), &self.lock_path(entry.id), &self.identity(entry))
     }
 
     /// Makes a feed. The same spec again does nothing; with `update` its policy may differ and is

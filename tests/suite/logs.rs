@@ -122,7 +122,8 @@ fn a_writer_that_was_killed_is_on_record() {
 fn what_a_row_says_cannot_forge_a_line() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp price:float64");
-    let row = "{\"ts\": 1, \"price\": \"\\n2026-01-01T00:00:00Z event=feed-deleted \\\" x=y\\u001b[2J\"}\n";
+    let forged = r#"\n2026-01-01T00:00:00Z event=feed-deleted \" x=y\u001b[2J"#;
+    let row = format!("{{\"ts\": 1, \"price\": \"{forged}\"}}\n");
     let output = run(&env, "dw-write", &["trades"], row.as_bytes());
     assert_eq!(output.status.code(), Some(1));
     let events = events(&env);
@@ -224,6 +225,15 @@ fn all_lines(env: &TestEnv) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// Says that it is over, also when a test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Two writers that seal chunk after chunk, and dw-gc again and again, until `over`; then every one
 /// of their events must be in the log once.
 fn busy_store(env: &TestEnv, over: &AtomicBool) {
@@ -231,8 +241,10 @@ fn busy_store(env: &TestEnv, over: &AtomicBool) {
         env.quiet(&format!("dw-mkfeed {feed} ts:timestamp --chunk-size 64KiB --max-size 300KiB"));
     }
     thread::scope(|scope| {
+        let _end = End(over);
         for feed in ["a", "b"] {
             scope.spawn(move || {
+                let _end = End(over);
                 let rows: String = (0..8192).map(|n| format!("{n}\n")).collect();
                 while !over.load(Ordering::Relaxed) {
                     let mut writer = Running::start(env, &[feed, "--columns", "ts"]);
@@ -284,29 +296,41 @@ fn check_events(env: &TestEnv, lines: &[String]) {
 
 #[test]
 fn two_writers_and_a_gc_lose_no_line() {
+    const LIMIT: u64 = 2000;
     let env = TestEnv::new();
     let over = AtomicBool::new(false);
-    let filled = thread::scope(|scope| {
-        let busy = scope.spawn(|| busy_store(&env, &over));
-        until("a store", || env.base().join("manifest.json").exists().then_some(()));
-        // Turned over as often as can be, under the others' feet.
-        let log = Log::with_limits(&env.base(), 2000, 100_000);
-        let began = Instant::now();
+    let began = Instant::now();
+    // Turned over as often as can be, by two at once, under the others' feet.
+    let fill = |name: &str| {
+        let log = Log::with_limits(&env.base(), LIMIT, 100_000);
         let mut n = 0_u64;
-        while began.elapsed() < Duration::from_secs(4) && !busy.is_finished() {
-            log.event("filler", &[("session", &n)]);
+        while began.elapsed() < Duration::from_secs(4) && !over.load(Ordering::Relaxed) {
+            log.event("filler", &[("feed", &name), ("session", &n)]);
             n += 1;
             thread::sleep(Duration::from_micros(500));
         }
-        over.store(true, Ordering::Relaxed);
-        busy.join().expect("writers and dw-gc");
         n
+    };
+    let filled: u64 = thread::scope(|scope| {
+        let _end = End(&over);
+        scope.spawn(|| busy_store(&env, &over));
+        until("a store", || env.base().join("manifest.json").exists().then_some(()));
+        let other = scope.spawn(|| fill("x"));
+        fill("y") + other.join().expect("a filler")
     });
     let lines = all_lines(&env);
     let fillers = lines.iter().filter(|line| line.contains("event=filler")).count();
     assert_eq!(fillers as u64, filled);
-    let logs = fs::read_dir(env.base()).unwrap().count();
-    assert!(logs > 50, "turned over {logs} times");
+    let mut turned = 0;
+    for name in fs::read_dir(env.base()).unwrap() {
+        let path = name.unwrap().path();
+        if path.to_string_lossy().contains("deepwater.log.") {
+            turned += 1;
+            let size = fs::metadata(&path).unwrap().len();
+            assert!(size > LIMIT / 2, "{}: turned over at {size} bytes", path.display());
+        }
+    }
+    assert!(turned > 50, "turned over {turned} times");
     check_events(&env, &lines);
 }
 
@@ -330,14 +354,12 @@ fn ten_megabytes_and_five_backups() {
     let first = fill(1_000_000);
     fs::write(env.base().join("deepwater.log"), &first).unwrap();
     thread::scope(|scope| {
-        let busy = scope.spawn(|| busy_store(&env, &over));
-        until("the log to be turned over", || {
-            let log = fs::metadata(env.base().join("deepwater.log")).map_or(u64::MAX, |m| m.len());
-            (log < 1_000_000 || busy.is_finished()).then_some(())
+        let _end = End(&over);
+        scope.spawn(|| busy_store(&env, &over));
+        until("the log to be turned over and grow", || {
+            let log = fs::metadata(env.base().join("deepwater.log")).map_or(0, |meta| meta.len());
+            (30_000..1_000_000).contains(&log).then_some(())
         });
-        thread::sleep(Duration::from_millis(500));
-        over.store(true, Ordering::Relaxed);
-        busy.join().expect("writers and dw-gc");
     });
     let all = all_lines(&env);
     let (old, new): (Vec<_>, Vec<_>) = all.into_iter().partition(|line| line.contains("event=old"));

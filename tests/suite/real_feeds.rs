@@ -211,6 +211,12 @@ fn sample_cut_in_its_last_line() {
 }
 
 #[test]
+fn retention_of_the_readme() {
+    let env = TestEnv::new();
+    assert_eq!(env.quiet(&readme_block("run: retention")), "", "nothing is old yet");
+}
+
+#[test]
 fn quick_start_of_the_readme() {
     let env = TestEnv::new();
     let printed = env.quiet(&readme_block("run: quick start"));

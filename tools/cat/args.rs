@@ -45,7 +45,11 @@ pub const PAGE: Page = Page {
     more: &[page::TIMES],
     exit_status: &[
         ("0", "Done; an empty range is a fine answer."),
-        ("1", "Damaged blocks were left out."),
+        (
+            "1",
+            "Damaged blocks were left out, or records that dw-gc took after older ones had been \
+             printed.",
+        ),
         ("2", "Could not: wrong usage, no such feed, input or output."),
     ],
     environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::TZ, page::NO_COLOR],

@@ -3,6 +3,7 @@
 use deepwater::Platform;
 use deepwater::gc::{self, Plan, Reason, Step};
 use deepwater::registry::feed::Moment;
+use deepwater::text::words::size;
 use serde_json::json;
 
 use super::args::Args;
@@ -11,7 +12,6 @@ use crate::cli::exit::Exit;
 use crate::cli::messages;
 use crate::cli::out::{self, Out};
 use crate::cli::progress::Progress;
-use crate::cli::sizes::show_size;
 
 /// Who is overtaken plans again; nobody is overtaken so often.
 const ROUNDS: usize = 10;
@@ -73,7 +73,7 @@ fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()
         }
         break;
     }
-    messages::note(format!("{steps} things removed, {}", show_size(bytes)));
+    messages::note(format!("{steps} things removed, {}", size(bytes)));
     Ok(printed?)
 }
 
@@ -100,7 +100,7 @@ fn line(step: &Step, json: bool) -> String {
         Reason::MinFree => "for room on the disk",
         Reason::Unfinished => "left half done",
     };
-    let (action, size) = (step.action.as_str(), show_size(step.bytes));
+    let (action, size) = (step.action.as_str(), size(step.bytes));
     format!("{action} {}{chunk}: {seqs}{size}, {why}\n", step.feed)
 }
 
@@ -119,7 +119,7 @@ fn tell(plan: &Plan) {
     if plan.short_bytes > 0 {
         messages::partial(format!(
             "{} more cannot be freed: what is left is being written, or kept forever",
-            show_size(plan.short_bytes)
+            size(plan.short_bytes)
         ));
     }
 }

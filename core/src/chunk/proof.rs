@@ -72,6 +72,25 @@ impl Standing {
     }
 }
 
+/// How a session ended that its writer never closed, and when it was last seen alive, wall-clock
+/// microseconds: its last publish if the live page is to be believed, else its last checkpoint,
+/// which later records may not have survived.
+pub fn unclean_end(
+    registry: &FeedRegistry,
+    live: Option<&LivePage>,
+    session: &SessionEntry,
+) -> (SessionEnd, u64) {
+    let page = live.filter(|page| page.session().is_some());
+    let (reason, seen_us) = match page {
+        Some(page) => (SessionEnd::Crashed, page.last_publish().map(|at| at.0)),
+        None => {
+            let own = registry.checkpoint().filter(|c| c.session_id == session.session_id);
+            (SessionEnd::PowerLoss, own.map(|checkpoint| checkpoint.written_us))
+        }
+    };
+    (reason, seen_us.map_or(session.opened_us, |seen_us| seen_us.max(session.opened_us)))
+}
+
 /// What the disk proves of an unfinished session after the machine stopped: the newest checkpoint,
 /// then whole closed blocks whose checksums hold, up to the first that fails.
 fn proven_end(

@@ -172,7 +172,7 @@ pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
                 spare.extend(look.spare.drain(..).map(|(arrived_us, step)| (arrived_us, at, step)));
                 plan.feeds.push(FeedPlan { info: look.info, steps: look.steps });
             }
-            Err(error @ Error::NoFeed { .. }) if !all => return Err(error),
+            Err(error @ (Error::NoFeed { .. } | Error::Spec(_))) if !all => return Err(error),
             // Deleted since they were listed.
             Err(Error::NoFeed { .. }) => {}
             Err(error) => plan.failed.push((name, error)),

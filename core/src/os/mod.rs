@@ -10,3 +10,4 @@ pub mod map;
 pub mod memory;
 pub mod process;
 pub mod signal;
+pub mod terminal;

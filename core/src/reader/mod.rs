@@ -12,15 +12,18 @@ use std::sync::Arc;
 
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEntry};
+use crate::registry::feed::{
+    ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
+};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::ring::Ring;
 
 pub use follow::{Event, Follower, Waiting};
+pub use rings::RingState;
 pub use scan::{Damage, Direction, Run, Scan};
 
 /// Reads a feed: any number of readers, without locks, while it is written.
@@ -191,7 +194,7 @@ impl Selection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// Retention has taken them.
+    /// dw-gc has taken them, by the feed's retention or for room.
     Collected,
     /// They never reached the disk.
     Lost,
@@ -270,6 +273,12 @@ impl Reader {
         self.live.as_ref().or(self.ring.as_ref().map(|ring| ring.page()))
     }
 
+    /// How a session ended that was never closed, and when it was last seen alive (wall-clock
+    /// microseconds); whether its writer is gone is the lock's to say.
+    pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
+        proof::unclean_end(&self.registry, self.live.as_ref(), session)
+    }
+
     /// What the feed holds now.
     ///
     /// # Errors
@@ -286,8 +295,8 @@ impl Reader {
     /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
     /// damage.
     pub fn is_collected(&self, chunk: &SnapshotChunk) -> bool {
-        let now = self.registry.chunk_at(chunk.entry.position);
-        now.is_ok_and(|now| now.chunk_id == chunk.entry.chunk_id && now.place == Place::Expired)
+        let now = self.registry.entry(chunk.entry.position);
+        matches!(now, Ok(Entry::Chunk(now)) if now.place == Place::Expired)
     }
 
     /// Opens a chunk's index.

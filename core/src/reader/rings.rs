@@ -59,6 +59,53 @@ impl Reader {
     }
 }
 
+/// What can be told of a ring at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RingState {
+    /// Bytes of records it can hold.
+    pub capacity_bytes: u64,
+    /// Bytes of records it holds.
+    pub held_bytes: u64,
+    /// Seconds between the times of the oldest record in it and of the newest.
+    pub history_seconds: f64,
+    /// How often followers were lapped.
+    pub overruns: u64,
+    /// Records that they lost by it.
+    pub overrun_records: u64,
+}
+
+impl RingState {
+    /// What there is to tell of a feed's ring.
+    pub fn of(ring: &Ring, feed: &FeedInfo) -> RingState {
+        let (oldest, published) = ring.held();
+        let time = |seq: u64| {
+            let mut record = feed.layout.zeroed();
+            let reserved = protocol::copy(ring.memory(), ring.offset_of(seq), &mut record);
+            (ring.oldest_at(reserved) <= seq).then(|| feed.layout.time_of(&record))
+        };
+        // The oldest may be overwritten by now: then some that is further from the writer.
+        let count = published - oldest;
+        let newest = if count > 0 { time(published - 1) } else { None };
+        let first = [oldest, oldest + count / 8].into_iter().find_map(|seq| newest.and(time(seq)));
+        let ticks = newest.zip(first).map_or(0, |(newest, first)| newest.saturating_sub(first));
+        let wait = ring.path().with_extension("wait");
+        let (overruns, overrun_records) =
+            WaitFile::overruns_in(&wait, &feed.id).unwrap_or_default();
+        RingState {
+            capacity_bytes: ring.head().capacity_bytes as u64,
+            held_bytes: count * ring.head().record_size as u64,
+            history_seconds: ticks as f64 / feed.layout.unit().per_second() as f64,
+            overruns,
+            overrun_records,
+        }
+    }
+
+    /// How much of it is in use, 0 to 1.
+    pub fn fill(&self) -> f64 {
+        self.held_bytes as f64 / (self.capacity_bytes as f64).max(1.0)
+    }
+}
+
 /// The records of a ring, scanned.
 pub(super) struct RingScan {
     ring: Arc<Ring>,

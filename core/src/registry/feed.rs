@@ -535,20 +535,6 @@ impl FeedRegistry {
         (self.first_entry()?..count).map(|position| self.entry(position)).collect()
     }
 
-    /// The chunk at a position of the table, as it is now; also one that is collected.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], also where that entry is no chunk.
-    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
-        match self.entry(position)? {
-            Entry::Chunk(chunk) => Ok(chunk),
-            _ => {
-                let at = Self::offset(position) as u64;
-                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
-            }
-        }
-    }
-
     fn offset(position: u64) -> usize {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }

@@ -8,6 +8,7 @@ use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
+use crate::os::lock::Lock;
 use crate::os::map::Map;
 use crate::os::{file, process};
 use crate::registry::feed::Identity;
@@ -273,6 +274,28 @@ impl LivePage {
         self.map.u64_at(LAST_PUBLISH_BOOT_AT).store(boot_ns, Ordering::Relaxed);
     }
 
+    /// When records were last published, wall-clock microseconds and nanoseconds since boot; `None`
+    /// if none ever were. The second is of the boot that they came in, which may not be this one.
+    pub fn last_publish(&self) -> Option<(u64, u64)> {
+        let wall_us = self.map.u64_at(LAST_PUBLISH_US_AT).load(Ordering::Relaxed);
+        let boot_ns = self.map.u64_at(LAST_PUBLISH_BOOT_AT).load(Ordering::Relaxed);
+        (wall_us > 0).then_some((wall_us, boot_ns))
+    }
+
+    /// Samples of the published count (nanoseconds since boot, seq), oldest first: one a second
+    /// while records come, of this session, 16 at most.
+    pub fn samples(&self) -> Vec<(u64, u64)> {
+        let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Acquire);
+        let samples = (count.saturating_sub(SAMPLES)..count).map(|i| {
+            let at = SAMPLES_AT + (i % SAMPLES) as usize * SAMPLE_SIZE;
+            let time = self.map.u64_at(at).load(Ordering::Relaxed);
+            (time, self.map.u64_at(at + 8).load(Ordering::Relaxed))
+        });
+        let mut samples: Vec<(u64, u64)> = samples.collect();
+        samples.sort_unstable();
+        samples
+    }
+
     /// Adds a sample of the published count to the ring of samples, one a second.
     pub fn sample(&self, boot_ns: u64, published: u64) {
         let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Relaxed);
@@ -285,16 +308,10 @@ impl LivePage {
     /// Records a second over the last ten seconds, by arrival.
     pub fn rate(&self, now_boot_ns: u64) -> f64 {
         const WINDOW_NS: u64 = 10_000_000_000;
-        let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Acquire);
+        let samples = self.samples();
         let now = self.published();
-        let samples = (count.saturating_sub(SAMPLES)..count).map(|i| {
-            let at = SAMPLES_AT + (i % SAMPLES) as usize * SAMPLE_SIZE;
-            let time = self.map.u64_at(at).load(Ordering::Relaxed);
-            (time, self.map.u64_at(at + 8).load(Ordering::Relaxed))
-        });
         // What was there when the window began: the last sample before it, or the session's first.
-        let mut samples: Vec<(u64, u64)> = samples.filter(|s| s.0 <= now_boot_ns).collect();
-        samples.sort_unstable();
+        let samples: Vec<_> = samples.into_iter().filter(|s| s.0 <= now_boot_ns).collect();
         let began = now_boot_ns.saturating_sub(WINDOW_NS);
         let before = samples.iter().rfind(|s| s.0 <= began).or(samples.first());
         let Some(&(time, then)) = before else { return 0.0 };
@@ -304,6 +321,21 @@ impl LivePage {
             _ => WINDOW_NS,
         };
         now.saturating_sub(then) as f64 * 1e9 / elapsed as f64
+    }
+}
+
+/// Who writes a feed: its process, 0 where there is one that we may not know; `None` if nobody. The
+/// lock is the truth where we may ask it, the live page and its process where not.
+pub fn writer_of(lock: &Path, page: Option<&LivePage>) -> Option<u32> {
+    let stamp = page.and_then(LivePage::session);
+    match Lock::feed_is_held(lock) {
+        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
+        Some(false) => None,
+        None => {
+            let stamp = stamp.filter(|_| page.is_some_and(LivePage::is_open))?;
+            let alive = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
+            alive.then_some(stamp.pid)
+        }
     }
 }
 

@@ -197,6 +197,11 @@ impl Ring {
         (self.oldest_at(protocol::reserved(&self.map)).min(published), published)
     }
 
+    /// Size of its file, in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        (RING_HEAD_BYTES + self.head.capacity_bytes) as u64
+    }
+
     /// Maps all of it in, for a reader that is not to wait for that later.
     pub fn map_in(&self) {
         self.map.populate(0, RING_HEAD_BYTES + 2 * self.head.capacity_bytes, false);

@@ -6,12 +6,12 @@ use std::fs;
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{Standing, unclean_end};
 use crate::error::{Error, Result};
 use crate::os::{file, process};
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
-    SessionEnd, SessionEntry,
+    SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
@@ -197,12 +197,12 @@ fn note_unclean_end(
     page: Option<&LivePage>,
     next_seq: u64,
 ) -> Result<SessionClose> {
-    let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
+    let (reason, last_seen_us) = unclean_end(registry, page, session);
     // The page's counts are the session's own only if the page is.
     let own = page.filter(|p| p.session().is_some_and(|s| s.session_id == session.session_id));
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
-        closed_us: process::wall_us(),
+        closed_us: last_seen_us,
         counters: own.map(|page| page.counters()).unwrap_or_default(),
         reason,
     };
