@@ -17,10 +17,10 @@ use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
-use crate::registry::segments::Reach;
+use crate::registry::view::LiveView;
 use crate::registry::wait::WaitFile;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
-use crate::writer::{Writer, WriterOptions, writer_pid};
+use crate::writer::{Writer, WriterOptions};
 
 const MANIFEST_LIMIT: u64 = 64 * 1024;
 /// Folders of feeds being made, and being deleted, begin with these.
@@ -208,12 +208,6 @@ impl Platform {
     pub fn create_feed(&self, spec: &FeedSpec, update: bool) -> Result<Created> {
         spec.check()?;
         let layout = Layout::new(spec)?;
-        if spec.policy.stage == crate::schema::Stage::Shm {
-            return Err(Error::Spec(format!(
-                "feed {:?}: stage shm is not supported by this version",
-                spec.feed_name
-            )));
-        }
         let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
@@ -362,13 +356,13 @@ impl Platform {
         let folder = self.folder(name);
         let id = self.identity(&entry);
         let Some(_feed_lock) = Lock::try_feed(&self.lock_path(entry.id))? else {
-            let pid = self.feed_info(name).ok().and_then(|feed| writer_pid(&feed));
+            let pid = self.info_in(registry, name).ok().and_then(|feed| LiveView::pid(&feed));
             return Err(Error::Locked { feed: name.to_owned(), pid });
         };
         // A registry too damaged to be marked must not keep a feed from being deleted.
         if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
             feed.set_deleted();
-            remove_segments(&feed, &id, name)?;
+            remove_segments(&feed, &self.base, &id, name)?;
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
@@ -493,12 +487,10 @@ impl Platform {
 
 /// Removes a deleted feed's files in shared memory, if they can be reached from here, and wakes the
 /// followers.
-fn remove_segments(registry: &FeedRegistry, id: &Identity, name: &str) -> Result<()> {
-    let Some(segments) = registry.segments().filter(|s| s.reach() == Reach::Here) else {
-        return Ok(());
-    };
+fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &str) -> Result<()> {
+    let Some(segments) = registry.segments() else { return Ok(()) };
     let bell = WaitFile::open(&segments.wait_path(name), id);
-    segments.remove_feed(name)?;
+    segments.remove_feed(base, id.store_id, name)?;
     if let Ok(bell) = bell {
         bell.wake();
     }

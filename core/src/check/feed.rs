@@ -18,6 +18,7 @@ use crate::registry::global::FeedEntry;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage, writer_of};
 use crate::registry::segments::{Reach, SegmentKind};
+use crate::registry::view::LiveView;
 use crate::ring::{self, Found};
 use crate::schema::Sync;
 use crate::store::Platform;
@@ -57,7 +58,7 @@ pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now:
         return look_at_ring(platform, entry, info, spec, limits, now);
     }
     let live = LivePage::open(&info.live_path(), &info.id, false);
-    let feed = match Feed::look(info, live.as_ref().ok()) {
+    let feed = match Feed::look(info) {
         Ok(feed) => feed,
         Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
         Err(error) => {
@@ -93,10 +94,6 @@ fn look_at_ring(
     let name = Some(&*entry.name);
     let registry = FeedRegistry::open(&info.registry_path(), &info.id, false);
     let found = registry.and_then(|registry| ring::find(&info, &registry, false));
-    let ring = match &found {
-        Ok(Found::Ring(ring)) => Some(ring),
-        _ => None,
-    };
     let finding = match &found {
         Ok(Found::Ring(ring)) => {
             let state = RingState::of(ring, &info);
@@ -123,7 +120,7 @@ fn look_at_ring(
         }
         Err(error) => Finding::of_error(Check::Ring, name, error),
     };
-    let feed = match Feed::look(info.clone(), ring.map(|ring| ring.page())) {
+    let feed = match Feed::look(info.clone()) {
         Ok(feed) => feed,
         Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
         Err(error) => {
@@ -148,10 +145,11 @@ fn is_deleted(platform: &Platform, entry: &FeedEntry, error: &Error) -> bool {
 }
 
 /// What a feed's own files say, read once; no records among it.
-struct Feed<'a> {
+struct Feed {
     info: FeedInfo,
     registry: FeedRegistry,
-    live: Option<&'a LivePage>,
+    /// The live page, wherever it is.
+    view: LiveView,
     /// Whether the page is of this boot, this file and intact: its words are true then.
     believed: bool,
     entries: Vec<Entry>,
@@ -169,17 +167,19 @@ enum Silence {
     Ahead(Duration),
 }
 
-impl<'a> Feed<'a> {
-    fn look(info: FeedInfo, live: Option<&'a LivePage>) -> Result<Feed<'a>> {
+impl Feed {
+    fn look(info: FeedInfo) -> Result<Feed> {
         let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
+        let view = LiveView::of(&info, &registry);
         // `published` first: every chunk below it is in the table by then.
-        let published = live.filter(|page| page.session().is_some()).map(LivePage::published);
+        let page = view.page.as_deref().filter(|page| page.session().is_some());
+        let published = page.map(LivePage::published);
         let entries = registry.entries()?;
         let is_deleted = registry.is_deleted()?;
         let mut feed = Feed {
             info,
             registry,
-            live,
+            view,
             believed: published.is_some(),
             entries,
             end: 0,
@@ -187,6 +187,10 @@ impl<'a> Feed<'a> {
         };
         feed.end = published.unwrap_or_else(|| feed.known_end());
         Ok(feed)
+    }
+
+    fn live(&self) -> Option<&LivePage> {
+        self.view.page.as_deref()
     }
 
     /// The end as the table has it, where the live page says nothing. What blocks would prove
@@ -296,6 +300,9 @@ impl<'a> Feed<'a> {
         let records = match (chunk.place, chunk.seal) {
             (Place::OnDisk, Some(seal)) => seal.count,
             (Place::Live, _) => end.saturating_sub(chunk.base_seq),
+            (Place::Staged | Place::Flushing, _) if self.believed => {
+                end.saturating_sub(chunk.base_seq)
+            }
             _ => return Ok(None),
         };
         // A chunk is in the table shortly before its first record is published.
@@ -308,7 +315,10 @@ impl<'a> Feed<'a> {
             Place::OnDisk => HEADER_SIZE as u64 + blocks * BLOCK_ENTRY_SIZE as u64,
             _ => HEADER_SIZE as u64,
         };
-        let paths = ChunkPaths::new(&self.info.folder, chunk.chunk_id);
+        let memory = self.view.staged().filter(|_| chunk.place.is_staged());
+        let memory = memory.map(|segments| segments.chunk_folder(&self.info.name));
+        let folder = memory.as_ref().unwrap_or(&self.info.folder);
+        let paths = ChunkPaths::new(folder, chunk.chunk_id);
         let data = records * geometry.record_size as u64;
         let mut bytes = 0;
         for (path, needed) in [(paths.data, data), (paths.index, index)] {
@@ -342,7 +352,7 @@ impl<'a> Feed<'a> {
             return finding(false, "never written".to_owned()).value(0.0);
         };
         if session.close.is_none() {
-            if let Some(pid) = writer_of(&self.info.lock, self.live) {
+            if let Some(pid) = writer_of(&self.info.lock, self.live()) {
                 let cause = match pid {
                     0 => "being written".to_owned(),
                     pid => format!("being written by process {pid}"),
@@ -362,17 +372,23 @@ impl<'a> Feed<'a> {
                 SessionEnd::Error => "stopped at an error",
                 SessionEnd::Crashed => "crashed",
                 SessionEnd::PowerLoss => "was cut off by a power loss",
+                SessionEnd::MemoryGone => "crashed, and its shared memory was gone",
             };
             let cause = format!("idle; the last writer {end} {} ago", ago(close.closed_us));
             return finding(false, cause).value(0.0);
         }
-        let seen = self.live.and_then(LivePage::last_publish).filter(|at| at.0 > session.opened_us);
+        let seen =
+            self.live().and_then(LivePage::last_publish).filter(|at| at.0 > session.opened_us);
         let seen = seen.map_or(format!("opened {} ago", ago(session.opened_us)), |at| {
             format!("last record {} ago", ago(at.0))
         });
-        let how = match self.believed {
-            true => "died without closing the feed",
-            false => "was cut off when the machine stopped (or the store was copied meanwhile)",
+        let how = match (self.believed, self.view.end_without_page(&session), self.view.reach) {
+            (true, ..) => "died without closing the feed",
+            (false, SessionEnd::MemoryGone, Reach::OtherDevice) => {
+                "died, or its shared memory is another's from here (a container has its own)"
+            }
+            (false, SessionEnd::MemoryGone, _) => "died, and its shared memory is gone",
+            _ => "was cut off when the machine stopped (or the store was copied meanwhile)",
         };
         let what_now = "start dw-write again, which recovers it";
         finding(true, format!("process {} ({seen}) {how}; {what_now}", session.pid)).value(0.0)
@@ -380,7 +396,7 @@ impl<'a> Feed<'a> {
 
     /// How long ago the last record came: by the boot clock if it came in this boot.
     fn silence(&self, now: Now) -> Silence {
-        let last = self.live.and_then(LivePage::last_publish);
+        let last = self.live().and_then(LivePage::last_publish);
         let newest = self.sessions().rev().find(|session| {
             session.close.map_or(self.end, |close| close.end_seq) > session.base_seq
         });
@@ -438,7 +454,7 @@ impl<'a> Feed<'a> {
 
     /// Whether what is published becomes durable, where somebody writes.
     fn backlog(&self, now: Now) -> Finding {
-        let Some(live) = self.live.filter(|live| self.believed && live.is_open()) else {
+        let Some(live) = self.live().filter(|live| self.believed && live.is_open()) else {
             return self.finding(Check::Backlog, false, "nobody writes".to_owned()).value(0.0);
         };
         let durable = live.durable();
@@ -490,7 +506,8 @@ impl<'a> Feed<'a> {
     /// Where its records are in shared memory: of this boot, and where we are.
     fn shm(&self) -> Option<PathBuf> {
         let segments = self.registry.segments().filter(|s| s.kind != SegmentKind::Disk)?;
-        (segments.reach() == Reach::Here).then_some(segments.folder)
+        let reach = segments.reach(self.info.base(), self.info.id.store_id);
+        (reach == Reach::Here).then_some(segments.folder)
     }
 
     /// Rows refused by whoever writes, or wrote last. Never a failure: what is refused was told.
@@ -499,7 +516,7 @@ impl<'a> Feed<'a> {
         let counters = match session.map(|session| session.close) {
             Some(Some(close)) => close.counters,
             Some(None) if self.believed => {
-                self.live.map_or(Counters::default(), LivePage::counters)
+                self.live().map_or(Counters::default(), LivePage::counters)
             }
             _ => Counters::default(),
         };

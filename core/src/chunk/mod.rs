@@ -1,10 +1,14 @@
 //! Chunks: a run of records (`.data`) and its index (`.idx`).
 
+pub mod copy;
 pub mod index;
 pub mod live;
 pub mod proof;
 
 use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::os::file;
 
 /// The two files of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +26,15 @@ impl ChunkPaths {
             data: folder.join(format!("{chunk_id:08}.data")),
             index: folder.join(format!("{chunk_id:08}.idx")),
         }
+    }
+
+    /// Unlinks both; that they are gone already is fine.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn remove(&self) -> Result<()> {
+        file::remove_file(&self.data)?;
+        file::remove_file(&self.index)
     }
 
     /// The chunk id that a file name stands for; `None` for files of other kinds.

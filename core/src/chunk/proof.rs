@@ -5,9 +5,10 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
 use crate::error::Result;
 use crate::os::file;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, SessionEnd, SessionEntry};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 
 /// A feed's table, and the seq below which its records exist.
 pub struct Standing {
@@ -18,6 +19,8 @@ pub struct Standing {
     /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
     /// have been published and lost, and the next session starts at the lease.
     pub exact: bool,
+    /// Whether `end` is what the disk proves of a session that nobody has closed.
+    pub proven: bool,
 }
 
 impl Standing {
@@ -41,17 +44,17 @@ impl Standing {
             Entry::Session(session) => Some(*session),
             _ => None,
         });
-        let (end, exact) = match (published, last) {
+        let (end, exact, proven) = match (published, last) {
             // Whatever the table says of sessions since: they began after the look at the page.
-            (Some(published), _) => (published, true),
-            (None, None) => (0, true),
+            (Some(published), _) => (published, true, false),
+            (None, None) => (0, true, false),
             // Closed by the next writer after a power loss: seqs behind its end may have been used.
             (None, Some(SessionEntry { close: Some(close), .. })) => {
-                (close.end_seq, close.reason != SessionEnd::PowerLoss)
+                (close.end_seq, close.reason.is_exact(), false)
             }
-            (None, Some(session)) => (proven_end(feed, registry, &entries, &session)?, false),
+            (None, Some(session)) => (proven_end(feed, registry, &entries, &session)?, false, true),
         };
-        Ok(Standing { entries, end, exact })
+        Ok(Standing { entries, end, exact, proven })
     }
 
     /// The chunks that may still have records, in order, with the end of each one's seqs.
@@ -77,15 +80,15 @@ impl Standing {
 /// which later records may not have survived.
 pub fn unclean_end(
     registry: &FeedRegistry,
-    live: Option<&LivePage>,
+    view: &LiveView,
     session: &SessionEntry,
 ) -> (SessionEnd, u64) {
-    let page = live.filter(|page| page.session().is_some());
+    let page = view.page.as_deref().filter(|page| page.session().is_some());
     let (reason, seen_us) = match page {
         Some(page) => (SessionEnd::Crashed, page.last_publish().map(|at| at.0)),
         None => {
             let own = registry.checkpoint().filter(|c| c.session_id == session.session_id);
-            (SessionEnd::PowerLoss, own.map(|checkpoint| checkpoint.written_us))
+            (view.end_without_page(session), own.map(|checkpoint| checkpoint.written_us))
         }
     };
     (reason, seen_us.map_or(session.opened_us, |seen_us| seen_us.max(session.opened_us)))
@@ -105,7 +108,7 @@ fn proven_end(
         let Entry::Chunk(chunk) = entry else { continue };
         match chunk.seal {
             Some(seal) => end = end.max(chunk.base_seq + seal.count),
-            None if chunk.place == Place::Live && chunk.base_seq <= end => {
+            None if chunk.place.is_open() && chunk.base_seq <= end => {
                 end = end.max(proven_blocks(feed, chunk, end).unwrap_or(end));
             }
             None => {}
@@ -116,7 +119,7 @@ fn proven_end(
 
 /// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves
 /// nothing.
-fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+pub fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
@@ -131,7 +134,9 @@ fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     while block < capacity {
         let whole = (block as u64 + 1) * per_block;
         let extent = Extent { records: whole, sealed: false };
-        let entry = index.blocks(block, 1, extent)?[0];
+        // An index that ends here proves no more than what came before.
+        let Ok(entries) = index.blocks(block, 1, extent) else { break };
+        let entry = entries[0];
         let at = block as u64 * geometry.block_bytes() as u64;
         let read = file::read_at(&data, &paths.data, at, &mut bytes);
         let proven = read.is_ok() && entry.intact && entry.data_crc == Some(crc(&bytes));

@@ -210,6 +210,17 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a folder and the files in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes a folder if nothing is in it; that it is gone already is fine.
 ///
 /// # Errors
@@ -312,9 +323,10 @@ pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
-/// Whether an open file still has a name in some folder.
-pub fn is_linked(file: &File) -> bool {
-    file.metadata().is_ok_and(|meta| meta.nlink() > 0)
+/// Whether an open file still has that name.
+pub fn is_named(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 /// Device and inode of what a path names, links followed.

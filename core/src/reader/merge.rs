@@ -323,7 +323,7 @@ impl Merge {
         } else {
             let (feed, snapshot) = &self.chunks[chunk];
             let part = &self.parts[*feed];
-            let files = ChunkFiles::find(&part.info, &part.registry, &snapshot.entry)?;
+            let files = ChunkFiles::find(&part.info, &part.registry, snapshot)?;
             if self.files.len() == OPEN_CHUNKS {
                 self.files.remove(0);
             }

@@ -17,19 +17,9 @@ use crate::ring::{self, Ring, protocol};
 const MARGIN: u64 = 32;
 
 impl Reader {
-    /// The feed's ring; `None` if no session of this boot has made one.
-    pub(super) fn find_ring(&self) -> Result<Option<Arc<Ring>>> {
-        let current =
-            |ring: &&Arc<Ring>| protocol::replaced_by(ring.memory()).is_none() && ring.is_linked();
-        if let Some(ring) = self.ring.as_ref().filter(current) {
-            return Ok(Some(Arc::clone(ring)));
-        }
-        let found = ring::find(&self.feed, &self.registry, false)?;
-        Ok(found.ring(&self.feed.name)?.map(Arc::new))
-    }
-
     pub(super) fn ring_snapshot(&self) -> Result<Snapshot> {
-        let ring = self.find_ring()?;
+        let found = ring::find(&self.feed, &self.registry, false)?;
+        let ring = found.ring(&self.feed.name)?.map(Arc::new);
         let page = ring.as_ref().map(|ring| ring.page());
         let standing = Standing::of(&self.feed, &self.registry, page)?;
         let mut snapshot = Snapshot::of(&standing);

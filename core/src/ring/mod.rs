@@ -93,19 +93,29 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Makes a ring at `path`, without a session and without records: all of it allocated.
+    /// Makes a ring without a session and without records, all of it allocated, beside the path it
+    /// is to have: it is there for nobody before [`Ring::appear`].
     ///
     /// # Errors
     /// [`Error::Invalid`] where there is no room for it, with how much it needs; [`Error::Io`].
     /// Nothing is left behind then.
     pub fn create(path: &Path, id: &Identity, head: RingHead, mode: u32) -> Result<Ring> {
-        let file = file::create_new(path, mode)?;
-        let made = Ring::lay_out(&file, path, id, &head);
+        let unborn = unborn(path);
+        let file = file::create_new(&unborn, mode)?;
+        let made = Ring::lay_out(&file, &unborn, id, &head);
         if made.is_err() {
-            let _ = file::remove_file(path);
+            let _ = file::remove_file(&unborn);
         }
         made?;
         Ring::of(file, path, id, true)
+    }
+
+    /// Gives a ring made by [`Ring::create`] its name, in the place of an older one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn appear(&self) -> Result<()> {
+        file::rename(&unborn(&self.path), &self.path)
     }
 
     fn lay_out(file: &File, path: &Path, id: &Identity, head: &RingHead) -> Result<()> {
@@ -120,8 +130,7 @@ impl Ring {
             )),
             other => other,
         })?;
-        LivePage::lay_out(file, path, id)?;
-        let map = Map::writable(file, path, PAGE_SIZE)?;
+        let map = LivePage::lay_out(file, path, id)?;
         map.write(HEAD_AT, &head.encode());
         Ok(())
     }
@@ -173,7 +182,7 @@ impl Ring {
         &self.map
     }
 
-    /// Where it lies.
+    /// Where it lies, or is to lie.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -207,9 +216,9 @@ impl Ring {
         self.map.populate(0, RING_HEAD_BYTES + 2 * self.head.capacity_bytes, false);
     }
 
-    /// Whether the file still has a name; systemd's RemoveIPC, or a person, may have deleted it.
-    pub fn is_linked(&self) -> bool {
-        file::is_linked(&self.file)
+    /// Whether the file still has its name; systemd's RemoveIPC, or a person, may have deleted it.
+    pub fn is_named(&self) -> bool {
+        file::is_named(&self.file, &self.path)
     }
 
     /// Whether the path names another file by now.
@@ -256,9 +265,10 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
     let Some(segments) = registry.segments().filter(|s| s.kind == SegmentKind::Ring) else {
         return Ok(Found::Never);
     };
-    match segments.reach() {
+    match segments.reach(feed.base(), feed.id.store_id) {
         Reach::Here => {}
-        Reach::OtherBoot => return Ok(Found::Never),
+        // A copy of the store has no part in the original's memory.
+        Reach::OtherBoot | Reach::Copied => return Ok(Found::Never),
         Reach::Gone => return Ok(Found::Gone(segments.folder)),
         Reach::OtherDevice => {
             return Err(Error::Invalid(format!(
@@ -271,7 +281,7 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
         }
     }
     match Ring::open(&segments.ring_path(&feed.name), &feed.id, writable) {
-        Ok(ring) => check(feed, ring).map(Found::Ring),
+        Ok(ring) => check(feed, ring, segments.session_id).map(Found::Ring),
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Ok(Found::Gone(segments.folder))
         }
@@ -279,15 +289,20 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
     }
 }
 
-/// Whether a ring that opened is one of this boot, with this feed's records.
-fn check(feed: &FeedInfo, ring: Ring) -> Result<Ring> {
+/// Whether a ring that opened is one of this boot, with this feed's records, and not older than the
+/// session that noted where it is.
+fn check(feed: &FeedInfo, ring: Ring, newest: u64) -> Result<Ring> {
     let geometry: Geometry = feed.geometry();
     if ring.head.record_size != geometry.record_size {
         return Err(Error::damaged(&ring.path, HEAD_AT as u64, "records of another size"));
     }
-    match ring.page.session() {
+    match ring.page.session().filter(|session| session.session_id >= newest) {
         Some(_) => Ok(ring),
-        None => Err(Error::damaged(&ring.path, 128, "no session of this boot is stamped on it")),
+        None => Err(Error::damaged(
+            &ring.path,
+            128,
+            "the stamp of the feed's newest session is not on it",
+        )),
     }
 }
 
@@ -295,6 +310,11 @@ fn check(feed: &FeedInfo, ring: Ring) -> Result<Ring> {
 /// feed's lock.
 pub fn left_over(feed: &FeedInfo, registry: &FeedRegistry) -> Option<Ring> {
     find(feed, registry, true).ok()?.ring(&feed.name).ok()?
+}
+
+/// The name that a ring is made under.
+fn unborn(path: &Path) -> PathBuf {
+    path.with_extension("ring.new")
 }
 
 /// A random segment id.

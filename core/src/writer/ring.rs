@@ -9,11 +9,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::chunk::proof::Standing;
 use crate::error::{Error, Result};
+use crate::os::faults::step;
 use crate::os::lock::Lock;
 use crate::os::map::RING_HEAD_BYTES;
-use crate::os::{faults, file, process, signal};
+use crate::os::{file, process, signal};
 use crate::registry::feed::{FeedRegistry, Geometry, SessionClose, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::Counters;
@@ -245,7 +245,7 @@ impl RingWriter {
         }
         page.set_running_max(self.running_max);
         protocol::commit(ring.memory(), self.at, records, end_seq);
-        faults::step("ring.published");
+        step("ring.published");
         self.next_seq = end_seq;
         self.at += records.len();
         if self.at >= RING_HEAD_BYTES + ring.memory().capacity() {
@@ -289,7 +289,7 @@ impl RingWriter {
         let leased = self.shared.lease.load(Ordering::Acquire);
         self.reserved = (end_seq + ahead as u64).min(leased);
         protocol::reserve(ring.memory(), self.reserved);
-        faults::step("ring.reserved");
+        step("ring.reserved");
         Ok(())
     }
 
@@ -297,14 +297,12 @@ impl RingWriter {
     fn replace_ring(&mut self) -> Result<()> {
         let (feed, registry) = (&self.shared.feed, &self.shared.registry);
         let place = Place::find(feed)?;
-        let old = &self.current;
-        let ring = place.make_ring(feed, Some(&old.ring), self.next_seq)?;
-        let bell = place.hang_bell(feed)?;
-        place.enter(&self.shared.session, &ring, registry, feed, self.running_max)?;
-        ring.page().set_counters(&self.counters);
+        let ring = place.make_ring(feed, Some(&self.current.ring), self.next_seq)?;
+        ring.page().take_over(self.current.ring.page());
+        let bell = place.enter(feed, registry, &self.shared.session, &ring)?;
         let old = std::mem::replace(&mut self.current, Current { ring, bell });
         *self.shared.current.lock().unwrap_or_else(|e| e.into_inner()) = self.current.clone();
-        protocol::replace(old.ring.memory(), self.current.ring.head().segment_id);
+        place.displace(&old.ring, &self.current.ring)?;
         old.bell.wake();
         self.at = self.current.ring.offset_of(self.next_seq);
         self.reserved = self.next_seq;
@@ -388,23 +386,23 @@ struct Start {
 /// over from (FORMAT.md, NAME.ring).
 fn start(feed: &FeedInfo) -> Result<Start> {
     let registry = recover::open_registry(feed)?;
-    let old = ring::left_over(feed, &registry);
-    let page = old.as_ref().map(Ring::page);
-    let standing = Standing::of(feed, &registry, page)?;
-    let next_seq = recover::first_seq(&registry, &standing)?;
+    let settled = recover::settle(feed, &registry, false)?;
+    let next_seq = settled.next_seq;
+    let old = ring::left_over(feed, &registry).filter(|old| old.held().1 == next_seq);
     let place = Place::find(feed)?;
-    // Made first: where there is no room for it, nothing has happened.
+    // Made first: where there is no room for it, there is no session either.
     let ring = place.make_ring(feed, old.as_ref(), next_seq)?;
-    faults::step("ring.made");
-    let running_max = page.map_or(0, |page| page.running_max());
-    let session = recover::begin_session(feed, &registry, &standing, page, next_seq, LEASE_STEP)?;
-    faults::step("ring.session");
-    let bell = place.hang_bell(feed)?;
-    place.enter(&session, &ring, &registry, feed, running_max)?;
-    faults::step("ring.entered");
+    step("ring.made");
+    let mut session = recover::session_after(&settled);
+    let running_max = old.as_ref().map_or(0, |old| old.page().running_max());
+    ring.page().begin(&recover::stamp_of(&session), next_seq, running_max);
+    let bell = place.enter(feed, &registry, &session, &ring)?;
+    registry.append_session(&mut session)?;
+    step("ring.session");
+    registry.set_lease(next_seq + LEASE_STEP)?;
     if let Some(old) = &old {
-        protocol::replace(old.memory(), ring.head().segment_id);
-        faults::step("ring.replaced");
+        place.displace(old, &ring)?;
+        step("ring.replaced");
     }
     bell.wake();
     Ok(Start { registry, session, current: Current { ring, bell }, running_max })
@@ -447,7 +445,7 @@ impl Place {
             base_seq: held.max(next_seq.saturating_sub(room)),
             made_us: process::wall_us(),
         };
-        let path = self.folder.join(Segments::new_ring_name(&feed.name));
+        let path = self.folder.join(format!("{}.ring", feed.name));
         let ring = Ring::create(&path, &feed.id, head, feed.spec.policy.file_mode)?;
         if let Some(old) = old {
             carry_over(old, &ring, (head.base_seq, next_seq));
@@ -457,26 +455,32 @@ impl Place {
         Ok(Arc::new(ring))
     }
 
-    fn hang_bell(&self, feed: &FeedInfo) -> Result<Arc<WaitFile>> {
-        let path = self.folder.join(format!("{}.wait", feed.name));
-        WaitFile::open_or_create(&path, &feed.id, feed.spec.policy.file_mode).map(Arc::new)
-    }
-
-    /// Opens the session on the ring's page, and puts the ring in the old one's place.
+    /// Puts a ring, on whose page the session is open, in the place where readers look for it.
     fn enter(
         &self,
+        feed: &FeedInfo,
+        registry: &FeedRegistry,
         session: &SessionEntry,
         ring: &Ring,
-        registry: &FeedRegistry,
-        feed: &FeedInfo,
-        running_max: u64,
-    ) -> Result<()> {
+    ) -> Result<Arc<WaitFile>> {
         let segments = self.segments(session, ring.head().segment_id);
+        let (name, mode) = (&feed.name, feed.spec.policy.file_mode);
+        let bell = WaitFile::open_or_create(&segments.wait_path(name), &feed.id, mode)?;
+        ring.appear()?;
+        step("ring.named");
+        // Noted only now: whoever follows the note finds a page that is not older than it.
         registry.set_segments(&segments)?;
-        faults::step("ring.noted");
-        let next_seq = ring.page().published();
-        ring.page().begin(&recover::stamp_of(session), next_seq, running_max);
-        file::rename(&segments.new_ring_path(&feed.name), &segments.ring_path(&feed.name))
+        step("ring.noted");
+        Ok(Arc::new(bell))
+    }
+
+    /// Sends the readers of the old ring on to the next one.
+    fn displace(&self, old: &Ring, next: &Ring) -> Result<()> {
+        protocol::replace(old.memory(), next.head().segment_id);
+        match old.path().parent() {
+            Some(folder) if folder != self.folder => file::remove_file(old.path()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -552,7 +556,7 @@ impl Background {
         }
         if self.linked_at.elapsed() >= LINK_EVERY {
             self.linked_at = Instant::now();
-            if !ring.is_linked() {
+            if !ring.is_named() {
                 self.shared.attention.fetch_or(DELETED, Ordering::Release);
             }
         }
