@@ -545,8 +545,8 @@ impl Race<'_> {
         }
     }
 
-    /// Follows the feed from its first record, slower than it is collected: every seq comes once and
-    /// in order, or is told to be collected; those that were.
+    /// Follows the feed from its first record, slower than it is collected: every seq comes once
+    /// and in order, or is told to be collected; those that were.
     fn follow(&self) -> Vec<(u64, u64)> {
         let platform = until("a store", || Platform::open(self.env.base()).ok());
         let reader = platform.create_reader("t").expect("a reader");
