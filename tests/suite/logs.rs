@@ -154,7 +154,7 @@ fn a_log_that_root_begins_belongs_to_the_store() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed a ts:timestamp");
     if env.quiet("id -u").trim() != "0" {
-        not_run("a log that root begins", "not root");
+        not_run("a log that root begins (not root)");
         return;
     }
     env.quiet("chown -R 65534:65534 store; rm store/deepwater.log; dw-mkfeed b ts:timestamp");

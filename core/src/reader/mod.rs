@@ -69,6 +69,8 @@ pub struct Snapshot {
     /// A staged session that nobody has closed, and why its memory could not be asked what was
     /// published last: records that were not on disk are not part of the snapshot.
     pub cut_off: Option<Reach>,
+    /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
+    pub doubts: Vec<String>,
 }
 
 impl Snapshot {
@@ -263,6 +265,19 @@ impl Reader {
     /// [`Error::Damaged`] for a table that does not check; [`Error::OtherMemory`] where the newest
     /// records are in shared memory that is not there from here.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        if !self.registry.is_superseded() {
+            return self.snapshot_of_mapped();
+        }
+        // A repair has put other files in the place of those that are mapped here.
+        let anew = Reader::open(&self.feed)?;
+        if anew.registry.is_superseded() {
+            let path = self.feed.registry_path();
+            return Err(Error::damaged(path, 568, "superseded, and no other file is here"));
+        }
+        anew.snapshot_of_mapped()
+    }
+
+    fn snapshot_of_mapped(&self) -> Result<Snapshot> {
         loop {
             let view = self.view();
             let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref())?;
@@ -279,6 +294,11 @@ impl Reader {
             view.refuse_other_memory(&self.feed)?;
             snapshot.cut_off = Some(view.reach);
         }
+        let path = self.feed.registry_path().display().to_string();
+        snapshot.doubts = standing.doubts.clone();
+        snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
+            format!("{path}: no entry has seq {lo}..{hi}, which come before others")
+        }));
         Ok(snapshot)
     }
 
