@@ -26,6 +26,13 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Says aloud that part of a test did not run, and why; a pass would look as if it had.
+pub fn not_run(what: &str) {
+    // Not eprintln: the test harness swallows that when the test passes.
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "NOT RUN: {what}").expect("stderr is open");
+}
+
 /// What a program said, as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
