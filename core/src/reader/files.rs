@@ -14,7 +14,7 @@ use crate::chunk::index::{BlockEntry, ChunkKey, Index};
 use crate::error::{Error, Result};
 use crate::os::{faults, file, process};
 use crate::reader::{SnapshotChunk, Why};
-use crate::registry::feed::{ChunkEntry, FeedRegistry, Place};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::segments::{Reach, SegmentKind};
 
@@ -152,7 +152,10 @@ fn look_again(
     if registry.is_deleted()? {
         return Ok(Err(Why::Deleted));
     }
-    let now = registry.chunk_at(entry.position)?;
+    let Entry::Chunk(now) = registry.entry(entry.position)? else {
+        let what = format!("entry {} is no chunk any more", entry.position);
+        return Err(Error::damaged(registry.path(), 0, what));
+    };
     Ok(match now.place {
         Place::Expired => Err(Why::Collected),
         Place::Lost => Err(Why::Lost),
