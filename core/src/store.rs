@@ -119,7 +119,7 @@ impl Platform {
             other => return other,
         }
         let folder = file::folder_mode(DEFAULT_FILE_MODE);
-        fs::create_dir_all(base).map_err(|e| Error::io("cannot create the folder", base, e))?;
+        file::make_folders(base)?;
         file::make_folder(&base.join("locks"), 0o700)?;
         let _lock = Lock::wait(&base.join("locks/registry"))?;
         match Platform::open(base) {
@@ -348,11 +348,10 @@ impl Platform {
             lock: self.lock_path(feed_id),
         };
         let unborn = self.folder(&format!("{UNBORN}{feed_id:016x}"));
-        let made = build_feed(&info, &unborn).and_then(|()| {
-            fs::rename(&unborn, &folder).map_err(|e| Error::io("cannot create", &folder, e))
-        });
+        let made = build_feed(&info, &unborn)
+            .and_then(|()| file::rename("cannot create", &unborn, &folder));
         if made.is_err() {
-            let _ = fs::remove_dir_all(&unborn);
+            let _ = file::remove_folder(&unborn);
         }
         made?;
         file::sync_folder(&self.base.join("feeds"))?;
@@ -429,6 +428,9 @@ impl Platform {
         // A registry too damaged to be marked must not keep a feed from being deleted.
         if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
             feed.set_deleted();
+            // On disk before the store forgets the feed: without the mark its folder would pass for
+            // data that somebody misses.
+            feed.sync()?;
             if let Some(segments) = feed.segments() {
                 segments.remove_feed(&self.base, self.store_id, name)?;
             }
@@ -442,12 +444,12 @@ impl Platform {
     /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.
     fn bury(&self, folder: &Path, feed_id: u64) -> Result<()> {
         let dead = self.folder(&format!("{DELETED}{feed_id:016x}"));
-        match fs::rename(folder, &dead) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|e| Error::io("cannot remove", folder, e))?,
+        if folder.symlink_metadata().is_err() {
+            return Ok(());
         }
+        file::rename("cannot remove", folder, &dead)?;
         file::sync_folder(&self.base.join("feeds"))?;
-        fs::remove_dir_all(&dead).map_err(|e| Error::io("cannot remove", &dead, e))
+        file::remove_folder(&dead)
     }
 
     /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
@@ -566,11 +568,10 @@ pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
 
 /// Removes a file, or a folder and all in it.
 fn remove_any(path: &Path) -> Result<()> {
-    let removed = match path.symlink_metadata() {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        _ => fs::remove_file(path),
-    };
-    removed.map_err(|e| Error::io("cannot remove", path, e))
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => file::remove_folder(path),
+        _ => file::remove_file(path),
+    }
 }
 
 /// Whether somebody began to delete a feed that the registry still names.

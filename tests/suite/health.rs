@@ -543,7 +543,7 @@ fn a_look_disturbs_nothing() {
         .args(["--check-feeds", "--min-free", "1"])
         .output();
     if !traced.is_ok_and(|output| output.status.success()) {
-        not_run("a_look_disturbs_nothing: its system calls", "no strace here");
+        not_run("a_look_disturbs_nothing: its system calls (no strace here)");
         return;
     }
     let calls = fs::read_to_string(env.path("calls")).unwrap();
@@ -574,7 +574,7 @@ fn metrics(env: &TestEnv, base: &Path, args: &[&str], exit: i32) -> Vec<Value> {
         let told = text(&said.stdout) + &text(&said.stderr);
         assert!(said.status.success() && told.is_empty(), "{told}");
     } else {
-        not_run("metrics through promtool", "it is not here; Debian has it in prometheus");
+        not_run("metrics through promtool (it is not here; Debian has it in prometheus)");
     }
     text(&read.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -26,6 +26,13 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Says aloud that part of a test did not run, and why; a pass would look as if it had.
+pub fn not_run(what: &str) {
+    // Not eprintln: the test harness swallows that when the test passes.
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "NOT RUN: {what}").expect("stderr is open");
+}
+
 /// What a program said, as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -116,6 +123,11 @@ impl Running {
         let input = self.input.as_mut().expect("the pipe is open");
         input.write_all(bytes).expect("dw-write reads");
         input.flush().expect("dw-write reads");
+    }
+
+    /// Sends bytes down the pipe; whether they arrived.
+    pub fn try_send(&mut self, bytes: &str) -> bool {
+        self.input.as_mut().is_some_and(|input| input.write_all(bytes.as_bytes()).is_ok())
     }
 
     /// What it has printed so far.

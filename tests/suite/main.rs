@@ -24,6 +24,7 @@ mod random;
 mod real_feeds;
 mod round_trip;
 mod sample;
+mod small_disk;
 mod sqlite;
 mod staged;
 mod units;

@@ -152,13 +152,12 @@ fn look_again(
     if registry.is_deleted()? {
         return Ok(Err(Why::Deleted));
     }
-    let Entry::Chunk(now) = registry.entry(entry.position)? else {
-        let what = format!("entry {} is no chunk any more", entry.position);
-        return Err(Error::damaged(registry.path(), 0, what));
-    };
-    Ok(match now.place {
-        Place::Expired => Err(Why::Collected),
-        Place::Lost => Err(Why::Lost),
-        _ => Ok(now),
-    })
+    match registry.entry(entry.position)? {
+        Entry::Chunk(now) => Ok(match now.place {
+            Place::Expired => Err(Why::Collected),
+            Place::Lost => Err(Why::Lost),
+            _ => Ok(now),
+        }),
+        _ => Err(Error::damaged(registry.path(), 0, format!("entry {}", entry.position))),
+    }
 }

@@ -66,6 +66,10 @@ const RESTAGE: u32 = 4;
 /// Seqs are leased in steps of this.
 const LEASE_STEP: u64 = 1 << 24;
 
+/// Most chunks a batch may fill: none of them can be sealed before it is published, and each has
+/// two files open.
+const MAX_BATCH_CHUNKS: usize = 256;
+
 /// What the writing thread and the background thread share.
 struct Shared {
     feed: FeedInfo,
@@ -162,6 +166,12 @@ impl Shared {
         let chunk = Arc::new(self.make_chunk(chunk_id)?);
         self.queue().next_chunk_id += 1;
         Ok(chunk)
+    }
+
+    /// Bytes of records a chunk can have.
+    fn chunk_bytes(&self) -> usize {
+        let blocks = self.geometry.blocks_in(self.feed.spec.policy.chunk_size_bytes);
+        blocks * self.geometry.block_bytes()
     }
 
     fn making(&self) -> MutexGuard<'_, ()> {
@@ -344,8 +354,9 @@ impl Writer {
     /// Appends whole records, back to back; readers see all of them or none.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `records` is no whole number of records; [`Error::Io`] where there is
-    /// no room, and then nothing of the batch is stored; [`Error::Poisoned`] after a failed sync.
+    /// [`Error::Invalid`] if `records` is no whole number of records, or more than fit in 256
+    /// chunks; [`Error::Io`] where there is no room, and then nothing of the batch is stored;
+    /// [`Error::Poisoned`] after a failed sync.
     pub fn append_batch(&mut self, records: &[u8]) -> Result<Appended> {
         self.append_marked(records, &[])
     }
@@ -360,6 +371,15 @@ impl Writer {
         if !records.len().is_multiple_of(size) {
             return Err(Error::Invalid(format!(
                 "{}: {} bytes are no whole number of records of {size}",
+                self.shared.feed.name,
+                records.len()
+            )));
+        }
+        let most = MAX_BATCH_CHUNKS * self.shared.chunk_bytes();
+        if records.len() > most {
+            return Err(Error::Invalid(format!(
+                "{}: a batch of {} bytes, and this feed takes at most {most} ({MAX_BATCH_CHUNKS} \
+                 chunks); append it in parts",
                 self.shared.feed.name,
                 records.len()
             )));
@@ -463,6 +483,7 @@ impl Writer {
             }
             if let Some(chunk) = &self.chunk {
                 chunk.forget_marks(first_seq);
+                chunk.narrow(self.at / self.shared.geometry.record_size);
             }
             return Err(error);
         }
@@ -741,12 +762,9 @@ fn run_times(
         let mut word = [0; 8];
         word.copy_from_slice(&record[time_offset..time_offset + 8]);
         let time = u64::from_le_bytes(word);
-        times.min = times.min.min(time);
-        times.max = times.max.max(time);
-        times.unordered |= time < times.last;
+        times.add(time);
         late += u64::from(time < newest);
         newest = newest.max(time);
-        times.last = time;
     }
     (times, late)
 }
