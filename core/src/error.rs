@@ -99,6 +99,18 @@ impl Error {
         Error::Io { doing, path: path.as_ref().to_owned(), source }
     }
 
+    /// What to do about it, where the message itself does not say.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let Error::Damaged { path, .. } = self else { return None };
+        let name = path.file_name().and_then(|name| name.to_str());
+        match name {
+            Some("manifest.json" | "registry.bin") => {
+                Some("dw-repair --rebuild-registry makes it again from the feeds")
+            }
+            _ => Some("dw-repair --dry-run shows what can be saved"),
+        }
+    }
+
     /// Whether a file is not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)

@@ -32,6 +32,7 @@
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
 //! | [`check`] | whether a store is well |
 //! | [`gc`] | removes what is past its retention, and what was left half done |
+//! | [`repair`] | what is damaged, and what can be saved |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
 //!
@@ -76,6 +77,7 @@ pub mod os;
 pub mod reader;
 pub mod record;
 pub mod registry;
+pub mod repair;
 pub mod ring;
 pub mod schema;
 pub mod store;

@@ -369,7 +369,7 @@ fn a_reader_in_another_mount_namespace_is_told_so() {
         unshare.args(["-rm", "sh", "-c", &script]).output().expect("unshare starts")
     };
     if !inside("true").status.success() {
-        not_run("a_reader_in_another_mount_namespace_is_told_so", "no mount namespace to be had");
+        not_run("a_reader_in_another_mount_namespace_is_told_so (none to be had)");
         return;
     }
     for command in ["dw-cat ring", "dw-cat ring -f"] {
@@ -396,7 +396,7 @@ fn other_users_read_a_ring_if_its_mode_lets_them() {
             command.arg(cargo_bin(args[0])).args(&args[1..]).output()
         };
         if !as_nobody(&["dw-cat", "--version"]).is_ok_and(|output| output.status.success()) {
-            return not_run(TEST, "cannot run dw-cat as another user");
+            return not_run(&format!("{TEST} (cannot run dw-cat as another user)"));
         }
         let output = as_nobody(&["dw-cat", "ring", "-o", "csv", "--no-header"]).unwrap();
         let said = text(&output.stderr);
@@ -446,7 +446,7 @@ fn calls_of(pid: u32, log: &PathBuf, work: impl FnOnce()) -> Vec<(String, u64)> 
 fn the_writing_thread_reads_and_wakes_and_calls_nothing_else() {
     const TEST: &str = "the_writing_thread_reads_and_wakes_and_calls_nothing_else";
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
-        return not_run(TEST, "strace is not here");
+        return not_run(&format!("{TEST} (strace is not here)"));
     }
     for policy in ["--ring=1MiB", "--chunk-size 64MiB"] {
         let env = TestEnv::new();

@@ -41,6 +41,9 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         if let Some(text) = reader.what_is_cut_off(&snapshot) {
             messages::partial(text);
         }
+        for doubt in &snapshot.doubts {
+            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+        }
         feeds.push(Chosen { reader, snapshot, selection: Selection::ALL, filters });
     }
     Ok(feeds)

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use deepwater::chunk::Shown;
 use deepwater::os::signal;
 use deepwater::reader::{Damage, Lost, Run, Why};
 use deepwater::time::TimeUnit;
@@ -269,8 +270,10 @@ pub fn tell_damage(damage: &Damage, unit: TimeUnit) {
     });
     let Damage { feed, chunk_id, block, seqs, what, .. } = damage;
     messages::partial(format!(
-        "{feed}: chunk {chunk_id} block {block}: left out seq {}..{}{times}: {what}",
-        seqs.0, seqs.1
+        "{feed}: chunk {} block {block}: left out seq {}..{}{times}: {what}",
+        Shown(*chunk_id),
+        seqs.0,
+        seqs.1
     ));
 }
 

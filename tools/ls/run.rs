@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use deepwater::Platform;
+use deepwater::chunk::{Shown, json_number};
 use deepwater::error::system_text;
 use deepwater::os::process;
 use deepwater::reader::{Reader, RingState, Snapshot, SnapshotChunk};
@@ -135,6 +136,9 @@ impl Feed {
         }
         let times = reader.times(&snapshot)?;
         missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
+        for doubt in &snapshot.doubts {
+            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+        }
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum::<u64>()
             + snapshot.ring.as_ref().map_or(0, |part| part.ring.file_bytes());
@@ -376,7 +380,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             };
             listing.row(vec![
                 feed.name().to_owned(),
-                entry.chunk_id.to_string(),
+                Shown(entry.chunk_id).to_string(),
                 place.clone(),
                 entry.base_seq.to_string(),
                 grouped(chunk.count()),
@@ -388,7 +392,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
                 ended.unwrap_or("-").to_owned(),
             ]);
             objects.push(json!({
-                "feed": feed.name(), "chunk": entry.chunk_id, "place": place,
+                "feed": feed.name(), "chunk": json_number(entry.chunk_id), "place": place,
                 "seq_lo": entry.base_seq, "seq_hi": chunk.end_seq, "records": chunk.count(),
                 "first": times.map(|t| t.0), "last": times.map(|t| t.1), "bytes": bytes,
                 "marks": marks, "session": entry.session_id, "created_us": entry.created_us,

@@ -373,6 +373,7 @@ impl Feed {
                 SessionEnd::Crashed => "crashed",
                 SessionEnd::PowerLoss => "was cut off by a power loss",
                 SessionEnd::MemoryGone => "crashed, and its shared memory was gone",
+                SessionEnd::Unknown => "ended, nobody knows how,",
             };
             let cause = format!("idle; the last writer {end} {} ago", ago(close.closed_us));
             return finding(false, cause).value(0.0);

@@ -14,12 +14,17 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::error::{Error, Result};
+use crate::os::bus::Guard;
+use crate::os::faults::{self, Io, Op};
 
 /// A shared mapping of the first `len` bytes of a file, unmapped when dropped.
 ///
-/// The mapping may be longer than the file; touching what lies behind the file's end is SIGBUS, so
-/// every caller keeps below the size it allocated or asked the file for.
+/// The mapping may be longer than the file; every caller keeps below the size it allocated or asked
+/// the file for. What is touched behind the file's end nevertheless, because somebody cut it short,
+/// reads as zeros and is told by [`Map::check`].
 pub struct Map {
+    // Goes first: the addresses may be another mapping's as soon as this one is gone.
+    guard: Guard,
     raw: MmapRaw,
     path: PathBuf,
 }
@@ -30,8 +35,9 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn writable(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let raw = MmapOptions::new().len(len).map_raw(file);
-        Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
+        let io = Io::range(Op::Map, path, 0, len as u64);
+        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw(file));
+        Ok(Map::new(raw.map_err(|e| Error::io("cannot map", path, e))?, path))
     }
 
     /// Maps `len` bytes for reading.
@@ -39,8 +45,33 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn read_only(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let raw = MmapOptions::new().len(len).map_raw_read_only(file);
-        Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
+        let io = Io::range(Op::Map, path, 0, len as u64);
+        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw_read_only(file));
+        Ok(Map::new(raw.map_err(|e| Error::io("cannot map", path, e))?, path))
+    }
+
+    fn new(raw: MmapRaw, path: &Path) -> Map {
+        Map { guard: Guard::new(raw.as_ptr() as usize, raw.len()), raw, path: path.to_owned() }
+    }
+
+    /// Whether all that was touched of the mapping was there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short under the mapping, or could not be read: what
+    /// was loaded may be zeros, and what was stored may be gone.
+    #[inline]
+    pub fn check(&self) -> Result<()> {
+        match self.guard.is_lost() {
+            false => Ok(()),
+            true => Err(self.lost()),
+        }
+    }
+
+    #[cold]
+    fn lost(&self) -> Error {
+        let what = "it was cut short while it was in use, or the disk cannot read it";
+        let end = std::fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        Error::damaged(&self.path, end, what)
     }
 
     /// Length of the mapping, in bytes.
@@ -90,10 +121,13 @@ impl Map {
     /// that are not published yet.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        let to = self.at(offset, bytes.len());
-        // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping that
-        // is only lent as published (unchanging) bytes; no reader looks at unpublished bytes.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        faults::store(&self.path, offset, bytes.len(), |part| {
+            let (from, to) = (&bytes[part.clone()], self.at(offset + part.start, part.len()));
+            // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping
+            // that is only lent as published (unchanging) bytes; no reader looks at unpublished
+            // bytes.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+        });
     }
 
     /// Copies `into.len()` bytes at `offset` out.
@@ -323,5 +357,30 @@ mod tests {
         }
         let file = tempfile::tempfile().unwrap();
         assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
+    }
+
+    #[test]
+    fn a_file_cut_short_under_a_mapping_is_an_error_and_no_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, [7; 12_288]).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let map = Map::writable(&file, &path, 12_288).unwrap();
+        let other = Map::read_only(&file, &path, 12_288).unwrap();
+        assert_eq!(map.u32_at(8192).load(std::sync::atomic::Ordering::Relaxed), 0x0707_0707);
+        file.set_len(4096).unwrap();
+        assert!(map.check().is_ok() && other.check().is_ok(), "nothing was touched yet");
+        let mut bytes = [1; 8];
+        map.read(8192, &mut bytes);
+        assert_eq!(bytes, [0; 8]);
+        map.write(8192, &[1; 8]);
+        let said = map.check().unwrap_err().to_string();
+        assert!(said.contains("damaged at byte 4096"), "{said}");
+        assert!(other.check().is_ok(), "of another mapping nothing was touched");
+        map.read(0, &mut bytes);
+        assert_eq!(bytes, [7; 8], "the rest is as it was");
+        drop(map);
+        let again = Map::read_only(&file, &path, 4096).unwrap();
+        assert!(again.check().is_ok());
     }
 }

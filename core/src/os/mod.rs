@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod bus;
 pub mod faults;
 pub mod file;
 pub mod futex;

@@ -73,6 +73,8 @@ pub struct Snapshot {
     /// A staged session that nobody has closed, and why its memory could not be asked what was
     /// published last: records that were not on disk are not part of the snapshot.
     pub cut_off: Option<Reach>,
+    /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
+    pub doubts: Vec<String>,
     /// The ring of a transient feed, if there is one; then there are no chunks.
     pub ring: Option<RingPart>,
 }
@@ -300,6 +302,19 @@ impl Reader {
         if !self.feed.spec.policy.persist {
             return self.ring_snapshot();
         }
+        if !self.registry.is_superseded() {
+            return self.snapshot_of_mapped();
+        }
+        // A repair has put other files in the place of those that are mapped here.
+        let anew = Reader::open(&self.feed)?;
+        if anew.registry.is_superseded() {
+            let path = self.feed.registry_path();
+            return Err(Error::damaged(path, 568, "superseded, and no other file is here"));
+        }
+        anew.snapshot_of_mapped()
+    }
+
+    fn snapshot_of_mapped(&self) -> Result<Snapshot> {
         loop {
             let view = self.view();
             let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref())?;
@@ -316,6 +331,11 @@ impl Reader {
             view.refuse_other_memory(&self.feed)?;
             snapshot.cut_off = Some(view.reach);
         }
+        let path = self.feed.registry_path().display().to_string();
+        snapshot.doubts = standing.doubts.clone();
+        snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
+            format!("{path}: no entry has seq {lo}..{hi}, which come before others")
+        }));
         Ok(snapshot)
     }
 

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
-use crate::checksum::{crc, guard, unguard};
+use crate::checksum::{GUARDED_MAX, crc, guard, unguard};
 use crate::error::{Error, Result};
 use crate::os::lock::Lock;
 use crate::os::map::Map;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
 
@@ -42,6 +42,17 @@ const STATE_AT: usize = 256;
 /// Where the word is that rules: every record below it exists.
 pub const PUBLISHED_AT: usize = 320;
 const SEGMENT_AT: usize = 1024;
+/// Guarded: one of the two says the same as `published`.
+const VOUCHERS_AT: [usize; 2] = [328, 336];
+/// Where nothing is stored.
+const UNUSED: [(usize, usize); 6] = [
+    (STAMPS_AT[0] + STAMP_SIZE, STATE_AT),
+    (STATE_AT + 8, PUBLISHED_AT),
+    (VOUCHERS_AT[1] + 8, LAST_PUBLISH_US_AT),
+    (TICK_RESERVED_AT, SAMPLES_AT),
+    (SAMPLE_COUNT_AT + 8, 1024),
+    (STAMPS_AT[1] + STAMP_SIZE, PAGE_SIZE),
+];
 
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
@@ -110,7 +121,7 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`].
     pub fn appear(&self, path: &Path) -> Result<()> {
-        file::rename(&unborn(path), path)
+        file::rename("cannot replace", &unborn(path), path)
     }
 
     /// Makes a page to go on where this one, which somebody has unlinked, ends; at `path`, to be
@@ -159,6 +170,9 @@ impl LivePage {
         let map = Map::writable(file, path, PAGE_SIZE)?;
         map.write(0, &page);
         map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        for at in VOUCHERS_AT {
+            map.u64_at(at).store(guard(0), Ordering::Release);
+        }
         Ok(map)
     }
 
@@ -214,6 +228,14 @@ impl LivePage {
         self.identity
     }
 
+    /// Whether the page is still there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short.
+    pub fn check(&self) -> Result<()> {
+        self.map.check()
+    }
+
     /// The id of the staged session's segments; 0 for a page on disk.
     pub fn segment_id(&self) -> u64 {
         self.map.u64_at(SEGMENT_AT).load(Ordering::Acquire)
@@ -226,11 +248,44 @@ impl LivePage {
         self.map.u64_at(PUBLISHED_AT).load(Ordering::Acquire)
     }
 
+    /// The same, if one of the words beside it vouches for it. A page whose writer keeps no such
+    /// words is believed without.
+    pub fn try_published(&self) -> Option<u64> {
+        let mut published = self.published();
+        loop {
+            // SYNC: vouchers; pairs with the Release in `publish`.
+            let words = VOUCHERS_AT.map(|at| self.map.u64_at(at).load(Ordering::Acquire));
+            let again = self.published();
+            if again == published {
+                let vouched = words.iter().any(|word| unguard(*word) == Some(published));
+                return (vouched || words == [0, 0]).then_some(published);
+            }
+            // It moves, so somebody lives who stores what is right; the words are of later ones.
+            published = again;
+        }
+    }
+
     /// Commits every record below `seq`.
     #[inline]
     pub fn publish(&self, seq: u64) {
+        // Over the older one of the two words, so that at every moment one is of what is published.
+        let now = self.map.u64_at(PUBLISHED_AT).load(Ordering::Relaxed);
+        let first = self.map.u64_at(VOUCHERS_AT[0]).load(Ordering::Relaxed) & GUARDED_MAX;
+        let older = self.map.u64_at(VOUCHERS_AT[usize::from(first == now)]);
+        // SYNC: vouchers; pairs with the Acquire in `try_published`: who sees this one sees that
+        // what was published before it is.
+        older.store(guard(seq), Ordering::Release);
         // SYNC: published; pairs with the Acquire in `published`.
         self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
+        faults::value("live.published", seq);
+    }
+
+    /// Says that this page's writer keeps no words beside `published`: who appends to a ring stores
+    /// that one word.
+    pub fn vouch_for_nothing(&self) {
+        for at in VOUCHERS_AT {
+            self.map.u64_at(at).store(0, Ordering::Release);
+        }
     }
 
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
@@ -238,6 +293,38 @@ impl LivePage {
     pub fn session(&self) -> Option<SessionStamp> {
         let stamps = STAMPS_AT.into_iter().filter_map(|at| self.stamp(at));
         stamps.max_by_key(|stamp| stamp.session_id)
+    }
+
+    /// Whether no session ever stamped the page.
+    pub fn is_unwritten(&self) -> bool {
+        STAMPS_AT.iter().all(|&at| {
+            let mut bytes = [0; STAMP_SIZE];
+            self.map.read(at, &mut bytes);
+            bytes == [0; STAMP_SIZE]
+        })
+    }
+
+    /// Whether the guarded words of the page check.
+    pub fn words_check(&self) -> bool {
+        let state = unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire));
+        matches!(state, Some(OPEN | CLOSED)) && self.try_published().is_some()
+    }
+
+    /// Whether the stamp that a session left must have been damaged since: it is neither whole nor
+    /// an older one, nor one that was never written or not to its end.
+    pub fn stamp_is_broken(&self, session_id: u64) -> bool {
+        let mut bytes = [0; STAMP_SIZE];
+        self.map.read(STAMPS_AT[(session_id % 2) as usize], &mut bytes);
+        let sum = get_u64(&bytes, STAMP_CRC);
+        sum != 0 && sum != u64::from(crc(&bytes[..STAMP_CRC]))
+    }
+
+    /// The first byte of the page that should be zero, since nothing has a meaning there, and is
+    /// not.
+    pub fn stray_byte(&self) -> Option<usize> {
+        let mut page = [0; PAGE_SIZE];
+        self.map.read(0, &mut page);
+        UNUSED.iter().flat_map(|&(from, to)| from..to).find(|&at| page[at] != 0)
     }
 
     fn stamp(&self, at: usize) -> Option<SessionStamp> {
@@ -274,8 +361,11 @@ impl LivePage {
         let sum = u64::from(crc(&bytes[..STAMP_CRC]));
         put_u64(&mut bytes, STAMP_CRC, sum);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
+        // Without its sum while it is not whole: a stamp with a wrong one is damaged.
+        self.map.u64_at(at + STAMP_CRC).store(0, Ordering::Release);
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
+            faults::step("live.stamp");
         }
     }
 
@@ -293,12 +383,14 @@ impl LivePage {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(OPEN), Ordering::Release);
+        faults::step("live.open");
     }
 
     /// Closes the session.
     pub fn end(&self) {
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        faults::step("live.closed");
     }
 
     /// The newest record time so far.
@@ -336,6 +428,7 @@ impl LivePage {
     /// Notes that every record below `seq` is on disk.
     pub fn set_durable(&self, seq: u64) {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
+        faults::value("live.durable", seq);
     }
 
     /// Notes that records were published just now.

@@ -5,6 +5,7 @@ pub mod global;
 pub mod info;
 pub mod live;
 pub mod place;
+pub mod salvage;
 pub mod segments;
 pub mod view;
 pub mod wait;

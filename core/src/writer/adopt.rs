@@ -91,6 +91,7 @@ fn keep_proven(
             session_id: chunk.session_id,
             recorded_us: process::wall_us(),
             reason: RANGE_UNREACHABLE,
+            times: None,
         };
         note_range(registry, &range)?;
     }

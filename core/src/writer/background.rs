@@ -145,7 +145,7 @@ impl Background {
 
     fn work(&mut self, sync_to: u64) -> Result<()> {
         self.take_page();
-        let published = self.page.live.published();
+        let published = self.published()?;
         let moved = published != self.published;
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
@@ -156,6 +156,7 @@ impl Background {
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
             chunk.close_blocks(published, false);
+            chunk.check()?;
         }
         drop(chunks);
         self.seal_ended(published)?;
@@ -174,6 +175,12 @@ impl Background {
             self.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// The word that rules, unless the page it is on was cut off: then it is no number.
+    fn published(&self) -> Result<u64> {
+        let published = self.page.live.published();
+        self.page.live.check().map(|()| published)
     }
 
     /// Goes on with the page that the writing thread has made, where it had to make another.
@@ -358,7 +365,7 @@ impl Background {
 
     /// Data, index, folder, then the checkpoint and the registry: FORMAT.md, Durability.
     fn checkpoint(&mut self) -> Result<()> {
-        let published = self.page.live.published();
+        let published = self.published()?;
         self.seal_ended(published)?;
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
@@ -419,7 +426,7 @@ impl Background {
     /// Seals everything, makes it durable and closes the session.
     fn finish(&mut self, reason: SessionEnd) -> Result<()> {
         self.take_page();
-        let published = self.page.live.published();
+        let published = self.published()?;
         self.clocks.keep(&self.page.live);
         let ready = self.shared.queue().ready.take();
         if let Some(chunk) = ready {
@@ -439,6 +446,8 @@ impl Background {
             counters: self.page.live.counters(),
             reason,
         };
+        // The seals before the end that rests on them: a session that is closed is taken at its word.
+        self.shared.registry.sync()?;
         self.shared.registry.close_session(self.session.position, &close);
         self.write_checkpoint(None, published)?;
         step("finish.closed");

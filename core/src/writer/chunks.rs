@@ -29,6 +29,10 @@ pub(super) const RESTAGE: u32 = 4;
 /// Seqs are leased in steps of this.
 pub(super) const LEASE_STEP: u64 = 1 << 24;
 
+/// Most chunks a batch may fill: none of them can be sealed before it is published, and each has
+/// two files open.
+const MAX_BATCH_CHUNKS: usize = 256;
+
 /// What the writing thread and the background thread share.
 pub(super) struct Shared {
     pub(super) feed: FeedInfo,
@@ -123,6 +127,12 @@ impl Shared {
         let chunk = Arc::new(self.make_chunk(chunk_id)?);
         self.queue().next_chunk_id += 1;
         Ok(chunk)
+    }
+
+    /// Bytes of records a chunk can have.
+    fn chunk_bytes(&self) -> usize {
+        let blocks = self.geometry.blocks_in(self.feed.spec.policy.chunk_size_bytes);
+        blocks * self.geometry.block_bytes()
     }
 
     pub(super) fn making(&self) -> MutexGuard<'_, ()> {
@@ -257,6 +267,15 @@ impl ChunkWriter {
 
     pub fn append_marked(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
         check_whole(&self.shared.feed, records)?;
+        let most = MAX_BATCH_CHUNKS * self.shared.chunk_bytes();
+        if records.len() > most {
+            return Err(Error::Invalid(format!(
+                "{}: a batch of {} bytes, and this feed takes at most {most} ({MAX_BATCH_CHUNKS} \
+                 chunks); append it in parts",
+                self.shared.feed.name,
+                records.len()
+            )));
+        }
         if records.is_empty() {
             return Ok(Appended { first_seq: self.next_seq, ..Appended::default() });
         }
@@ -284,7 +303,7 @@ impl ChunkWriter {
         let mut stored = self.try_store(records, marks);
         if let Err(error) = &stored
             && self.shared.is_memory_full(error)
-            && self.end_chunk_early()?
+            && self.end_chunk_early()
         {
             stored = self.try_store(records, marks);
         }
@@ -324,6 +343,7 @@ impl ChunkWriter {
             }
             if let Some(chunk) = &self.chunk {
                 chunk.forget_marks(first_seq);
+                chunk.narrow(self.at / self.shared.geometry.record_size);
             }
             return Err(error);
         }
@@ -574,12 +594,9 @@ fn run_times(
         let mut word = [0; 8];
         word.copy_from_slice(&record[time_offset..time_offset + 8]);
         let time = u64::from_le_bytes(word);
-        times.min = times.min.min(time);
-        times.max = times.max.max(time);
-        times.unordered |= time < times.last;
+        times.add(time);
         late += u64::from(time < newest);
         newest = newest.max(time);
-        times.last = time;
     }
     (times, late)
 }

@@ -9,7 +9,7 @@ mod clocks;
 mod flush;
 mod journal;
 mod order;
-mod recover;
+pub(crate) mod recover;
 mod ring;
 mod stage;
 
@@ -135,8 +135,9 @@ impl Writer {
     /// larger than a quarter of a transient feed's ring they see one quarter after the other.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `records` is no whole number of records; [`Error::Io`] where there is
-    /// no room, and then nothing of the batch is stored; [`Error::Poisoned`] after a failed sync.
+    /// [`Error::Invalid`] if `records` is no whole number of records, or more than fit in 256
+    /// chunks; [`Error::Io`] where there is no room, and then nothing of the batch is stored;
+    /// [`Error::Poisoned`] after a failed sync.
     #[inline]
     pub fn append_batch(&mut self, records: &[u8]) -> Result<Appended> {
         self.append_marked(records, &[])

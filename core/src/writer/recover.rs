@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::fs;
 
-use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::{Standing, unclean_end};
+use crate::chunk::proof::{Standing, last_session, unclean_end};
+use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::{file, process};
@@ -18,7 +18,7 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::Segments;
 use crate::registry::view::LiveView;
-use crate::writer::adopt::{adopt, note_range};
+use crate::writer::adopt::adopt;
 use crate::writer::chunks::LEASE_STEP;
 use crate::writer::journal::{log_closed, log_sealed};
 use crate::writer::stage::{self, Page};
@@ -42,8 +42,8 @@ pub struct Settled {
     pub session_id: u64,
     /// The first seq that was surely never used.
     pub next_seq: u64,
-    /// The highest chunk id.
-    pub last_chunk: u64,
+    /// The highest number of a chunk.
+    pub last_number: u64,
     /// The newest record time.
     pub running_max: u64,
 }
@@ -62,7 +62,7 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     step("recover.session");
     let lease = next_seq + LEASE_STEP;
     registry.set_lease(lease)?;
-    let (next_chunk_id, running_max) = (settled.last_chunk + 1, settled.running_max);
+    let (next_chunk_id, running_max) = (settled.last_number + 1, settled.running_max);
     Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
 }
 
@@ -109,24 +109,45 @@ pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
 /// unreachable; with `force_lost` as lost.
 ///
 /// # Errors
-/// [`Error::Damaged`] and [`Error::Io`] as they come; what was in memory is there still.
+/// [`Error::Damaged`] where damage may have cost records: then dw-repair must look first; and
+/// [`Error::Io`] as it comes; what was in memory is there still.
 pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
     let view = LiveView::of(feed, registry);
     let standing = Standing::of(feed, registry, view.page.as_deref())?;
-    let running_max = seal_left_over(feed, registry, &standing, &view)?;
+    if let Some(doubt) = standing.doubts.first() {
+        return Err(Error::damaged(&feed.folder, 0, doubt));
+    }
+    settle_as(feed, registry, &view, &standing, force_lost)
+}
+
+/// As [`settle`], with what is known of how the feed stands.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Damaged`].
+pub fn settle_as(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    view: &LiveView,
+    standing: &Standing,
+    force_lost: bool,
+) -> Result<Settled> {
+    registry.cut(standing.count)?;
+    let running_max = seal_left_over(feed, registry, standing, view)?;
     step("recover.sealed");
-    let last = standing.entries.iter().rev().find_map(|entry| match entry {
-        Entry::Session(session) => Some(*session),
-        _ => None,
-    });
-    let next_seq = first_seq(registry, &standing)?;
+    let last = last_session(&standing.entries);
+    let next_seq = first_seq(registry, standing)?;
+    if let Some(session) = last {
+        let reason = missing_reason(view, &session, force_lost);
+        note_hole(registry, &session, standing, reason, next_seq)?;
+        step("adopt.noted");
+    }
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        let reason = missing_reason(&view, &session, force_lost);
-        let close = note_unclean_end(registry, &session, &standing, (&view, reason), next_seq)?;
+        let close = note_unclean_end(registry, &session, standing, view)?;
         log_closed(&feed.log(), feed, &session, &close);
     }
-    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
-    remove_strays(feed, &standing, last_chunk)?;
+    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
+    let last_number = numbers.max().unwrap_or(0);
+    remove_strays(feed, standing, last_number)?;
     step("adopt.closed");
     if let Some(segments) = view.staged() {
         match view.page.as_deref().filter(|page| page.session().is_some()) {
@@ -135,7 +156,7 @@ pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Res
         }
     }
     let session_id = last.map_or(0, |s| s.session_id);
-    Ok(Settled { session_id, next_seq, last_chunk, running_max })
+    Ok(Settled { session_id, next_seq, last_number, running_max })
 }
 
 /// Why the seqs behind what is known of a session cannot be read.
@@ -225,13 +246,40 @@ pub fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> R
     ChunkPaths::new(&feed.folder, chunk.chunk_id).remove()
 }
 
-/// Closes the session that did not close itself, and puts the hole up to the lease on record.
+/// Puts the hole between the last session and the lease on record, or what is not on record yet of
+/// it: a recovery that was cut off may have raised the lease.
+fn note_hole(
+    registry: &FeedRegistry,
+    session: &SessionEntry,
+    standing: &Standing,
+    reason: u32,
+    next_seq: u64,
+) -> Result<()> {
+    let noted = standing.entries.iter().filter_map(|entry| match entry {
+        Entry::Range(range) if range.session_id == session.session_id => Some(range.seqs.1),
+        _ => None,
+    });
+    let from = noted.max().unwrap_or(0).max(standing.end);
+    if standing.exact || from >= next_seq {
+        return Ok(());
+    }
+    registry.append_range(&RangeEntry {
+        seqs: (from, next_seq),
+        session_id: session.session_id,
+        recorded_us: process::wall_us(),
+        reason,
+        times: None,
+    })?;
+    registry.sync()
+}
+
+/// Closes the session that did not close itself. After the hole behind it is on record: a recovery
+/// that dies in between finds the session open and does this again.
 fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    (view, missing): (&LiveView, u32),
-    next_seq: u64,
+    view: &LiveView,
 ) -> Result<SessionClose> {
     let (reason, closed_us) = unclean_end(registry, view, session);
     // The page's counts are the session's own only if the page is.
@@ -243,17 +291,6 @@ fn note_unclean_end(
         counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };
-    let range = RangeEntry {
-        seqs: (standing.end, next_seq),
-        session_id: session.session_id,
-        recorded_us: process::wall_us(),
-        reason: missing,
-    };
-    // The hole first: a recovery that dies in between finds the session open and does this again.
-    if next_seq > standing.end && !standing.exact {
-        note_range(registry, &range)?;
-    }
-    step("adopt.noted");
     registry.close_session(session.position, &close);
     registry.sync()?;
     Ok(close)
@@ -261,14 +298,14 @@ fn note_unclean_end(
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
 /// those of chunks whose removal was cut short.
-fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
+fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Result<()> {
     let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
     let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| id > last_chunk || gone.contains(&id)) {
+        if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
             file::remove_file(&item.path())?;
         }
     }
@@ -315,19 +352,10 @@ mod tests {
                 let Some(Entry::Session(session)) = standing.entries.first().copied() else {
                     panic!("no session");
                 };
+                let reason = missing_reason(&view, &session, false);
+                note_hole(&registry, &session, &standing, reason, next_seq).unwrap();
                 if closed {
-                    let reason = missing_reason(&view, &session, false);
-                    let why = (&view, reason);
-                    note_unclean_end(&registry, &session, &standing, why, next_seq).unwrap();
-                } else {
-                    // Up to the hole, and no further.
-                    let range = RangeEntry {
-                        seqs: (standing.end, next_seq),
-                        session_id: session.session_id,
-                        recorded_us: 0,
-                        reason: RANGE_SKIPPED,
-                    };
-                    registry.append_range(&range).unwrap();
+                    note_unclean_end(&registry, &session, &standing, &view).unwrap();
                 }
             }
             let writer = platform.create_writer("t").unwrap();
