@@ -554,16 +554,6 @@ impl Platform {
     pub fn close(self) {}
 }
 
-/// The text of a store's manifest.json.
-pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
-    let manifest = json!({
-        "deepwater_version": env!("CARGO_PKG_VERSION"),
-        "format_version": FORMAT_VERSION,
-        "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
-    });
-    format!("{manifest}\n")
-}
-
 /// Removes a deleted feed's files in shared memory, if they can be reached from here, and wakes the
 /// followers.
 fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &str) -> Result<()> {
@@ -574,6 +564,16 @@ fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &s
         bell.wake();
     }
     Ok(())
+}
+
+/// The text of a store's manifest.json.
+pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
+    let manifest = json!({
+        "deepwater_version": env!("CARGO_PKG_VERSION"),
+        "format_version": FORMAT_VERSION,
+        "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
+    });
+    format!("{manifest}\n")
 }
 
 /// Removes a file, or a folder and all in it.

@@ -173,7 +173,7 @@ fn what_makes_no_sense_with_a_ring_is_refused() {
     assert!(run(&env, "dw-mkfeed", &fields, b"").status.success());
     refused("dw-write", &["vast"], "no room for a ring of 1099511627776 bytes");
     assert!(objects(&env, "dw-ls", &["vast", "--sessions", "--json"]).is_empty());
-    assert_eq!(names(&env), ["ring.wait"], "only what a refused dw-write left of ring");
+    assert_eq!(names(&env), ["ring.ring", "ring.wait"], "and nothing of the vast one");
 }
 
 #[test]
@@ -306,12 +306,13 @@ fn a_ring_deleted_under_its_writer_is_made_again_with_all_it_held() {
     let health = run(&env, "dw-health", &["ring"], b"");
     assert_eq!(health.status.code(), Some(1), "{}", text(&health.stdout));
     // Within its tick the writer notices, and makes another at its next record.
-    until("the ring to be back", || {
+    let back = until("the ring to be back", || {
         let seq = follower.lines().len() as u64;
         writer.send(&rows(seq..seq + 1));
         follower.until_lines(seq as usize + 1);
         env.shm().read_dir().unwrap().next()
     });
+    assert!(back.is_ok_and(|item| item.path() == segments(&env)));
     let count = follower.lines().len() as u64;
     assert_eq!(cat(&env, &[]), lines(0..count));
     writer.send(&rows(count..count + 1));
@@ -368,7 +369,7 @@ fn a_reader_in_another_mount_namespace_is_told_so() {
         unshare.args(["-rm", "sh", "-c", &script]).output().expect("unshare starts")
     };
     if !inside("true").status.success() {
-        not_run("a_reader_in_another_mount_namespace_is_told_so (no mount namespace to be had)");
+        not_run("a_reader_in_another_mount_namespace_is_told_so (none to be had)");
         return;
     }
     for command in ["dw-cat ring", "dw-cat ring -f"] {

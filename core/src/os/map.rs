@@ -337,6 +337,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_ring_goes_round() {
+        for record_size in [8, 3] {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(4096 + 8192).unwrap();
+            let path = Path::new("ring");
+            let ring = RingMap::new(&file, path, 8192, record_size, true).unwrap();
+            let other = RingMap::new(&file, path, 8192, record_size, false).unwrap();
+            let bytes: Vec<u8> = (0..48).collect();
+            ring.put_relaxed(4096 + 8192 - 24, &bytes);
+            let mut head = [0; 24];
+            other.get_relaxed(4096, &mut head);
+            assert_eq!(head, bytes[24..]);
+            let mut all = [0; 48];
+            other.get_relaxed(4096 + 8192 - 24, &mut all);
+            assert_eq!(all[..], bytes[..]);
+            ring.u64_at(320).store(7, Ordering::Release);
+            assert_eq!(other.u64_at(320).load(Ordering::Acquire), 7);
+        }
+        let file = tempfile::tempfile().unwrap();
+        assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
+    }
+
+    #[test]
     fn a_file_cut_short_under_a_mapping_is_an_error_and_no_signal() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
@@ -359,28 +382,5 @@ mod tests {
         drop(map);
         let again = Map::read_only(&file, &path, 4096).unwrap();
         assert!(again.check().is_ok());
-    }
-
-    #[test]
-    fn a_ring_goes_round() {
-        for record_size in [8, 3] {
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(4096 + 8192).unwrap();
-            let path = Path::new("ring");
-            let ring = RingMap::new(&file, path, 8192, record_size, true).unwrap();
-            let other = RingMap::new(&file, path, 8192, record_size, false).unwrap();
-            let bytes: Vec<u8> = (0..48).collect();
-            ring.put_relaxed(4096 + 8192 - 24, &bytes);
-            let mut head = [0; 24];
-            other.get_relaxed(4096, &mut head);
-            assert_eq!(head, bytes[24..]);
-            let mut all = [0; 48];
-            other.get_relaxed(4096 + 8192 - 24, &mut all);
-            assert_eq!(all[..], bytes[..]);
-            ring.u64_at(320).store(7, Ordering::Release);
-            assert_eq!(other.u64_at(320).load(Ordering::Acquire), 7);
-        }
-        let file = tempfile::tempfile().unwrap();
-        assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
     }
 }

@@ -1063,6 +1063,7 @@ impl FeedRegistry {
 
     fn moved(&self, position: u64, from: Place, done: bool) -> Result<()> {
         if done {
+            faults::step("registry.place");
             return Ok(());
         }
         let what = format!("entry {position} is not {from:?} any more");

@@ -280,6 +280,14 @@ impl LivePage {
         faults::value("live.published", seq);
     }
 
+    /// Says that this page's writer keeps no words beside `published`: who appends to a ring stores
+    /// that one word.
+    pub fn vouch_for_nothing(&self) {
+        for at in VOUCHERS_AT {
+            self.map.u64_at(at).store(0, Ordering::Release);
+        }
+    }
+
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
     /// very file (a copied store has another inode).
     pub fn session(&self) -> Option<SessionStamp> {

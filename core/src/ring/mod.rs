@@ -115,7 +115,7 @@ impl Ring {
     /// # Errors
     /// [`Error::Io`].
     pub fn appear(&self) -> Result<()> {
-        file::rename("cannot replace", &unborn(&self.path), &self.path)
+        file::rename("cannot name", &unborn(&self.path), &self.path)
     }
 
     fn lay_out(file: &File, path: &Path, id: &Identity, head: &RingHead) -> Result<()> {

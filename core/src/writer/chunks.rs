@@ -129,6 +129,12 @@ impl Shared {
         Ok(chunk)
     }
 
+    /// Bytes of records a chunk can have.
+    fn chunk_bytes(&self) -> usize {
+        let blocks = self.geometry.blocks_in(self.feed.spec.policy.chunk_size_bytes);
+        blocks * self.geometry.block_bytes()
+    }
+
     pub(super) fn making(&self) -> MutexGuard<'_, ()> {
         self.making.lock().unwrap_or_else(|e| e.into_inner())
     }
@@ -343,6 +349,7 @@ impl ChunkWriter {
             }
             if let Some(chunk) = &self.chunk {
                 chunk.forget_marks(first_seq);
+                chunk.narrow(self.at / self.shared.geometry.record_size);
             }
             return Err(error);
         }

@@ -396,6 +396,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     let mut session = recover::session_after(&settled);
     let running_max = old.as_ref().map_or(0, |old| old.page().running_max());
     ring.page().begin(&recover::stamp_of(&session), next_seq, running_max);
+    ring.page().vouch_for_nothing();
     let bell = place.enter(feed, &registry, &session, &ring)?;
     registry.append_session(&mut session)?;
     step("ring.session");
