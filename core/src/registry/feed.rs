@@ -25,7 +25,7 @@ pub(super) const PIECE: u64 = 64 * 1024;
 /// What is mapped: room for eight million entries. Address space, not memory.
 pub(super) const MAP_SIZE: usize = 1 << 30;
 pub(super) const SLOT_SIZE: usize = 512;
-const LEASE_SIZE: usize = 12;
+pub(super) const LEASE_SIZE: usize = 12;
 /// A block is this many bytes, rounded down to whole records.
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -1136,7 +1136,8 @@ impl FeedRegistry {
         valid.max_by_key(|c| c.generation)
     }
 
-    /// Whether a checkpoint was damaged: a sector is written whole, so a slot is valid or all zeros.
+    /// Whether a checkpoint was damaged: a sector is written whole, so a slot is valid or all
+    /// zeros.
     pub fn checkpoint_is_broken(&self) -> bool {
         self.slots().iter().any(slot_is_broken)
     }

@@ -10,8 +10,8 @@ use crate::os::file;
 use crate::registry::feed::{
     COUNT_AT, CREATED_AT, Checkpoint, ChunkEntry, DELETED_AT, ENTRY_SIZE, Entry, FEED_ID_AT,
     FIRST_ENTRY_AT, FeedRegistry, Geometry, HEADER_CRC_AT, HEADER_SIZE, Identity, LAST_GC_US_AT,
-    LAYOUT_HASH_AT, LEASE_AT, LEASE_CRC_AT, MAP_SIZE, PIECE, Place, SEGMENTS_AT, SLOT_SIZE,
-    SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, reach_of,
+    LAYOUT_HASH_AT, LEASE_AT, LEASE_SIZE, MAP_SIZE, PIECE, Place, SECOND_LEASE_AT, SEGMENTS_AT,
+    SLOT_SIZE, SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, reach_of,
     read_checkpoint, slot_is_broken,
 };
 use crate::registry::global::check_head;
@@ -19,7 +19,7 @@ use crate::registry::segments::{self, Segments};
 
 /// Where nothing is stored in the header page; 76..124 lies under the header's checksum.
 const UNUSED: [(usize, usize); 3] =
-    [(128, COUNT_AT), (SUPERSEDED_AT + 8, LEASE_AT), (LEASE_CRC_AT + 4, SLOTS_AT)];
+    [(128, COUNT_AT), (SUPERSEDED_AT + 8, LEASE_AT), (SECOND_LEASE_AT + LEASE_SIZE, SLOTS_AT)];
 
 /// A part of the file that does not check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,9 +142,12 @@ impl Salvage {
             Some(deleted) => self.deleted = deleted != 0,
             None => self.lose(Part::Header, at(DELETED_AT, "the check bits of deleted")),
         }
-        match crc(&bytes[LEASE_AT..LEASE_CRC_AT]) == get_u32(bytes, LEASE_CRC_AT) {
-            true => self.lease = Some(get_u64(bytes, LEASE_AT)),
-            false => self.lose(Part::Lease, at(LEASE_AT, "the checksum of the lease")),
+        for start in [LEASE_AT, SECOND_LEASE_AT] {
+            let sum = get_u32(bytes, start + LEASE_SIZE - 4);
+            match crc(&bytes[start..start + LEASE_SIZE - 4]) == sum {
+                true => self.lease = self.lease.max(Some(get_u64(bytes, start))),
+                false => self.lose(Part::Lease, at(start, "the checksum of the lease")),
+            }
         }
         for i in 0..2 {
             let from = SLOTS_AT + i * SLOT_SIZE;
