@@ -314,3 +314,46 @@ fn another_feed_made_changed_and_deleted_and_killed_at_every_step() {
     good(&env, &delete);
     assert_eq!(names(&env.base().join("feeds")), ["t"]);
 }
+
+/// The chunk files in a feed's folder.
+fn chunk_files(env: &TestEnv, feed: &str) -> Vec<String> {
+    let mut files = names(&env.base().join("feeds").join(feed));
+    files.retain(|name| name.ends_with(".data") || name.ends_with(".idx"));
+    files
+}
+
+#[test]
+fn dw_gc_killed_at_every_step() {
+    let env = TestEnv::new();
+    good(&env, &[&MAKE[..], &["--max-size", "200KiB"]].concat());
+    let (mut end, mut first) = (0, 0);
+    let write_chunks = |end: u64| {
+        let mut writer = Platform::open(env.base()).unwrap().create_writer("t").unwrap();
+        assert_eq!(writer.next_seq(), end, "seqs go on whatever was collected");
+        writer.append_batch(&records(end..end + 3 * 4096)).unwrap();
+        writer.close(SessionEnd::Ended).unwrap();
+        end + 3 * 4096
+    };
+    end = write_chunks(end);
+    let killed = at_every_step(
+        &env,
+        |_| words(&["dw-gc"]),
+        |step, run| {
+            // What is left is whole, to readers and to the next dw-gc, which ends the work.
+            let left = || open(&env, "t").snapshot().unwrap().first_seq();
+            assert!(left() >= first && check(&env, "t", left()) == end, "step {step}");
+            good(&env, &["dw-gc"]);
+            assert_eq!(check(&env, "t", left()), end, "step {step}");
+            let snapshot = open(&env, "t").snapshot().unwrap();
+            let ids = snapshot.chunks.iter().map(|chunk| chunk.entry.chunk_id);
+            let wanted: Vec<String> =
+                ids.flat_map(|id| [format!("{id:08}.data"), format!("{id:08}.idx")]).collect();
+            assert_eq!(chunk_files(&env, "t"), wanted, "step {step}");
+            assert!(run.killed || run.printed.lines().count() > 1, "{}", run.printed);
+            first = left();
+            end = write_chunks(end);
+        },
+    );
+    println!("dw-gc: killed at {killed} steps");
+    assert!(killed > 8 && first > 0, "{killed} steps");
+}
