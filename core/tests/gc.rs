@@ -221,7 +221,6 @@ fn a_snapshot_that_is_collected_is_no_damage() {
         Lost { feed: "t".into(), seqs, why: Why::Collected, gap }
     };
     // What was open stays readable; what was not, is told.
-    let mut given = 0;
     begun.for_each(|_| true).unwrap();
     assert_eq!(begun.take_damage(), []);
     assert_eq!(begun.take_lost(), [part(2, true), part(3, true)]);
