@@ -6,6 +6,7 @@ pub mod gc;
 pub mod health;
 pub mod ls;
 pub mod mkfeed;
+pub mod repair;
 pub mod write;
 
 use cli::page::Page;
@@ -26,6 +27,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { page: &ls::args::PAGE, command: ls::args::command },
     Tool { page: &gc::args::PAGE, command: gc::args::command },
     Tool { page: &health::args::PAGE, command: health::args::command },
+    Tool { page: &repair::args::PAGE, command: repair::args::command },
 ];
 
 /// The command line of every program: man pages and completions are made from them.

@@ -126,7 +126,9 @@ fn what_is_gone_is_told() {
     for (reason, seqs) in
         [(RANGE_LOST, (9, 11)), (RANGE_UNREACHABLE, (20, 30)), (RANGE_REMOVED, (31, 32))]
     {
-        table.append_range(&RangeEntry { seqs, session_id: 1, recorded_us: 77, reason }).unwrap();
+        let (recorded_us, times) = (77, None);
+        let range = RangeEntry { seqs, session_id: 1, recorded_us, reason, times };
+        table.append_range(&range).unwrap();
     }
     let found = gaps(&env);
     let mut words = whys(&found);

@@ -13,6 +13,8 @@ use deepwater::Platform;
 use deepwater::registry::feed::{
     Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE, RangeEntry,
 };
+use deepwater::registry::segments::SegmentKind;
+use deepwater::schema::FeedSpec;
 use serde_json::Value;
 
 use super::env::TestEnv;
@@ -74,7 +76,9 @@ fn store() -> Vec<Situation> {
             fs::remove_file(env.base().join("registry.bin")).unwrap();
         }; "" => 1, "registry", "-", "No such file or directory";
         "room enough"; one_feed; "--min-free 0" => 0, "disk-space", "-", "free, 0B wanted";
-        "low space"; one_feed; "--min-free 999TiB" => 1, "disk-space", "-", "under 999TiB; make room";
+        "low space"; one_feed; "--min-free 999TiB"
+            => 1, "disk-space", "-", "under 999TiB; make room";
+        "room in shared memory"; in_shm; "--min-free 1" => 0, "shm-space", "-", "free, 1B wanted";
     }
 }
 
@@ -149,8 +153,8 @@ fn writers() -> Vec<Situation> {
     }
 }
 
-/// A feed's files.
-fn files() -> Vec<Situation> {
+/// The files of chunks.
+fn chunks() -> Vec<Situation> {
     situations! {
         "a damaged block"; |env| { many_chunks(env); flip(&file(env, "00000001.data"), 100); }; ""
             => 0, "chunks", "trades", "5 chunks";
@@ -187,6 +191,12 @@ fn files() -> Vec<Situation> {
             expire_first(env);
             remove(env, "00000001.data");
         }; "" => 0, "chunks", "trades", "4 chunks";
+    }
+}
+
+/// A feed's own files, and what they have on record.
+fn files() -> Vec<Situation> {
+    situations! {
         "a damaged feed.json"; |env| { one_feed(env); edit(&file(env, "feed.json"), "{", "["); }; ""
             => 1, "feed-spec", "trades", "feed.json: damaged";
         "no feed.json"; |env| { one_feed(env); remove(env, "feed.json"); }; ""
@@ -243,7 +253,7 @@ fn every_fate_of_a_writer_is_told() {
 
 #[test]
 fn every_fault_in_files_is_told() {
-    files().iter().for_each(check);
+    chunks().iter().chain(&files()).for_each(check);
 }
 
 /// Runs dw-health on a situation, in text, quietly and as JSON.
@@ -401,10 +411,19 @@ fn open_registry(env: &TestEnv) -> FeedRegistry {
     FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap()
 }
 
+/// Notes that the feed's records are in shared memory.
+fn in_shm(env: &TestEnv) {
+    one_feed(env);
+    let registry = open_registry(env);
+    let mut segments = registry.segments().expect("the writer noted its wait file");
+    (segments.session_id, segments.kind) = (segments.session_id + 1, SegmentKind::Ring);
+    registry.set_segments(&segments).unwrap();
+}
+
 fn lose(env: &TestEnv, reason: u32, seconds_ago: u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
     let recorded_us = now - seconds_ago * 1_000_000;
-    let range = RangeEntry { seqs: (10, 17), session_id: 1, recorded_us, reason };
+    let range = RangeEntry { seqs: (10, 17), session_id: 1, recorded_us, reason, times: None };
     open_registry(env).append_range(&range).unwrap();
 }
 
@@ -415,6 +434,34 @@ fn expire_first(env: &TestEnv) {
         _ => None,
     });
     registry.set_place(first.unwrap(), Place::OnDisk, Place::Expired).unwrap();
+}
+
+/// Enough that several threads look.
+#[test]
+fn many_feeds_are_told_in_order_and_once() {
+    let env = TestEnv::new();
+    let platform = Platform::create(env.base()).unwrap();
+    for n in (0..250).rev() {
+        let json = format!(
+            r#"{{"feed_name":"f{n:03}","ts_col":"ts","fields":[{{"name":"ts","type":"uint64"}}]}}"#
+        );
+        platform.create_feed(&FeedSpec::from_json(&json).unwrap(), false).unwrap();
+    }
+    fs::remove_file(env.base().join("feeds/f123/live")).unwrap();
+    let output = env.cmd("dw-health").args(["--json", "--min-free", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    let objects: Vec<Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |check: &str| -> Vec<&str> {
+        let found = objects.iter().filter(|object| object["check"] == check);
+        found.map(|object| object["feed"].as_str().unwrap()).collect()
+    };
+    let wanted: Vec<String> = (0..250).map(|n| format!("f{n:03}")).collect();
+    assert_eq!(of("live-page"), wanted);
+    assert_eq!(of("rejects"), wanted);
+    let wrong: Vec<&Value> = objects.iter().filter(|object| object["ok"] == false).collect();
+    assert!(wrong.len() == 1 && wrong[0]["feed"] == "f123", "{wrong:?}");
 }
 
 #[test]
@@ -457,13 +504,13 @@ fn who_may_not_look_cannot_tell() {
 }
 
 /// Path to what a look must leave alone.
-fn tree(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, i64, i64, i64, i64, Vec<u8>)>) {
+fn tree(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, [i64; 4], Vec<u8>)>) {
     for item in fs::read_dir(folder).unwrap().flatten() {
         let path = item.path();
         let meta = fs::symlink_metadata(&path).unwrap();
         let bytes = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-        found.insert(path.clone(), (meta.ino(), times.0, times.1, times.2, times.3, bytes));
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        found.insert(path.clone(), (meta.ino(), times, bytes));
         if meta.is_dir() {
             tree(&path, found);
         }

@@ -4,8 +4,10 @@
 
 mod cron;
 mod cursor;
+mod damage;
 mod env;
 mod follow;
+mod fuzz;
 mod gaps;
 mod gc;
 mod generated;
@@ -20,7 +22,11 @@ mod merge;
 mod pages;
 mod random;
 mod real_feeds;
+mod ring;
 mod round_trip;
+mod sample;
+mod small_disk;
 mod sqlite;
+mod staged;
 mod units;
 mod watch;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::args::Request;
 use crate::cli::args::Bounds;
+use crate::cli::messages;
 use crate::cli::times::Context;
 
 /// A feed, and what of it is asked for.
@@ -37,6 +38,12 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         let parse = |text: &String| Filter::parse(reader.layout(), text);
         let filters = request.where_.iter().map(parse).collect::<deepwater::Result<_>>()?;
         let snapshot = reader.snapshot()?;
+        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+            messages::partial(text);
+        }
+        for doubt in &snapshot.doubts {
+            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+        }
         feeds.push(Chosen { reader, snapshot, selection: Selection::ALL, filters });
     }
     Ok(feeds)

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
+use deepwater::chunk::Shown;
 use deepwater::os::signal;
 use deepwater::reader::{Damage, Lost, Run, Why};
 use deepwater::time::TimeUnit;
@@ -269,8 +270,10 @@ pub fn tell_damage(damage: &Damage, unit: TimeUnit) {
     });
     let Damage { feed, chunk_id, block, seqs, what, .. } = damage;
     messages::partial(format!(
-        "{feed}: chunk {chunk_id} block {block}: left out seq {}..{}{times}: {what}",
-        seqs.0, seqs.1
+        "{feed}: chunk {} block {block}: left out seq {}..{}{times}: {what}",
+        Shown(*chunk_id),
+        seqs.0,
+        seqs.1
     ));
 }
 
@@ -280,7 +283,7 @@ pub fn tell_lost(lost: &Lost) {
     let text = format!("{feed}: left out seq {}..{}: {why}", seqs.0, seqs.1);
     match why {
         // As if this had been run a moment later.
-        Why::Collected if !gap => messages::note(text),
+        Why::Collected | Why::Overwritten if !gap => messages::note(text),
         Why::Collected => messages::partial(format!("{text} while older records were printed")),
         _ => messages::partial(text),
     }

@@ -108,6 +108,12 @@ pub fn describe(error: &anyhow::Error) -> String {
         }
         line.push_str(&text);
     }
+    // What dw-repair itself cannot mend, it does not refer to itself.
+    let remedy = error.chain().find_map(|cause| cause.downcast_ref::<deepwater::Error>()?.remedy());
+    if let Some(remedy) = remedy.filter(|_| !line.contains("dw-")) {
+        line.push_str("; ");
+        line.push_str(remedy);
+    }
     line
 }
 

@@ -1,7 +1,10 @@
 //! dw-gc's work: plan, do it, say what was done.
 
+use anyhow::bail;
 use deepwater::Platform;
+use deepwater::chunk::{Shown, json_number};
 use deepwater::gc::{self, Plan, Reason, Step};
+use deepwater::os::file;
 use deepwater::registry::feed::Moment;
 use deepwater::text::words::size;
 use serde_json::json;
@@ -46,6 +49,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
 }
 
 fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()> {
+    if let Some(kind) = file::network_file_system(platform.base()) {
+        bail!("{}: on a network file system ({kind})", platform.base().display());
+    }
     let wanted = args.json || !messages::is_quiet();
     let mut printed = Ok(());
     let (mut steps, mut bytes) = (0, 0);
@@ -86,19 +92,20 @@ fn put(out: &mut Out, line: &str) -> Result<(), out::Error> {
 fn line(step: &Step, json: bool) -> String {
     if json {
         let object = json!({
-            "action": step.action.as_str(), "feed": step.feed, "chunk": step.chunk_id,
+            "action": step.action.as_str(), "feed": step.feed, "chunk": step.chunk_id.map(json_number),
             "seq_lo": step.seqs.map(|seqs| seqs.0), "seq_hi": step.seqs.map(|seqs| seqs.1),
             "bytes": step.bytes, "reason": step.reason.as_str(),
         });
         return format!("{object}\n");
     }
-    let chunk = step.chunk_id.map_or(String::new(), |id| format!(" chunk {id}"));
+    let chunk = step.chunk_id.map_or(String::new(), |id| format!(" chunk {}", Shown(id)));
     let seqs = step.seqs.map_or(String::new(), |(lo, hi)| format!("seq {lo}..{hi}, "));
     let why = match step.reason {
         Reason::Retention => "past its retention",
         Reason::MaxSize => "over its size",
         Reason::MinFree => "for room on the disk",
         Reason::Unfinished => "left half done",
+        Reason::Leftover => "left in shared memory",
     };
     let (action, size) = (step.action.as_str(), size(step.bytes));
     format!("{action} {}{chunk}: {seqs}{size}, {why}\n", step.feed)

@@ -62,8 +62,10 @@ const CHECKS: Section = Section {
     entries: &[
         ("manifest, version, registry", "The store's own files read, and are of a known format."),
         ("disk-space", "At least --min-free is free where the store lies."),
+        ("shm-space", "The same of shared memory, where feeds have records there."),
         ("feed-spec, feed-registry, live-page", "The feed's own files read."),
         ("chunks", "The files of every chunk are there and long enough."),
+        ("ring", "The ring of a transient feed is there; the history it holds is shown."),
         ("writer", "The last writer closed the feed, or one writes."),
         (
             "fresh",

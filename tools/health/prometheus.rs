@@ -28,6 +28,12 @@ const METRICS: &[Metric] = &[
     metric(Check::Registry, "deepwater_feeds", "gauge", "Feeds of the store."),
     metric(Check::DiskSpace, "deepwater_disk_free_bytes", "gauge", "Room where the store lies."),
     metric(
+        Check::ShmSpace,
+        "deepwater_shm_free_bytes",
+        "gauge",
+        "Room where feeds have shared memory.",
+    ),
+    metric(
         Check::FeedRegistry,
         "deepwater_feed_records_total",
         "counter",
@@ -51,6 +57,12 @@ const METRICS: &[Metric] = &[
         "deepwater_feed_backlog_records",
         "gauge",
         "Records published and not durable yet.",
+    ),
+    metric(
+        Check::Ring,
+        "deepwater_feed_ring_history_seconds",
+        "gauge",
+        "Time between the oldest record in the ring and the newest.",
     ),
     metric(Check::Lost, "deepwater_feed_lost_records", "gauge", "Records on record as lost."),
     metric(

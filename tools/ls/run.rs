@@ -4,12 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use deepwater::Platform;
-use deepwater::chunk::ChunkPaths;
+use deepwater::chunk::{Shown, json_number};
 use deepwater::error::system_text;
 use deepwater::os::process;
-use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
+use deepwater::reader::{Reader, RingState, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
 use deepwater::registry::live::writer_of;
+use deepwater::schema::Stage;
 use deepwater::text::describe::describe;
 use deepwater::text::words::{self, grouped};
 use deepwater::time::TimeUnit;
@@ -111,6 +112,10 @@ pub(super) struct Feed {
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
+    /// Of a transient feed.
+    ring: Option<RingState>,
+    /// Records that are in shared memory and not on disk yet; none for a feed born on disk.
+    backlog: Option<u64>,
     /// Process id of the writer, 0 where there is one that we may not know; none: idle.
     pub(super) writer: Option<u32>,
 }
@@ -126,12 +131,25 @@ impl Feed {
                 break (snapshot, missing);
             }
         };
+        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+            messages::partial(text);
+        }
         let times = reader.times(&snapshot)?;
         missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
+        for doubt in &snapshot.doubts {
+            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+        }
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
-        let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
-        let writer = writer_of(&reader.feed().lock, reader.live());
-        Ok(Feed { reader, snapshot, times, rate, bytes, writer })
+        let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum::<u64>()
+            + snapshot.ring.as_ref().map_or(0, |part| part.ring.file_bytes());
+        let ring = (!reader.feed().spec.policy.persist).then(|| {
+            let part = snapshot.ring.as_ref();
+            part.map_or(RingState::default(), |part| RingState::of(&part.ring, reader.feed()))
+        });
+        let live = reader.live();
+        let writer = writer_of(&reader.feed().lock, live.as_deref());
+        let backlog = backlog(&reader);
+        Ok(Feed { reader, snapshot, times, rate, bytes, ring, backlog, writer })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -143,12 +161,35 @@ impl Feed {
     }
 
     fn state(&self) -> &'static str {
-        if self.writer.is_some() { "writing" } else { "idle" }
+        match (self.writer, self.ring) {
+            (Some(_), _) => "writing",
+            (None, Some(_)) => "ring",
+            (None, None) => "idle",
+        }
+    }
+
+    /// The state for people.
+    fn state_text(&self) -> String {
+        let state = match self.writer {
+            Some(pid) if pid > 0 => format!("writing, pid {pid}"),
+            _ => self.state().to_owned(),
+        };
+        let ring = if self.writer.is_some() { ", ring" } else { "," };
+        match &self.ring {
+            Some(state_of) => format!("{state}{ring} {:.0}% full", state_of.fill() * 100.0),
+            None => state,
+        }
     }
 }
 
+fn backlog(reader: &Reader) -> Option<u64> {
+    let view = reader.view();
+    let page = view.page.as_ref().filter(|page| view.is_staged() && page.is_open())?;
+    Some(page.published().saturating_sub(page.durable()))
+}
+
 fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
-    let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
+    let Ok(paths) = reader.chunk_paths(chunk) else { return 0 };
     let size = |path| fs::metadata(path).map_or(0, |meta| meta.len());
     size(&paths.data) + size(&paths.index)
 }
@@ -157,28 +198,44 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
 fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
     let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
-        let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
-        let needed = chunk.count() * reader.layout().record_size() as u64;
-        for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
-            let what = match fs::metadata(path) {
-                Ok(meta) if meta.len() >= needed => continue,
-                Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
-                Err(error) => system_text(&error),
-            };
+        // Once more: a chunk may go from memory to disk between two looks.
+        if let Some(what) = missing_file(reader, chunk).and_then(|_| missing_file(reader, chunk)) {
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-            missing.push((*chunk, format!("{}: {what}; seq {lo}..{hi}", path.display())));
+            missing.push((*chunk, format!("{what}; seq {lo}..{hi}")));
         }
     }
     missing
+}
+
+fn missing_file(reader: &Reader, chunk: &SnapshotChunk) -> Option<String> {
+    let paths = match reader.chunk_paths(chunk) {
+        Ok(paths) => paths,
+        Err(error) => return Some(error.to_string()),
+    };
+    let needed = chunk.count() * reader.layout().record_size() as u64;
+    for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
+        let what = match fs::metadata(path) {
+            Ok(meta) if meta.len() >= needed => continue,
+            Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
+            Err(error) => system_text(&error),
+        };
+        return Some(format!("{}: {what}", path.display()));
+    }
+    None
 }
 
 pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
     show_time(us, TimeUnit::Micros, zone)
 }
 
+/// A number with three digits behind the point.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
 fn object(feed: &Feed) -> Value {
-    let rate = (feed.rate * 1000.0).round() / 1000.0;
-    json!({
+    let rate = rounded(feed.rate);
+    let mut object = json!({
         "feed": feed.name(),
         "records": feed.snapshot.records(),
         "seq_lo": feed.snapshot.first_seq(),
@@ -189,7 +246,19 @@ fn object(feed: &Feed) -> Value {
         "bytes": feed.bytes,
         "state": feed.state(),
         "pid": feed.writer.filter(|pid| *pid > 0),
-    })
+        "backlog": feed.backlog,
+    });
+    if let Some(ring) = &feed.ring {
+        object["ring"] = json!({
+            "capacity_bytes": ring.capacity_bytes,
+            "held_bytes": ring.held_bytes,
+            "fill": rounded(ring.fill()),
+            "history_seconds": rounded(ring.history_seconds),
+            "overruns": ring.overruns,
+            "overrun_records": ring.overrun_records,
+        });
+    }
+    object
 }
 
 fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
@@ -205,10 +274,6 @@ fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow:
         let time = |time: Option<u64>| {
             time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
         };
-        let state = match feed.writer {
-            Some(pid) if pid > 0 => format!("writing, pid {pid}"),
-            _ => feed.state().to_owned(),
-        };
         listing.row(vec![
             feed.name().to_owned(),
             grouped(feed.snapshot.records()),
@@ -216,7 +281,7 @@ fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow:
             time(feed.times.map(|t| t.1)),
             format!("{:.1}", feed.rate),
             words::size(feed.bytes),
-            state,
+            feed.state_text(),
         ]);
     }
     listing.print(out)?;
@@ -249,6 +314,13 @@ fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::
             out.put(b"\n")?;
         }
         out.put(policy(feed).as_bytes())?;
+        if let Some(backlog) = feed.backlog {
+            let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
+            let backlog = grouped(backlog);
+            let line =
+                format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
+            out.put(line.as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -258,12 +330,30 @@ fn policy(feed: &Feed) -> String {
     let duration = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
     let max_size = policy.max_size_bytes.map_or("any size".to_owned(), words::size);
+    let stage = match (policy.stage, policy.live_window_seconds) {
+        (Stage::Disk, _) => "on disk".to_owned(),
+        (Stage::Shm, 0) => "in shared memory".to_owned(),
+        (Stage::Shm, kept) => format!("in shared memory, there for {} more", duration(kept)),
+    };
+    let kept = match &feed.ring {
+        Some(ring) => format!(
+            "  ring of {}, {:.0}% full, {:.1} s of history; {} overruns of followers, who lost {} \
+             records\n  ",
+            words::size(policy.ring_size_bytes),
+            ring.fill() * 100.0,
+            ring.history_seconds,
+            grouped(ring.overruns),
+            grouped(ring.overrun_records),
+        ),
+        None => format!(
+            "  kept {retention}, {max_size}; chunks of {} or {}, born {stage}; sync {}; ",
+            words::size(policy.chunk_size_bytes),
+            humantime::format_duration(policy.chunk_age()),
+            policy.sync,
+        ),
+    };
     format!(
-        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
-         mode {:04o}\n",
-        words::size(policy.chunk_size_bytes),
-        humantime::format_duration(policy.chunk_age()),
-        policy.sync,
+        "{kept}order {}; live {}; mode {:04o}\n",
         format!("{:?}", policy.order).to_lowercase(),
         if policy.live { "yes" } else { "no" },
         policy.file_mode,
@@ -290,7 +380,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             };
             listing.row(vec![
                 feed.name().to_owned(),
-                entry.chunk_id.to_string(),
+                Shown(entry.chunk_id).to_string(),
                 place.clone(),
                 entry.base_seq.to_string(),
                 grouped(chunk.count()),
@@ -302,7 +392,7 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
                 ended.unwrap_or("-").to_owned(),
             ]);
             objects.push(json!({
-                "feed": feed.name(), "chunk": entry.chunk_id, "place": place,
+                "feed": feed.name(), "chunk": json_number(entry.chunk_id), "place": place,
                 "seq_lo": entry.base_seq, "seq_hi": chunk.end_seq, "records": chunk.count(),
                 "first": times.map(|t| t.0), "last": times.map(|t| t.1), "bytes": bytes,
                 "marks": marks, "session": entry.session_id, "created_us": entry.created_us,

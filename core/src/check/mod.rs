@@ -3,8 +3,11 @@
 
 mod feed;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -12,6 +15,9 @@ use crate::os::{file, process};
 use crate::registry::global::FeedEntry;
 use crate::store::Platform;
 use crate::text::words;
+
+/// A thread is started for so many feeds at least; fewer are looked at sooner than it starts.
+const FEEDS_A_THREAD: usize = 50;
 
 /// What is looked at. The words of [`Check::as_str`] are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,12 +30,16 @@ pub enum Check {
     Registry,
     /// Room on the store's file system. Value: free bytes.
     DiskSpace,
+    /// Room where feeds have shared memory; not looked at where none has any. Value: free bytes.
+    ShmSpace,
     /// `feed.json` reads and fits the registry.
     FeedSpec,
     /// `feed_registry.bin` reads. Value: records published so far.
     FeedRegistry,
     /// The live page reads.
     LivePage,
+    /// The ring of a transient feed is there. Value: seconds of history that it holds.
+    Ring,
     /// Chunk files are there and long enough. Value: those that are not.
     Chunks,
     /// The last writer closed the feed, or writes. Value: 1 if somebody writes, else 0.
@@ -52,9 +62,11 @@ impl Check {
             Check::Version => "version",
             Check::Registry => "registry",
             Check::DiskSpace => "disk-space",
+            Check::ShmSpace => "shm-space",
             Check::FeedSpec => "feed-spec",
             Check::FeedRegistry => "feed-registry",
             Check::LivePage => "live-page",
+            Check::Ring => "ring",
             Check::Chunks => "chunks",
             Check::Writer => "writer",
             Check::Fresh => "fresh",
@@ -191,7 +203,8 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
         }
         Err(error) => Finding::of_error(Check::Registry, None, error),
     });
-    found.push(disk_space(base, limits.min_free_bytes));
+    let room = "make room, or let dw-gc --min-free do it";
+    found.push(space(Check::DiskSpace, base, limits.min_free_bytes, room));
     let Ok(registry) = registry else { return Ok(found) };
     let there: HashSet<&str> = registry.feeds.iter().map(|feed| &*feed.name).collect();
     let named = limits.max_age.iter().flat_map(|ages| ages.feeds.iter().map(|(name, _)| &**name));
@@ -203,27 +216,50 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     let mut entries: Vec<&FeedEntry> = registry.feeds.iter().filter(wanted).collect();
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let now = Now::read();
-    for entry in entries {
-        found.extend(feed::look(&platform, entry, limits, now));
+    let mut shm = BTreeSet::new();
+    let mut of_feeds = Vec::new();
+    for looked in look_at_all(&entries, |entry| feed::look(&platform, entry, limits, now)) {
+        of_feeds.extend(looked.findings);
+        shm.extend(looked.shm);
     }
+    let room = "writers will wait for the disk; remove what else is there, or enlarge it";
+    let shm = shm.iter().map(|at| space(Check::ShmSpace, at, limits.min_free_bytes, room));
+    // Where there are several, the one with the least room counts.
+    found.extend(shm.min_by_key(|finding| finding.value.map(|bytes| bytes as u64)));
+    found.extend(of_feeds);
     Ok(found)
 }
 
-fn disk_space(base: &Path, needed: u64) -> Finding {
-    match file::free_bytes(base) {
+/// Looks at every feed, in order, on all cores where there are many.
+fn look_at_all<T: Send>(feeds: &[&FeedEntry], look: impl Fn(&FeedEntry) -> T + Sync) -> Vec<T> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(feeds.len() / FEEDS_A_THREAD);
+    if threads < 2 {
+        return feeds.iter().map(|feed| look(feed)).collect();
+    }
+    let look = &look;
+    std::thread::scope(|scope| {
+        let parts = feeds.chunks(feeds.len().div_ceil(threads));
+        let parts = parts.map(|part| scope.spawn(|| part.iter().map(|feed| look(feed)).collect()));
+        let parts: Vec<ScopedJoinHandle<'_, Vec<T>>> = parts.collect();
+        let looked = parts.into_iter().map(|part| part.join());
+        looked.flat_map(|part| part.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
+fn space(check: Check, at: &Path, needed: u64, what_to_do: &str) -> Finding {
+    match file::free_bytes(at) {
         Ok(free) => {
             let short = free < needed;
             let (free_text, needed) = (words::size(free), words::size(needed));
             let cause = match short {
-                true => format!(
-                    "{free_text} free for {}, under {needed}; make room, or let dw-gc --min-free \
-                     do it",
-                    base.display()
-                ),
+                true => {
+                    format!("{free_text} free at {}, under {needed}; {what_to_do}", at.display())
+                }
                 false => format!("{free_text} free, {needed} wanted"),
             };
-            Finding::new(Check::DiskSpace, None, short, cause).value(free as f64)
+            Finding::new(check, None, short, cause).value(free as f64)
         }
-        Err(error) => Finding::of_error(Check::DiskSpace, None, &error),
+        Err(error) => Finding::of_error(check, None, &error),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fmt::Display;
 
-use crate::chunk::ChunkPaths;
+use crate::chunk::{ChunkPaths, Shown};
 use crate::error::{Error, Result};
-use crate::gc::{Action, FeedPlan, Plan, Step, Target, feed};
+use crate::gc::{Action, FeedPlan, Plan, Step, Target, feed, segments};
 use crate::os::{faults, file};
-use crate::registry::feed::{FeedRegistry, Place};
+use crate::registry::feed::{Entry, FeedRegistry, Place};
 use crate::store::Platform;
 
 /// What came of a plan.
@@ -28,8 +28,12 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> O
     };
     // First: whoever deletes a feed sweeps up too, and says nothing of it.
     for step in &plan.others {
-        let Target::Path(path) = &step.target else { continue };
-        match platform.remove_leftover(path) {
+        let removed = match &step.target {
+            Target::Path(path) => platform.remove_leftover(path),
+            Target::Segment(path) => segments::remove(platform, path),
+            _ => continue,
+        };
+        match removed {
             Ok(true) => done(step),
             // Somebody was at work on it, and has ended that.
             Ok(false) => {}
@@ -48,8 +52,9 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> O
 fn log_step(platform: &Platform, step: &Step) {
     let (action, reason) = (step.action.as_str(), step.reason.as_str());
     let mut fields: Vec<(&str, &dyn Display)> = vec![("action", &action), ("feed", &step.feed)];
-    if let Some(chunk_id) = &step.chunk_id {
-        fields.push(("chunk", chunk_id));
+    let chunk = step.chunk_id.map(Shown);
+    if let Some(chunk) = &chunk {
+        fields.push(("chunk", chunk));
     }
     let seqs = step.seqs.map(|(lo, hi)| format!("{lo}..{hi}"));
     if let Some(seqs) = &seqs {
@@ -109,7 +114,10 @@ fn remove_chunks(
         let won = match position {
             None => true,
             Some(at) => {
-                let won = registry.set_place(at, Place::OnDisk, Place::Expired).is_ok();
+                // A repair may have put another table in the planned one's place since.
+                let same = matches!(registry.entry(at),
+                    Ok(Entry::Chunk(chunk)) if chunk.chunk_id == chunk_id);
+                let won = same && registry.set_place(at, Place::OnDisk, Place::Expired).is_ok();
                 swapped |= won;
                 won
             }

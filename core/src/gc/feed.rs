@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::chunk::ChunkPaths;
+use crate::chunk::{self, ChunkPaths};
 use crate::error::Result;
 use crate::gc::{Action, Doubt, Reason, Step, Target, Wants, clock};
 use crate::os::file;
@@ -191,8 +191,9 @@ fn unfinished(info: &FeedInfo, table: &Table, files: &BTreeMap<u64, Sizes>) -> V
         .map(|chunk| (chunk.chunk_id, chunk))
         .collect();
     // The table may have forgotten them: ids rise.
-    let forgotten = table.chunks.first().map_or(0, |chunk| chunk.chunk_id);
-    let left = files.iter().filter(|(id, _)| **id < forgotten || collected.contains_key(id));
+    let forgotten = table.chunks.first().map_or((0, 0), |chunk| chunk::order(chunk.chunk_id));
+    let left =
+        files.iter().filter(|(id, _)| chunk::order(**id) < forgotten || collected.contains_key(id));
     left.map(|(&chunk_id, &(bytes, disk_bytes))| Step {
         action: Action::Finish,
         feed: info.name.clone(),

@@ -60,10 +60,7 @@ impl Keyboard {
                 b'b' => (1, Some(Key::Move(Move::Pages(-1)))),
                 b'g' => (1, Some(Key::Move(Move::Top))),
                 b'G' => (1, Some(Key::Move(Move::Bottom))),
-                0x1b => {
-                    let Some(found) = self.sequence() else { return None };
-                    found
-                }
+                0x1b => self.sequence()?,
                 _ => (1, None),
             };
             self.bytes.drain(..length);

@@ -21,13 +21,13 @@ use crate::registry::feed::{
     RANGE_UNREACHABLE, RangeEntry,
 };
 use crate::registry::info::FeedInfo;
-use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 
 /// The chunks of a feed, followed.
 pub(super) struct Chunks {
     feed: FeedInfo,
     registry: Arc<FeedRegistry>,
-    live: Option<LivePage>,
+    view: LiveView,
     /// Whether the live page was believed once: it is for as long as we live.
     believed: bool,
     /// What the disk proves, while no live page is believed.
@@ -70,7 +70,7 @@ impl Chunks {
         let registry = Arc::clone(&reader.registry);
         let feed = reader.feed.clone();
         Ok(Chunks {
-            live: LivePage::open(&feed.live_path(), &feed.id, false).ok(),
+            view: reader.view(),
             scan: Scan::new(
                 feed.clone(),
                 Arc::clone(&registry),
@@ -103,7 +103,7 @@ impl Chunks {
 
     /// Whether [`Chunks::next_event`] may have more than at the last look.
     pub fn has_news(&self) -> Result<bool> {
-        let published = match &self.live {
+        let published = match &self.view.page {
             Some(live) if self.believed || live.session().is_some() => live.published(),
             _ => self.seen.0,
         };
@@ -159,7 +159,7 @@ impl Chunks {
 
     /// Every record below this seq exists.
     fn published(&mut self) -> Result<u64> {
-        if let Some(live) = &self.live
+        if let Some(live) = &self.view.page
             && (self.believed || live.session().is_some())
         {
             self.believed = true;
@@ -169,9 +169,12 @@ impl Chunks {
         if let Some(end) = self.proven {
             return Ok(end);
         }
-        let end = Standing::of(&self.feed, &self.registry, self.live.as_ref())?.end;
-        self.proven = Some(end);
-        Ok(end)
+        let standing = Standing::of(&self.feed, &self.registry, self.view.page.as_deref())?;
+        if standing.proven {
+            self.view.refuse_other_memory(&self.feed)?;
+        }
+        self.proven = Some(standing.end);
+        Ok(standing.end)
     }
 
     /// Looks what comes at `next`, of what lies below `end`.
@@ -226,6 +229,10 @@ impl Chunks {
         if entry.seal.is_some_and(|seal| entry.base_seq + seal.count > end_seq) {
             // The chunk counts as it stood when `published` was read.
             entry.seal = None;
+        }
+        if self.proven.is_some() && entry.place.is_staged() {
+            // What there is of it is on disk.
+            entry.place = Place::Live;
         }
         let chunk = SnapshotChunk { entry, end_seq };
         if !self.selection.may_have(&chunk) {
@@ -288,13 +295,9 @@ impl Chunks {
 
     /// Looks whether the files behind the mappings are still the feed's. Called at rest only.
     pub fn look_around(&mut self) {
-        let path = self.feed.live_path();
-        let there = file::identity_of(&path).ok();
-        if there.is_some()
-            && there != self.live.as_ref().map(LivePage::identity)
-            && let Ok(page) = LivePage::open(&path, &self.feed.id, false)
-        {
-            (self.live, self.believed, self.proven) = (Some(page), false, None);
+        if !self.view.is_current(&self.feed, &self.registry) {
+            self.view = self.view.refresh(&self.feed, &self.registry);
+            (self.believed, self.proven) = (false, None);
         }
         let path = self.feed.registry_path();
         match file::identity_of(&path) {
