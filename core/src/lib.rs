@@ -13,7 +13,8 @@
 //!
 //! Records out: [`reader`] takes a snapshot (up to which seq, which chunks), finds the blocks that
 //! a selection can match through each chunk's index ([`chunk::index`]), verifies them and lends
-//! runs of records, which [`text::encode`] writes as text.
+//! runs of records, which [`text::encode`] writes as text. A follower ([`reader::follow`]) goes on
+//! with what is published later; a merge ([`reader::merge`]) brings several feeds into one order.
 //!
 //! # The rooms, from the ground up
 //!
