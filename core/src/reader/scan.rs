@@ -196,8 +196,8 @@ impl Scan {
         std::mem::take(&mut self.damage)
     }
 
-    /// What was taken away since the snapshot, since the last call, in the order it was met. Whether
-    /// that leaves a gap is known once the scan is at its end.
+    /// What was taken away since the snapshot, since the last call, in the order it was met.
+    /// Whether that leaves a gap is known once the scan is at its end.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         let taken = std::mem::take(&mut self.lost).into_iter();
         let (feed, lowest) = (&self.feed.name, self.lowest_given);

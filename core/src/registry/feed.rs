@@ -655,6 +655,20 @@ impl FeedRegistry {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
 
+    /// The chunk at a position of the table, as it is now; also one that is collected.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also where that entry is no chunk.
+    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
+        match self.entry(position)? {
+            Entry::Chunk(chunk) => Ok(chunk),
+            _ => {
+                let at = Self::offset(position) as u64;
+                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
+            }
+        }
+    }
+
     /// The entry at a position below the count.
     ///
     /// # Errors
@@ -1043,6 +1057,7 @@ impl FeedRegistry {
     /// [`Error::Invalid`] if somebody else moved it.
     pub fn set_place(&self, position: u64, from: Place, to: Place) -> Result<()> {
         let done = place::swap(&self.map, Self::offset(position), from.word(), to.word());
+        faults::step("registry.place");
         self.moved(position, from, done)
     }
 

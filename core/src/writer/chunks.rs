@@ -446,6 +446,7 @@ impl ChunkWriter {
         loop {
             let grown = chunk.grow_to((self.at + wanted).min(chunk.capacity_bytes()));
             self.limit = chunk.limit_bytes();
+            chunk.narrow(self.at / self.shared.geometry.record_size);
             match grown {
                 Err(error) if self.shared.is_memory_full(&error) => {
                     if self.shared.wait_for_memory(self.page.live.published())? {
