@@ -12,8 +12,8 @@ use crate::registry::info::FeedInfo;
 use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, protocol};
 
-/// So much of a ring that is being written, one part of so many, is left to be overwritten while the
-/// rest is read.
+/// So much of a ring that is being written, one part of so many, is left to be overwritten while
+/// the rest is read.
 const MARGIN: u64 = 32;
 
 impl Reader {
