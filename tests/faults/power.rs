@@ -68,6 +68,8 @@ struct Shape {
     sync: Sync,
     per_batch: u64,
     marks: bool,
+    /// Whether chunks are born in shared memory: of that a crash leaves nothing.
+    staged: bool,
 }
 
 impl Shape {
@@ -78,7 +80,8 @@ impl Shape {
         let blocks = *random.pick(&[1, 3]);
         let per_block = 65_536 / record_size as u64;
         let per_batch = 1 + per_block / *random.pick(&[1, 3, 10]);
-        Shape { record_size, zeros, blocks, sync, per_batch, marks: random.below(3) == 0 }
+        let (marks, staged) = (random.below(3) == 0, random.below(2) == 0);
+        Shape { record_size, zeros, blocks, sync, per_batch, marks, staged }
     }
 
     fn spec(&self) -> FeedSpec {
@@ -88,9 +91,10 @@ impl Shape {
         };
         let chunk = self.blocks * (65_536 / self.record_size * self.record_size);
         FeedSpec::from_json(&format!(
-            r#"{{"feed_name":"t","mode":"UF","ts_col":"ts","chunk_size_bytes":{},
+            r#"{{"feed_name":"t","mode":"UF","ts_col":"ts","chunk_size_bytes":{},"stage":"{}",
             "fields":[{{"name":"ts","type":"uint64"}}{padding}]}}"#,
-            chunk.max(65_536)
+            chunk.max(65_536),
+            if self.staged { "shm" } else { "disk" }
         ))
         .unwrap()
     }
