@@ -29,8 +29,8 @@
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
-//! | [`check`] | whether a store is well |
 //! | [`gc`] | removes what is past its retention, and what was left half done |
+//! | [`check`] | whether a store is well |
 //! | [`repair`] | what is damaged, and what can be saved |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
