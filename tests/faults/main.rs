@@ -2,11 +2,19 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod disk;
 #[path = "../suite/env.rs"]
 #[allow(dead_code)]
 mod env;
 mod handover;
+mod kills;
 #[path = "../suite/kit.rs"]
 #[allow(dead_code)]
 mod kit;
+mod power;
+#[path = "../suite/random.rs"]
+mod random;
+#[path = "../suite/small_disk.rs"]
+mod small_disk;
+mod space;
 mod staged;

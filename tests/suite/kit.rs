@@ -125,6 +125,11 @@ impl Running {
         input.flush().expect("dw-write reads");
     }
 
+    /// Sends bytes down the pipe; whether they arrived.
+    pub fn try_send(&mut self, bytes: &str) -> bool {
+        self.input.as_mut().is_some_and(|input| input.write_all(bytes.as_bytes()).is_ok())
+    }
+
     /// What it has printed so far.
     pub fn out(&self) -> String {
         self.out.lock().unwrap().clone()

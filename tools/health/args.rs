@@ -66,6 +66,7 @@ const CHECKS: Section = Section {
         ("segments", "Nothing is left in shared memory that nobody needs."),
         ("feed-spec, feed-registry, live-page", "The feed's own files read."),
         ("chunks", "The files of every chunk are there and long enough."),
+        ("ring", "The ring of a transient feed is there; the history it holds is shown."),
         ("writer", "The last writer closed the feed, or one writes."),
         (
             "fresh",

@@ -14,7 +14,7 @@ use crate::chunk::index::{BlockEntry, ChunkKey, Index};
 use crate::error::{Error, Result};
 use crate::os::{faults, file, process};
 use crate::reader::{SnapshotChunk, Why};
-use crate::registry::feed::{ChunkEntry, FeedRegistry, Place};
+use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::segments::{Reach, SegmentKind};
 
@@ -152,10 +152,12 @@ fn look_again(
     if registry.is_deleted()? {
         return Ok(Err(Why::Deleted));
     }
-    let now = registry.chunk_at(entry.position)?;
-    Ok(match now.place {
-        Place::Expired => Err(Why::Collected),
-        Place::Lost => Err(Why::Lost),
-        _ => Ok(now),
-    })
+    match registry.entry(entry.position)? {
+        Entry::Chunk(now) => Ok(match now.place {
+            Place::Expired => Err(Why::Collected),
+            Place::Lost => Err(Why::Lost),
+            _ => Ok(now),
+        }),
+        _ => Err(Error::damaged(registry.path(), 0, format!("entry {}", entry.position))),
+    }
 }

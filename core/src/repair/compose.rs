@@ -258,7 +258,8 @@ impl Composer {
     }
 
     fn look_at_page(&mut self) {
-        if self.options.written {
+        // A ring's page is in shared memory, and its next writer's to look at.
+        if self.options.written || !self.plan.feed.spec.policy.persist {
             return;
         }
         let last = last_session(&self.standing.entries);
@@ -308,9 +309,9 @@ impl Composer {
     /// but kept in quarantine, and named.
     fn is_doubtful(&self) -> bool {
         let unproven = self.published.is_none() && !self.standing.exact && self.plan.unfinished;
-        let salvage = &self.plan.salvage;
-        let checkpoint = salvage.wrong.iter().any(|w| w.part == Part::Checkpoint);
-        unproven && (self.plan.new_page || checkpoint || salvage.lost_rows)
+        let wrong = &self.plan.salvage.wrong;
+        let checkpoint = wrong.iter().any(|w| matches!(w.part, Part::Checkpoint | Part::File));
+        unproven && (self.plan.new_page || checkpoint)
     }
 
     fn look_at_chunks(&mut self, tick: &mut dyn FnMut(u64)) {

@@ -201,7 +201,8 @@ fn judge(
         Agreement::Sound | Agreement::Broken | Agreement::Proven => Vouched::Not,
         Agreement::Open | Agreement::Outside | Agreement::Silent => vouched(feed, want, i, bytes),
     };
-    *mended += usize::from(!matches!(agreement, Agreement::Sound | Agreement::Open));
+    let silent = matches!(agreement, Agreement::Silent | Agreement::Outside);
+    *mended += usize::from(silent || agreement == Agreement::Proven);
     match (agreement, vouched) {
         (_, Vouched::Against) => Some("the checksum that a checkpoint has of it".into()),
         (Agreement::Broken, _) => Some("the checksum of its records".into()),
