@@ -139,12 +139,6 @@ impl Shared {
         self.making.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Bytes of records a chunk can have.
-    fn chunk_bytes(&self) -> usize {
-        let blocks = self.geometry.blocks_in(self.feed.spec.policy.chunk_size_bytes);
-        blocks * self.geometry.block_bytes()
-    }
-
     pub(super) fn leasing(&self) -> MutexGuard<'_, ()> {
         self.leasing.lock().unwrap_or_else(|e| e.into_inner())
     }
