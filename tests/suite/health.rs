@@ -172,6 +172,28 @@ fn writers() -> Vec<Situation> {
         }; "" => 1, "lost", "trades", "(out of reach, noted 0";
         "staged, and a power loss"; |env| staged_and_killed(env); "boot=b"
             => 1, "writer", "trades", "was cut off when the machine stopped";
+        "a ring"; |env| { mkfeed(env, "--ring=64KiB"); write_on(env) }; "--check-feeds"
+            => 0, "ring", "trades", "0% of 64KiB in use, 0.0 s of history; 0 overruns";
+        "a ring, and a follower that was lapped"; lapped; ""
+            => 0, "ring", "trades", "1 overrun of followers";
+        "a ring that is stale"; |env| aged_with(env, "--ring=64KiB"); "--max-age 200ms"
+            => 1, "fresh", "trades", "over 0.2s";
+        "a ring whose writer was killed"; |env| {
+            mkfeed(env, "--ring=64KiB");
+            let mut writer = write_on(env);
+            writer.signal("KILL");
+            writer.wait();
+        }; "" => 1, "writer", "trades", "died without closing the feed";
+        "a ring that was removed"; |env| {
+            mkfeed(env, "--ring=64KiB");
+            let writer = write_on(env);
+            fs::remove_file(shm_folder(env).join("trades.ring")).unwrap();
+            writer
+        }; "" => 1, "ring", "trades", "its ring was deleted";
+        "a ring, and a boot since"; |env| {
+            mkfeed(env, "--ring=64KiB");
+            env.quiet("echo 1,1 | dw-write trades --columns ts,n");
+        }; "boot=b" => 0, "ring", "trades", "no ring since the machine started";
         "rejected rows"; |env| {
             mkfeed(env, "");
             env.sh("printf '1,1\nx,2\n3,x\n' | dw-write trades --columns ts,n");
@@ -442,6 +464,23 @@ fn staged_and_killed(env: &TestEnv) {
     let mut writer = write_on(env);
     writer.signal("KILL");
     writer.wait();
+}
+
+/// A ring, its writer, and a follower that was stopped until the ring had gone round.
+fn lapped(env: &TestEnv) -> (Running, Running) {
+    mkfeed(env, "--ring=64KiB");
+    let mut writer = write_on(env);
+    let follower = Running::tool(env, "dw-cat", &["trades", "-f", "--seq", "0.."]);
+    until("the first record", || follower.out().contains("\"n\":5").then_some(()));
+    follower.signal("STOP");
+    writer.send(&"6,6\n".repeat(10_000));
+    until("the records", || good(env, "dw-ls", &["--json"]).contains("10001").then_some(()));
+    follower.signal("CONT");
+    until("the overrun", || {
+        let said = env.cmd("dw-health").args(["trades"]).output().unwrap();
+        text(&said.stdout).contains("1 overrun").then_some(())
+    });
+    (writer, follower)
 }
 
 /// Where the store has its shared memory.
