@@ -157,8 +157,10 @@ fn writers() -> Vec<Situation> {
             mkfeed(env, "--sync none");
             write_on(env)
         }; "" => 0, "backlog", "trades", "1 record not durable yet";
-        "staged, and being written"; |env| { mkfeed(env, "--stage shm --sync none"); write_on(env) }; ""
-            => 0, "backlog", "trades", "1 record not durable yet";
+        "staged, and being written"; |env| {
+            mkfeed(env, "--stage shm --sync none");
+            write_on(env)
+        }; "" => 0, "backlog", "trades", "1 record not durable yet";
         "staged, and killed"; |env| staged_and_killed(env); ""
             => 1, "writer", "trades", "died without closing the feed";
         "staged, and killed, and adopted"; |env| { staged_and_killed(env); write_on(env) }; ""
