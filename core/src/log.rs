@@ -204,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn what_another_has_just_turned_over_stays() {
+        let folder = base();
+        let base = folder.path();
+        let log = Log::with_limits(base, 100, 3);
+        (0..2).for_each(|n| log.event("test", &[("n", &n)]));
+        let (new, old) = (read(base, LOG_NAME), read(base, "deepwater.log.1"));
+        assert_eq!((new.lines().count(), old.lines().count()), (1, 1));
+        // As if this process had seen the full log before the other one came.
+        log.turn_over(20).unwrap();
+        assert_eq!((read(base, LOG_NAME), read(base, "deepwater.log.1")), (new, old));
+    }
+
+    #[test]
     fn a_turn_cut_short_loses_no_backup() {
         let folder = base();
         let base = folder.path();

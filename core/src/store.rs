@@ -18,6 +18,7 @@ use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
 use crate::registry::view::LiveView;
+use crate::registry::wait::WaitFile;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
 
@@ -245,13 +246,6 @@ impl Platform {
     pub fn create_feed(&self, spec: &FeedSpec, update: bool) -> Result<Created> {
         spec.check()?;
         let layout = Layout::new(spec)?;
-        if !spec.policy.persist {
-            return Err(Error::Spec(format!(
-                "feed {:?}: persist false (a ring in shared memory) is not supported by this \
-                 version",
-                spec.feed_name
-            )));
-        }
         let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
@@ -308,6 +302,12 @@ impl Platform {
         let differences = old.layout.difference(layout);
         if !differences.is_empty() {
             return drift(differences, "a feed keeps its layout: make another feed, or delete it");
+        }
+        if old.spec.policy.persist != spec.policy.persist {
+            let words = |persist| if persist { "in files" } else { "a ring" };
+            let (ours, asked) = (words(old.spec.policy.persist), words(spec.policy.persist));
+            let differences = vec![format!("it is {ours}, asked for {asked}")];
+            return drift(differences, "a feed stays what it is: make another feed, or delete it");
         }
         let differences = old.spec.policy.difference(&spec.policy);
         if differences.is_empty() {
@@ -431,9 +431,7 @@ impl Platform {
             // On disk before the store forgets the feed: without the mark its folder would pass for
             // data that somebody misses.
             feed.sync()?;
-            if let Some(segments) = feed.segments() {
-                segments.remove_feed(&self.base, self.store_id, name)?;
-            }
+            remove_segments(&feed, &self.base, &id, name)?;
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
@@ -556,6 +554,18 @@ impl Platform {
     pub fn close(self) {}
 }
 
+/// Removes a deleted feed's files in shared memory, if they can be reached from here, and wakes the
+/// followers.
+fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &str) -> Result<()> {
+    let Some(segments) = registry.segments() else { return Ok(()) };
+    let bell = WaitFile::open(&segments.wait_path(name), id);
+    segments.remove_feed(base, id.store_id, name)?;
+    if let Ok(bell) = bell {
+        bell.wake();
+    }
+    Ok(())
+}
+
 /// The text of a store's manifest.json.
 pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
     let manifest = json!({
@@ -587,6 +597,8 @@ fn build_feed(info: &FeedInfo, folder: &Path) -> Result<()> {
     let geometry: Geometry = info.geometry();
     let path = folder.join("feed_registry.bin");
     FeedRegistry::create(&path, &info.id, &geometry, info.created_us, mode)?;
-    LivePage::create(&folder.join("live"), &info.id, mode)?;
+    if info.spec.policy.persist {
+        LivePage::create(&folder.join("live"), &info.id, mode)?;
+    }
     info.save(folder)
 }

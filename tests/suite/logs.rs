@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +13,7 @@ use deepwater::log::Log;
 use serde_json::Value;
 
 use super::env::TestEnv;
-use super::kit::{Running, good, run, text, until};
+use super::kit::{Running, good, not_run, run, text, until};
 
 /// The log, each line's fields by name; read by another's rules (Python's shlex), so that it is
 /// what it says it is.
@@ -155,7 +154,7 @@ fn a_log_that_root_begins_belongs_to_the_store() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed a ts:timestamp");
     if env.quiet("id -u").trim() != "0" {
-        writeln!(std::io::stderr(), "NOT RUN: a log that root begins (not root)").unwrap();
+        not_run("a log that root begins (not root)");
         return;
     }
     env.quiet("chown -R 65534:65534 store; rm store/deepwater.log; dw-mkfeed b ts:timestamp");

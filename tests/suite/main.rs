@@ -22,6 +22,7 @@ mod merge;
 mod pages;
 mod random;
 mod real_feeds;
+mod ring;
 mod round_trip;
 mod sample;
 mod small_disk;

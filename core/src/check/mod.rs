@@ -38,6 +38,8 @@ pub enum Check {
     FeedRegistry,
     /// The live page reads.
     LivePage,
+    /// The ring of a transient feed is there. Value: seconds of history that it holds.
+    Ring,
     /// Chunk files are there and long enough. Value: those that are not.
     Chunks,
     /// The last writer closed the feed, or writes. Value: 1 if somebody writes, else 0.
@@ -64,6 +66,7 @@ impl Check {
             Check::FeedSpec => "feed-spec",
             Check::FeedRegistry => "feed-registry",
             Check::LivePage => "live-page",
+            Check::Ring => "ring",
             Check::Chunks => "chunks",
             Check::Writer => "writer",
             Check::Fresh => "fresh",

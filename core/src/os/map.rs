@@ -5,8 +5,11 @@
 //! nobody changes them any more.
 
 use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
@@ -154,10 +157,207 @@ impl Map {
     }
 }
 
+/// Bytes of a ring's file before its records: one page.
+pub const RING_HEAD_BYTES: usize = 4096;
+
+/// A ring's file, mapped so that its records lie twice in a row behind its first page: a run that
+/// goes round the end is one run of bytes.
+///
+/// The records change while others copy them, so they are reached as relaxed atomic words only.
+pub struct RingMap {
+    base: NonNull<u8>,
+    capacity: usize,
+    /// Every record begins and ends at a multiple of 8 bytes.
+    whole_words: bool,
+}
+
+// SAFETY: the mapping belongs to no thread, and everything in it is reached through atomics.
+unsafe impl Send for RingMap {}
+// SAFETY: as above.
+unsafe impl Sync for RingMap {}
+
+impl RingMap {
+    /// Maps a file of [`RING_HEAD_BYTES`] and `capacity` bytes of records of `record_size` bytes.
+    /// The file must be as long: who maps it checks.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses; [`Error::Invalid`] for a capacity that is no multiple
+    /// of the page size.
+    pub fn new(
+        file: &File,
+        path: &Path,
+        capacity: usize,
+        record_size: usize,
+        writable: bool,
+    ) -> Result<RingMap> {
+        if capacity == 0 || !capacity.is_multiple_of(RING_HEAD_BYTES) || capacity > 1 << 46 {
+            let what = format!("{}: a ring of {capacity} bytes", path.display());
+            return Err(Error::Invalid(what));
+        }
+        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        let failed = |_| Error::io("cannot map", path, io::Error::last_os_error());
+        let whole = RING_HEAD_BYTES + 2 * capacity;
+        // SAFETY: a new private mapping wherever there is room; nothing is replaced.
+        let base = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0)
+        };
+        let base = mapped(base).map_err(failed)?;
+        // From here on dropping it unmaps all of it.
+        let ring = RingMap { base, capacity, whole_words: record_size.is_multiple_of(8) };
+        let again = RING_HEAD_BYTES + capacity;
+        for (at, len, offset) in [(0, again, 0), (again, capacity, RING_HEAD_BYTES)] {
+            // SAFETY: replaces a part of the mapping made above, which nobody uses yet.
+            let part = unsafe {
+                libc::mmap(
+                    base.as_ptr().add(at).cast(),
+                    len,
+                    protection,
+                    libc::MAP_SHARED | libc::MAP_FIXED,
+                    file.as_raw_fd(),
+                    offset as libc::off_t,
+                )
+            };
+            mapped(part).map_err(failed)?;
+        }
+        Ok(ring)
+    }
+
+    /// Bytes of records.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    #[inline(always)]
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        let end = RING_HEAD_BYTES + 2 * self.capacity;
+        assert!(offset <= end && len <= end - offset, "{len} bytes at {offset} of a ring's {end}");
+        // SAFETY: within the mapping by the assertion above.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
+    #[inline(always)]
+    pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
+        assert_eq!(offset % 8, 0);
+        // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
+        // `self`; every process reaches these words through atomics.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    }
+
+    /// The 32-bit word at `offset`. A read-only mapping must only be loaded from.
+    #[inline]
+    pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
+        assert_eq!(offset % 4, 0);
+        // SAFETY: as in `u64_at`.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
+    }
+
+    #[inline(always)]
+    fn words(&self, offset: usize, len: usize) -> &[AtomicU64] {
+        assert_eq!(offset % 8, 0);
+        // SAFETY: as in `u64_at`, for each of the words; atomics may be shared while they change.
+        unsafe { std::slice::from_raw_parts(self.at(offset, len).cast(), len / 8) }
+    }
+
+    fn single_bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
+        // SAFETY: as in `words`.
+        unsafe { std::slice::from_raw_parts(self.at(offset, len).cast(), len) }
+    }
+
+    /// Stores whole records at `offset`, word by word, without any order.
+    #[inline(always)]
+    pub fn put_relaxed(&self, offset: usize, bytes: &[u8]) {
+        if !self.whole_words {
+            return self.put_bytes(offset, bytes);
+        }
+        let from = bytes.as_chunks::<8>().0;
+        for (word, bytes) in self.words(offset, bytes.len()).iter().zip(from) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn put_bytes(&self, offset: usize, bytes: &[u8]) {
+        for (to, byte) in self.single_bytes(offset, bytes.len()).iter().zip(bytes) {
+            to.store(*byte, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies whole records at `offset` out, word by word, without any order.
+    #[inline(always)]
+    pub fn get_relaxed(&self, offset: usize, into: &mut [u8]) {
+        if !self.whole_words {
+            return self.get_bytes(offset, into);
+        }
+        let words = self.words(offset, into.len());
+        for (word, bytes) in words.iter().zip(into.as_chunks_mut::<8>().0) {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+    }
+
+    #[cold]
+    fn get_bytes(&self, offset: usize, into: &mut [u8]) {
+        for (from, byte) in self.single_bytes(offset, into.len()).iter().zip(into) {
+            *byte = from.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Maps the pages of `len` bytes at `offset` in, for storing or for loading. Best effort.
+    pub fn populate(&self, offset: usize, len: usize, writable: bool) {
+        let start = offset & !4095;
+        let end = (offset + len).min(RING_HEAD_BYTES + 2 * self.capacity);
+        let advice = if writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+        if start < end {
+            // SAFETY: a hint on a part of our own mapping, in bounds by the line above.
+            unsafe {
+                libc::madvise(self.base.as_ptr().add(start).cast(), end - start, advice);
+            }
+        }
+    }
+}
+
+fn mapped(address: *mut libc::c_void) -> std::result::Result<NonNull<u8>, ()> {
+    if address == libc::MAP_FAILED { Err(()) } else { NonNull::new(address.cast()).ok_or(()) }
+}
+
+impl Drop for RingMap {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `new` mapped; nobody borrows from it any more.
+        unsafe {
+            libc::munmap(self.base.as_ptr().cast(), RING_HEAD_BYTES + 2 * self.capacity);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_ring_goes_round() {
+        for record_size in [8, 3] {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(4096 + 8192).unwrap();
+            let path = Path::new("ring");
+            let ring = RingMap::new(&file, path, 8192, record_size, true).unwrap();
+            let other = RingMap::new(&file, path, 8192, record_size, false).unwrap();
+            let bytes: Vec<u8> = (0..48).collect();
+            ring.put_relaxed(4096 + 8192 - 24, &bytes);
+            let mut head = [0; 24];
+            other.get_relaxed(4096, &mut head);
+            assert_eq!(head, bytes[24..]);
+            let mut all = [0; 48];
+            other.get_relaxed(4096 + 8192 - 24, &mut all);
+            assert_eq!(all[..], bytes[..]);
+            ring.u64_at(320).store(7, Ordering::Release);
+            assert_eq!(other.u64_at(320).load(Ordering::Acquire), 7);
+        }
+        let file = tempfile::tempfile().unwrap();
+        assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
+    }
 
     #[test]
     fn a_file_cut_short_under_a_mapping_is_an_error_and_no_signal() {

@@ -8,6 +8,7 @@ pub mod file;
 pub mod futex;
 pub mod lock;
 pub mod map;
+pub mod memory;
 pub mod process;
 pub mod signal;
 pub mod terminal;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::os::map::Map;
 use crate::os::{faults, file, process};
 use crate::registry::global::check_head;
+use crate::registry::place;
 use crate::registry::segments::{self, Segments};
 use crate::time::TimeUnit;
 
@@ -52,18 +53,19 @@ offsets! {
         CHUNK_ID: 8, CHUNK_BASE: 8, CHUNK_SESSION: 8, CHUNK_CREATED: 8, CHUNK_BOOT_NS: 8,
         CHUNK_FIXED_RESERVED: 16, CHUNK_COUNT: 8, CHUNK_MIN: 8, CHUNK_MAX: 8, CHUNK_SEALED: 8,
         CHUNK_MARKS: 8, CHUNK_REASON: 4, CHUNK_SEAL_CRC: 4,
-    } = 112;
+    } = WORD;
     [8] {
         SESSION_ID: 8, SESSION_BASE: 8, SESSION_OPENED: 8, SESSION_BOOT_NS: 8, SESSION_BOOT: 16,
         SESSION_PID: 4, SESSION_RESERVED: 4, SESSION_END: 8, SESSION_CLOSED: 8,
         SESSION_REJECTED: 8, SESSION_PASSED: 8, SESSION_LATE: 8, SESSION_REASON: 4,
         SESSION_CRC: 4,
-    } = 112;
+    } = WORD;
     [8] {
         RANGE_LO: 8, RANGE_HI: 8, RANGE_SESSION: 8, RANGE_RECORDED: 8, RANGE_REASON: 4,
         RANGE_RESERVED: 4, RANGE_MIN: 8, RANGE_MAX: 8,
     } = 64;
 }
+const _: () = assert!(WORD == place::WORD_AT && CHUNK_COUNT == place::SEALED_AT);
 const _: () =
     assert!(HEADER_SIZE.is_multiple_of(ENTRY_SIZE) && 512usize.is_multiple_of(ENTRY_SIZE));
 
@@ -613,16 +615,28 @@ impl FeedRegistry {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
 
+    /// The chunk at a position of the table, as it is now; also one that is collected.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also where that entry is no chunk.
+    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
+        match self.entry(position)? {
+            Entry::Chunk(chunk) => Ok(chunk),
+            _ => {
+                let at = Self::offset(position) as u64;
+                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
+            }
+        }
+    }
+
     /// The entry at a position below the count.
     ///
     /// # Errors
     /// [`Error::Damaged`] if it does not check.
     pub fn entry(&self, position: u64) -> Result<Entry> {
         let at = Self::offset(position);
-        // SYNC: place, session state; pairs with the Release in `set_place` and `close_session`.
-        let word = self.map.u64_at(at + WORD).load(Ordering::Acquire);
         let mut bytes = [0; ENTRY_SIZE];
-        self.map.read(at, &mut bytes);
+        let word = place::look(&self.map, at, &mut bytes);
         self.map.check()?;
         decode_entry(&bytes, word, position).map_err(|(offset, what)| {
             let what = format!("{what} of entry {position}");
@@ -995,8 +1009,12 @@ impl FeedRegistry {
         put_u32(&mut bytes, CHUNK_REASON - CHUNK_COUNT, seal.reason);
         let sum = crc(&bytes[..CHUNK_SEAL_CRC - CHUNK_COUNT]);
         put_u32(&mut bytes, CHUNK_SEAL_CRC - CHUNK_COUNT, sum);
-        self.map.write(Self::offset(position) + CHUNK_COUNT, &bytes);
-        self.set_place(position, from, Place::OnDisk)
+        let to = Place::OnDisk.word();
+        self.moved(
+            position,
+            from,
+            place::seal(&self.map, Self::offset(position), &bytes, from.word(), to),
+        )
     }
 
     /// Where a chunk is now; `None` if the word does not check.
@@ -1013,17 +1031,18 @@ impl FeedRegistry {
     /// # Errors
     /// [`Error::Invalid`] if somebody else moved it.
     pub fn set_place(&self, position: u64, from: Place, to: Place) -> Result<()> {
-        // SYNC: place; pairs with the Acquire in `entry`.
-        self.map
-            .u64_at(Self::offset(position) + WORD)
-            .compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| faults::step("registry.place"))
-            .map_err(|_| {
-                Error::Invalid(format!(
-                    "{}: entry {position} is not {from:?} any more",
-                    self.path.display()
-                ))
-            })
+        let done = place::swap(&self.map, Self::offset(position), from.word(), to.word());
+        faults::step("registry.place");
+        self.moved(position, from, done)
+    }
+
+    fn moved(&self, position: u64, from: Place, done: bool) -> Result<()> {
+        if done {
+            faults::step("registry.place");
+            return Ok(());
+        }
+        let what = format!("entry {position} is not {from:?} any more");
+        Err(Error::Invalid(format!("{}: {what}", self.path.display())))
     }
 
     /// Writes a session's closing part and closes it.
@@ -1039,7 +1058,7 @@ impl FeedRegistry {
         put_u32(&mut bytes, SESSION_CRC - SESSION_END, sum);
         let at = Self::offset(position);
         self.map.write(at + SESSION_END, &bytes);
-        // SYNC: session state; pairs with the Acquire in `entry`.
+        // SYNC: session state; pairs with the Acquire in `place::look`.
         self.map.u64_at(at + WORD).store(guard(SESSION_IS_CLOSED), Ordering::Release);
         faults::step("registry.session-closed");
     }

@@ -125,6 +125,11 @@ impl Segments {
         self.folder.join(format!("{feed}.wait"))
     }
 
+    /// The ring of a feed.
+    pub fn ring_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.ring"))
+    }
+
     /// The live page of a staged feed.
     pub fn live_path(&self, feed: &str) -> PathBuf {
         self.folder.join(format!("{feed}.live"))
@@ -186,7 +191,7 @@ impl Segments {
             return Ok(());
         }
         self.remove_stage(feed)?;
-        for ending in ["wait", "ring"] {
+        for ending in ["wait", "ring", "ring.new"] {
             file::remove_file(&self.folder.join(format!("{feed}.{ending}")))?;
         }
         file::remove_folder_if_empty(&self.folder)

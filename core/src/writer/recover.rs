@@ -19,8 +19,9 @@ use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::Segments;
 use crate::registry::view::LiveView;
 use crate::writer::adopt::adopt;
+use crate::writer::chunks::LEASE_STEP;
+use crate::writer::journal::{log_closed, log_sealed};
 use crate::writer::stage::{self, Page};
-use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
@@ -49,30 +50,11 @@ pub struct Settled {
 
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
 pub fn start(feed: &FeedInfo) -> Result<Start> {
-    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
-    if registry.is_deleted()? {
-        let what = "the feed was deleted; where it is still listed, delete it again";
-        return Err(Error::Invalid(format!("{}: {what}", feed.name)));
-    }
+    let registry = open_registry(feed)?;
     let settled = settle(feed, &registry, false)?;
     let next_seq = settled.next_seq;
-    let mut session = SessionEntry {
-        position: 0,
-        session_id: settled.session_id + 1,
-        base_seq: next_seq,
-        opened_us: process::wall_us(),
-        opened_boot_ns: process::boottime_ns(),
-        boot_id: process::boot_id(),
-        pid: std::process::id(),
-        close: None,
-    };
-    let stamp = SessionStamp {
-        session_id: session.session_id,
-        pid: session.pid,
-        pid_start: process::start_ticks(session.pid).unwrap_or(0),
-        boot_id: session.boot_id,
-        opened_us: session.opened_us,
-    };
+    let mut session = session_after(&settled);
+    let stamp = stamp_of(&session);
     // Before the session is in the table: a session that is there has noted where its page is.
     let (page, segments) = stage::begin(feed, &registry, &stamp, next_seq, settled.running_max)?;
     step("recover.begun");
@@ -82,6 +64,41 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     registry.set_lease(lease)?;
     let (next_chunk_id, running_max) = (settled.last_number + 1, settled.running_max);
     Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
+}
+
+/// Opens a feed's registry for its writer.
+pub fn open_registry(feed: &FeedInfo) -> Result<FeedRegistry> {
+    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
+    if registry.is_deleted()? {
+        let what = "the feed was deleted; where it is still listed, delete it again";
+        return Err(Error::Invalid(format!("{}: {what}", feed.name)));
+    }
+    Ok(registry)
+}
+
+/// A session of this process, not in the table yet.
+pub fn session_after(settled: &Settled) -> SessionEntry {
+    SessionEntry {
+        position: 0,
+        session_id: settled.session_id + 1,
+        base_seq: settled.next_seq,
+        opened_us: process::wall_us(),
+        opened_boot_ns: process::boottime_ns(),
+        boot_id: process::boot_id(),
+        pid: std::process::id(),
+        close: None,
+    }
+}
+
+/// What it stamps on its live page.
+pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
+    SessionStamp {
+        session_id: session.session_id,
+        pid: session.pid,
+        pid_start: process::start_ticks(session.pid).unwrap_or(0),
+        boot_id: session.boot_id,
+        opened_us: session.opened_us,
+    }
 }
 
 /// Does what the next writer does first: brings what the last session has left in memory to disk,

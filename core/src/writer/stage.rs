@@ -13,7 +13,7 @@ use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::wait::WaitFile;
 use crate::schema::Stage;
-use crate::writer::{Early, Shared, Writer};
+use crate::writer::chunks::{ChunkWriter, Early, Shared};
 
 /// So many bytes of staged chunks may have ended without being on disk, where chunks are small.
 const BACKLOG_BYTES: u64 = 1 << 30;
@@ -189,7 +189,7 @@ impl Shared {
     }
 }
 
-impl Writer {
+impl ChunkWriter {
     /// Makes again what somebody has unlinked.
     pub(super) fn restage(&mut self) -> Result<()> {
         self.shared.restage()?;
