@@ -164,9 +164,9 @@ pub fn inputs(env: &TestEnv, from: u64) -> Vec<PathBuf> {
 }
 
 /// dw-write killed at each of its steps, in a feed that the one before was killed in.
-fn write_killed_at_every_step(sync: &str, more: &[&str]) {
+fn write_killed_at_every_step(make: &[&str], sync: &str, more: &[&str]) {
     let env = TestEnv::new();
-    good(&env, &MAKE);
+    good(&env, &[&MAKE[..], make].concat());
     let there = std::cell::Cell::new(0);
     let args = |_| {
         let mut args = words(&["dw-write", "t", "--format", "raw", "--ack", "--sync", sync]);
@@ -188,7 +188,9 @@ fn write_killed_at_every_step(sync: &str, more: &[&str]) {
         }));
         assert!(ends.contains(&end), "step {step}: {from}..{end} is no whole number of batches");
         assert!(run.killed || end == ends[BATCHES.len()]);
-        another_boot(&env, step, end, acked);
+        if make.is_empty() {
+            another_boot(&env, step, end, acked);
+        }
         // Most are followed by another one that is killed too.
         there.set(if step % 8 == 0 { write_on(&env, "t", end) } else { end });
     });
@@ -216,12 +218,12 @@ fn another_boot(env: &TestEnv, step: u64, end: u64, acked: u64) {
 
 #[test]
 fn a_writer_that_syncs_each_batch_killed_at_every_step() {
-    write_killed_at_every_step("batch", &[]);
+    write_killed_at_every_step(&[], "batch", &[]);
 }
 
 #[test]
 fn a_writer_that_syncs_at_the_end_killed_at_every_step() {
-    write_killed_at_every_step("none", &["--mark-every", "3000"]);
+    write_killed_at_every_step(&[], "none", &["--mark-every", "3000"]);
 }
 
 fn is_there(env: &TestEnv, feed: &str) -> bool {
@@ -313,4 +315,105 @@ fn another_feed_made_changed_and_deleted_and_killed_at_every_step() {
     good(&env, &make);
     good(&env, &delete);
     assert_eq!(names(&env.base().join("feeds")), ["t"]);
+}
+
+#[test]
+fn a_writer_in_shared_memory_killed_at_every_step() {
+    write_killed_at_every_step(&["--stage", "shm"], "batch", &[]);
+}
+
+/// The records that are there, which are the feed's newest; nothing else, and in order.
+fn newest(env: &TestEnv) -> std::ops::Range<u64> {
+    let snapshot = open(env, "t").snapshot().expect("a sound table at any moment");
+    let first = snapshot.first_seq();
+    first..check(env, "t", first)
+}
+
+#[test]
+fn collecting_killed_at_every_step() {
+    let env = TestEnv::new();
+    good(&env, &[&MAKE[..], &["--max-size", "300KiB"]].concat());
+    let end = std::cell::Cell::new(0);
+    let fill = |_| {
+        let mut writer = Platform::open(env.base()).unwrap().create_writer("t").unwrap();
+        writer.append_batch(&records(end.get()..end.get() + 4096 * 6)).unwrap();
+        end.set(end.get() + 4096 * 6);
+        writer.close(SessionEnd::Ended).unwrap();
+        words(&["dw-gc"])
+    };
+    let killed = at_every_step(&env, fill, |_, run| {
+        // Whole chunks of the oldest have gone, and none that the limit leaves.
+        let there = newest(&env);
+        assert_eq!((there.start % 4096, there.end), (0, end.get()));
+        assert!(there.start <= end.get() - 4 * 4096, "{there:?}");
+        assert!(run.killed || there.start == end.get() - 4 * 4096, "{there:?}");
+        good(&env, &["dw-gc", "-q"]);
+        assert_eq!(newest(&env), end.get() - 4 * 4096..end.get());
+        let files = names(&env.base().join("feeds/t"));
+        assert_eq!(files.iter().filter(|name| name.ends_with(".data")).count(), 4, "{files:?}");
+    });
+    println!("dw-gc: killed at {killed} steps");
+    assert!(killed > 8, "{killed} steps");
+}
+
+/// Spoils a byte of a block in the middle, an index and the last entry of the table.
+fn damage(folder: &Path) {
+    for (name, at) in
+        [("00000002.data", 100), ("00000003.idx", 4096 + 9), ("feed_registry.bin", 4096 + 512 + 20)]
+    {
+        let path = folder.join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[at] ^= 0x55;
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
+fn repair_killed_at_every_step() {
+    let env = TestEnv::new();
+    good(&env, &MAKE);
+    let mut writer = Platform::open(env.base()).unwrap().create_writer("t").unwrap();
+    writer.append_batch(&records(0..4096 * 4 + 100)).unwrap();
+    writer.close(SessionEnd::Ended).unwrap();
+    damage(&env.base().join("feeds/t"));
+    let damaged = env.path("damaged");
+    let copy = |from: &Path, to: &Path| {
+        let copied = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+        assert!(copied.success());
+    };
+    copy(&env.base(), &damaged);
+    let again = |_| {
+        fs::remove_dir_all(env.base()).unwrap();
+        copy(&damaged, &env.base());
+        words(&["dw-repair", "t"])
+    };
+    let whole = records(0..4096 * 4 + 100);
+    let saved = [&whole[..4096 * RECORD], &whole[8192 * RECORD..]].concat();
+    let cat = ["dw-cat", "t", "-o", "raw"];
+    let mut killed = 0;
+    for step in 1..MOST_STEPS {
+        let args: Vec<String> = again(step);
+        let run = run_killed_at(&env, step, &args.iter().map(String::as_str).collect::<Vec<_>>());
+        // What is shown meanwhile was written, whatever cannot be shown.
+        let output = faulty(&env, "", "", &cat).output().unwrap();
+        let shown: Vec<&[u8]> = output.stdout.chunks(RECORD).collect();
+        let all: std::collections::HashSet<&[u8]> = whole.chunks(RECORD).collect();
+        assert!(shown.iter().all(|record| all.contains(record)), "step {step}: invented");
+        if run.killed {
+            killed += 1;
+            let output = faulty(&env, "", "", &["dw-repair", "t"]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(matches!(output.status.code(), Some(0 | 1)), "step {step}: {said}");
+        }
+        let output = faulty(&env, "", "", &cat).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && output.stdout == saved, "step {step}: {said}");
+        let second = faulty(&env, "", "", &["dw-repair", "t"]).output().unwrap();
+        assert!(second.status.success() && second.stdout.is_empty(), "step {step}: a second one");
+        if !run.killed {
+            break;
+        }
+    }
+    println!("dw-repair: killed at {killed} steps");
+    assert!((20..MOST_STEPS - 1).contains(&killed), "{killed} steps");
 }
