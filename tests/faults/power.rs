@@ -11,9 +11,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use deepwater::Platform;
+use deepwater::gc;
 use deepwater::os::faults::{Io, Op, Step};
 use deepwater::reader::{Direction, Reader, Selection};
+use deepwater::registry::feed::Moment;
 use deepwater::registry::segments::Segments;
+use deepwater::repair;
 use deepwater::schema::{FeedSpec, Sync};
 use deepwater::writer::{SessionEnd, Writer, WriterOptions};
 use tempfile::TempDir;
@@ -33,11 +36,14 @@ struct Notes {
     records: Records,
     /// From when on the feed must be there.
     made: Option<Time>,
+    /// When collecting began, and the seq below which it took chunks.
+    collected: Vec<(Time, u64)>,
     /// From when on it may be gone, and must.
     deleted: (Option<Time>, Option<Time>),
 }
 
 /// What must be true after a crash.
+#[derive(Default)]
 struct Expect {
     /// Whether the feed must be there, and whether it may.
     there: (bool, bool),
@@ -47,6 +53,8 @@ struct Expect {
     may: Records,
     /// The next seq is not below this one.
     used: u64,
+    /// What lies below this seq may have been collected.
+    collected: u64,
 }
 
 /// One history and what is to be true of it.
@@ -68,6 +76,9 @@ struct Shape {
     sync: Sync,
     per_batch: u64,
     marks: bool,
+    staged: bool,
+    /// Chunks that collecting leaves; none: it is not done.
+    chunks_kept: Option<u64>,
 }
 
 impl Shape {
@@ -78,7 +89,10 @@ impl Shape {
         let blocks = *random.pick(&[1, 3]);
         let per_block = 65_536 / record_size as u64;
         let per_batch = 1 + per_block / *random.pick(&[1, 3, 10]);
-        Shape { record_size, zeros, blocks, sync, per_batch, marks: random.below(3) == 0 }
+        let marks = random.below(3) == 0;
+        let staged = random.below(4) == 0;
+        let chunks_kept = (random.below(3) == 0).then(|| 1 + random.below(3));
+        Shape { record_size, zeros, blocks, sync, per_batch, marks, staged, chunks_kept }
     }
 
     fn spec(&self) -> FeedSpec {
@@ -87,10 +101,14 @@ impl Shape {
             n => format!(r#",{{"name":"b","type":"bytes{n}"}}"#),
         };
         let chunk = self.blocks * (65_536 / self.record_size * self.record_size);
+        let chunk = (chunk as u64).max(65_536);
+        let stage = if self.staged { "shm" } else { "disk" };
+        let limit =
+            self.chunks_kept.map(|n| format!(r#""max_size_bytes":{},"#, n * (chunk + 8192)));
         FeedSpec::from_json(&format!(
-            r#"{{"feed_name":"t","mode":"UF","ts_col":"ts","chunk_size_bytes":{},
-            "fields":[{{"name":"ts","type":"uint64"}}{padding}]}}"#,
-            chunk.max(65_536)
+            r#"{{"feed_name":"t","mode":"UF","ts_col":"ts","chunk_size_bytes":{chunk},
+            "stage":"{stage}",{}"fields":[{{"name":"ts","type":"uint64"}}{padding}]}}"#,
+            limit.unwrap_or_default()
         ))
         .unwrap()
     }
@@ -129,8 +147,7 @@ impl Recording {
     fn make(seed: u64, leave_out: LeaveOut, after: Option<(TempDir, Shape, Expect)>) -> Recording {
         let mut random = Random::new(seed);
         let (folder, shape, before) = after.unwrap_or_else(|| {
-            let nothing =
-                Expect { there: (false, true), must: Records::new(), may: Records::new(), used: 0 };
+            let nothing = Expect { there: (false, true), ..Expect::default() };
             (memory_folder(), Shape::random(&mut random), nothing)
         });
         let root = folder.path().join("disk");
@@ -145,6 +162,9 @@ impl Recording {
         recording.notes.lock().unwrap().made = Some(recording.disk.moment());
         for _ in 0..1 + random.below(2) {
             recording.session(&platform, &mut random);
+            if shape.chunks_kept.is_some() {
+                recording.collect(&platform);
+            }
         }
         if random.below(4) == 0 {
             recording.notes.lock().unwrap().deleted.0 = Some(recording.disk.moment());
@@ -175,6 +195,17 @@ impl Recording {
             }
         }
         writer.close(SessionEnd::Ended).unwrap();
+    }
+
+    fn collect(&self, platform: &Platform) {
+        let plan = gc::plan(platform, &gc::Wants::default(), &Moment::now()).unwrap();
+        let Some(to) = plan.steps().filter_map(|step| step.seqs).map(|seqs| seqs.1).max() else {
+            return;
+        };
+        let time = self.disk.moment();
+        self.notes.lock().unwrap().collected.push((time, to));
+        let outcome = gc::apply(platform, &plan, &mut |_| {});
+        assert!(outcome.failed.is_empty() && outcome.conflicts == 0, "{outcome:?}");
     }
 
     fn append(&self, writer: &mut Writer, random: &mut Random) {
@@ -209,9 +240,13 @@ impl Recording {
         let notes = self.notes.lock().unwrap();
         let before = |moment: Option<Time>| moment.is_some_and(|moment| moment <= time);
         let acked = notes.acked.iter().filter(|(at, _)| *at <= time).map(|(_, seq)| *seq).max();
+        let collected = notes.collected.iter().filter(|(at, _)| *at <= time).map(|(_, to)| *to);
+        let collected = collected.max().unwrap_or(0).max(self.before.collected);
         let mut must = self.before.must.clone();
         must.extend(notes.records.range(..acked.unwrap_or(0)).map(|(s, r)| (*s, r.clone())));
-        let mut may = must.clone();
+        let mut may = self.before.may.clone();
+        may.extend(must.clone());
+        let must = must.split_off(&collected);
         let mut used = self.before.used;
         for (began, done, seqs) in &notes.appended {
             if *began <= time {
@@ -225,7 +260,7 @@ impl Recording {
             (self.before.there.0 || before(notes.made)) && !before(notes.deleted.0),
             !before(notes.deleted.1),
         );
-        Expect { there, must, may, used }
+        Expect { there, must, may, used, collected }
     }
 }
 
@@ -337,9 +372,46 @@ fn by_time(reader: &Reader, found: &Records) -> Result<(), String> {
     Ok(())
 }
 
-/// Judges a crash image, which it uses up.
-fn judge(root: &Path, shape: Shape, expect: &Expect) -> Result<(), String> {
-    let found = first_look(root, expect)?;
+/// dw-repair on a crash image: a power loss is no damage, and what it leaves in order it leaves so.
+fn repair(root: &Path, expect: &Expect) -> Result<Records, String> {
+    let wrong = |e: deepwater::Error| format!("repair: {e}");
+    let platform = Platform::open(root.join("store")).map_err(wrong)?;
+    let lock = repair::lock(&platform, "t").map_err(wrong)?;
+    let options = repair::Options::default();
+    let plan = || repair::plan(&platform, "t", options, &mut |_| {}).map_err(wrong);
+    repair::adopt(&platform, "t", options, &lock).map_err(wrong)?;
+    let first = plan()?;
+    if !first.is_sound() {
+        return Err(format!("repair takes it for damaged: {:?}", first.findings));
+    }
+    repair::apply(&first, &lock).map_err(wrong)?;
+    let second = plan()?;
+    if !second.findings.is_empty() || !second.is_empty() {
+        return Err(format!("a second repair finds {:?}", second.findings));
+    }
+    let reader = platform.create_reader("t").map_err(wrong)?;
+    let found = read(&reader, Selection::ALL)?;
+    compare(&found, expect)?;
+    by_time(&reader, &found)?;
+    Ok(found)
+}
+
+/// Whether dw-repair finds nothing.
+fn is_sound(platform: &Platform) -> Result<(), String> {
+    let options = repair::Options::default();
+    let plan = repair::plan(platform, "t", options, &mut |_| {}).map_err(|e| e.to_string())?;
+    match plan.findings.is_empty() && plan.is_empty() {
+        true => Ok(()),
+        false => Err(format!("dw-repair finds afterwards: {:?}", plan.findings)),
+    }
+}
+
+/// Judges a crash image, which it uses up. One in three is repaired before it is written on.
+fn judge(root: &Path, shape: Shape, expect: &Expect, seed: u64) -> Result<(), String> {
+    let mut found = first_look(root, expect)?;
+    if found.is_some() && expect.there.0 && seed.is_multiple_of(3) {
+        found = Some(repair(root, expect)?);
+    }
     let wrong = |what: &str| {
         let what = what.to_owned();
         move |e: deepwater::Error| format!("{what}: {e}")
@@ -361,7 +433,7 @@ fn judge(root: &Path, shape: Shape, expect: &Expect) -> Result<(), String> {
             return Err(format!("writer {round} changed what is there"));
         }
         there = now;
-        holes_are_on_record(&reader, &there, next)?;
+        holes_are_on_record(&reader, &there, expect.collected, next)?;
         // The second one has nothing to recover, and says nothing new.
         if round == 1 && next != used {
             return Err(format!("a second recovery skipped {used}..{next}"));
@@ -377,16 +449,21 @@ fn judge(root: &Path, shape: Shape, expect: &Expect) -> Result<(), String> {
         }
         by_time(&reader, &there)?;
     }
-    Ok(())
+    is_sound(&platform)
 }
 
 /// Whether every seq below `next` that has no record lies in a hole that is on record.
-fn holes_are_on_record(reader: &Reader, there: &Records, next: u64) -> Result<(), String> {
+fn holes_are_on_record(
+    reader: &Reader,
+    there: &Records,
+    collected: u64,
+    next: u64,
+) -> Result<(), String> {
     let snapshot = reader.snapshot().map_err(|e| e.to_string())?;
     let mut spans: Vec<(u64, u64)> = snapshot.holes.iter().map(|hole| hole.seqs).collect();
     spans.extend(there.keys().map(|seq| (*seq, seq + 1)));
     spans.sort_unstable();
-    let mut end = 0;
+    let mut end = collected;
     for (lo, hi) in spans {
         if lo > end {
             return Err(format!("seqs {end}..{lo} are neither there nor a hole"));
@@ -404,7 +481,7 @@ fn crash(recording: &Recording, crash: &Crash, expect: &Expect) -> Result<(), St
     let folder = memory_folder();
     let root = folder.path().join("disk");
     recording.disk.history().write_image(crash, &root);
-    let judged = judge(&root, recording.shape, expect);
+    let judged = judge(&root, recording.shape, expect, crash.seed);
     clean_segments(&root);
     judged
 }
@@ -494,7 +571,7 @@ fn go_on(
     let there = first_look(&root, &expect)
         .map_err(|why| tell(recording, &found, &why, &expect))?
         .unwrap_or_default();
-    let next = Expect { there: (true, true), must: there.clone(), may: there, used: expect.used };
+    let next = Expect { there: (true, true), must: there.clone(), may: there, ..expect };
     Ok(Some((folder, recording.shape, next)))
 }
 

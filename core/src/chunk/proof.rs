@@ -17,8 +17,6 @@ use crate::registry::view::LiveView;
 pub struct Standing {
     /// All entries that are not collected.
     pub entries: Vec<Entry>,
-    /// Entries there are, collected ones too.
-    pub count: u64,
     /// Records exist below this seq.
     pub end: u64,
     /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
@@ -39,22 +37,18 @@ impl Standing {
     /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
     pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
         let look = || live.and_then(|page| page.session().and(page.try_published()));
-        let (published, (entries, count)) = loop {
+        let (published, entries) = loop {
             // `published` first: every chunk below it is in the table by then.
             let published = look();
-            let table = match published {
-                Some(_) => registry.entries().and_then(|all| Ok((all, registry.count()?))),
-                None => registry.surviving_entries(),
-            };
+            let entries = registry.entries();
             // A session that began meanwhile rules; what the disk proves of it may end in
             // mid-batch.
             if published.is_some() || look().is_none() {
-                break (published, table?);
+                break (published, entries?);
             }
         };
         let checkpoint = registry.checkpoint();
         let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
-        standing.count = count;
         if standing.proven {
             let staged = registry.segments().is_some_and(|s| s.kind == SegmentKind::Staged);
             standing.doubt(feed, live, staged, registry.checkpoint_is_broken());
@@ -92,8 +86,7 @@ impl Standing {
                 (broken_tail.map_or(end, |(start, _)| start), false, true)
             }
         };
-        let count = entries.len() as u64;
-        Standing { entries, count, end, exact, proven, doubts, broken_tail }
+        Standing { entries, end, exact, proven, doubts, broken_tail }
     }
 
     /// Notes what else than a power loss may be the reason that the page is not believed. The page

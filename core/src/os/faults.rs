@@ -140,7 +140,9 @@ pub fn store(_path: &Path, _at: usize, len: usize, copy: impl Fn(std::ops::Range
 /// the feature in two halves, since another processor or the disk may see one of them alone.
 #[cfg(feature = "faults")]
 pub fn store(path: &Path, at: usize, len: usize, copy: impl Fn(std::ops::Range<usize>)) {
-    for range in [0..len / 2, len / 2..len] {
+    // A word is stored at once.
+    let half = if len > 8 { len / 2 } else { len };
+    for range in [0..half, half..len].into_iter().filter(|range| !range.is_empty()) {
         let (at, len) = ((at + range.start) as u64, range.len() as u64);
         let half = Io::range(Op::Store, path, at, len);
         // A store cannot fail, only be left out.

@@ -526,43 +526,17 @@ impl FeedRegistry {
         faults::value("registry.word", value);
     }
 
-    /// Entries there are. Zeros at the end that reached the disk later than the count are none.
+    /// Entries there are; those at the end that were not stored whole are none.
     ///
     /// # Errors
-    /// [`Error::Damaged`], also where the file is too short for the count.
+    /// [`Error::Damaged`]; as [`FeedRegistry::entries`] where there are such.
     pub fn count(&self) -> Result<u64> {
         let counted = self.word(COUNT_AT, "the count")?;
-        let end = HEADER_SIZE as u64 + counted * ENTRY_SIZE as u64;
-        let size = file::size(&self.file, &self.path)?;
-        if end > size || end > MAP_SIZE as u64 {
-            let what = format!("the file ends here, and its {counted} entries at {end}");
-            return Err(Error::damaged(&self.path, size, what));
+        let whole = counted <= self.entries_that_fit()?;
+        match whole && (counted == 0 || !self.is_torn(counted - 1)) {
+            true => Ok(counted),
+            false => self.surviving_entries().map(|(_, count)| count),
         }
-        let mut count = counted;
-        while count > 0 && self.is_zero(count - 1) {
-            count -= 1;
-        }
-        if count < counted && !self.covers_checkpoint(count)? {
-            let what = format!("entry {count} is all zeros, and a checkpoint is behind it");
-            return Err(Error::damaged(&self.path, Self::offset(count) as u64, what));
-        }
-        Ok(count)
-    }
-
-    fn is_zero(&self, position: u64) -> bool {
-        let mut bytes = [0; ENTRY_SIZE];
-        self.map.read(Self::offset(position), &mut bytes);
-        bytes == [0; ENTRY_SIZE]
-    }
-
-    /// Whether the first `count` entries reach up to the newest checkpoint.
-    fn covers_checkpoint(&self, count: u64) -> Result<bool> {
-        let Some(checkpoint) = self.checkpoint() else { return Ok(true) };
-        let mut entries = Vec::new();
-        for position in self.first_entry()?.min(count)..count {
-            entries.push(self.entry(position)?);
-        }
-        Ok(reach_of(&entries, &checkpoint) >= checkpoint.seq)
     }
 
     /// Entries below this position are collected.
@@ -597,44 +571,32 @@ impl FeedRegistry {
         self.set_word(SUPERSEDED_AT, 1);
     }
 
-    /// All entries that are not collected, in order.
+    /// All entries that are not collected, in order. After the machine stopped `count` may be on
+    /// disk and the last entries not: the table ends where one was not stored whole.
     ///
     /// # Errors
-    /// [`Error::Damaged`] names the first entry that does not check.
+    /// [`Error::Damaged`] names the first entry that does not check, and one that is gone though the
+    /// checkpoint says that it was on disk.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let count = self.count()?;
-        (self.first_entry()?..count).map(|position| self.entry(position)).collect()
+        self.surviving_entries().map(|(entries, _)| entries)
     }
 
-    /// As [`FeedRegistry::entries`], after the machine stopped: `count` may then be on disk and the
-    /// last entries not. They end where one was not stored whole, and with it goes what lies
-    /// behind. Also gives the count that is true.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`] names the first entry that does not check, and one that was on disk: the
-    /// checkpoint says so.
-    pub fn surviving_entries(&self) -> Result<(Vec<Entry>, u64)> {
-        let (first, count) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
-        let fit = self.entries_that_fit()?.min(count);
-        let torn = (first..fit).find(|&position| self.is_torn(position)).unwrap_or(fit);
+    /// Those entries, and how many there are with those that are collected.
+    fn surviving_entries(&self) -> Result<(Vec<Entry>, u64)> {
+        let (first, counted) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
+        let fit = self.entries_that_fit()?.min(counted);
+        let end = (first..fit).find(|&position| self.is_torn(position)).unwrap_or(fit);
         let entries: Vec<Entry> =
-            (first..torn).map(|position| self.entry(position)).collect::<Result<_>>()?;
-        if torn < count
+            (first..end).map(|position| self.entry(position)).collect::<Result<_>>()?;
+        if end < counted
+            && first == 0
             && let Some(checkpoint) = self.checkpoint()
+            && reach_of(&entries, &checkpoint) < checkpoint.seq
         {
-            let found = |entry: &Entry| match entry {
-                Entry::Session(session) => session.session_id == checkpoint.session_id,
-                Entry::Chunk(chunk) => chunk.chunk_id == checkpoint.chunk_id,
-                Entry::Range(_) => false,
-            };
-            let wanted = 1 + usize::from(checkpoint.chunk_id > 0);
-            let collected = first > 0;
-            if !collected && entries.iter().filter(|entry| found(entry)).count() < wanted {
-                let what = format!("entry {torn} is gone, and the checkpoint needs it");
-                return Err(Error::damaged(&self.path, Self::offset(torn) as u64, what));
-            }
+            let what = format!("entry {end} is gone, and a checkpoint is behind it");
+            return Err(Error::damaged(&self.path, Self::offset(end) as u64, what));
         }
-        Ok((entries, torn))
+        Ok((entries, end))
     }
 
     /// So many entries have room in the file as it is now.
@@ -643,12 +605,10 @@ impl FeedRegistry {
         Ok(size.saturating_sub(HEADER_SIZE as u64) / ENTRY_SIZE as u64)
     }
 
-    /// Whether an entry was never stored to its end. Its last word is never zero; of a range, the
-    /// checksum is over all of it.
     fn is_torn(&self, position: u64) -> bool {
-        let at = Self::offset(position);
-        self.map.u64_at(at + WORD).load(Ordering::Acquire) == 0
-            && self.map.u32_at(at + KIND).load(Ordering::Relaxed) != 3
+        let mut bytes = [0; ENTRY_SIZE];
+        self.map.read(Self::offset(position), &mut bytes);
+        is_torn(&bytes)
     }
 
     fn offset(position: u64) -> usize {
@@ -683,6 +643,12 @@ impl FeedRegistry {
             Error::damaged(&self.path, (at + offset) as u64, what)
         })
     }
+}
+
+/// Whether an entry was never stored to its end. Its last word is never zero otherwise; of a range,
+/// the checksum is over all of it.
+pub(super) fn is_torn(bytes: &[u8]) -> bool {
+    get_u64(bytes, WORD) == 0 && get_u32(bytes, KIND) != 3
 }
 
 /// Reads an entry, its guarded word apart; what is wrong with it, and at which byte.
@@ -805,6 +771,15 @@ fn read_close(bytes: &[u8]) -> Option<SessionClose> {
     })
 }
 
+/// Both leases of a registry that begins with these bytes, where they check; the higher one counts.
+pub(super) fn read_leases(header: &[u8]) -> [Option<u64>; 2] {
+    [LEASE_AT, SECOND_LEASE_AT].map(|at| {
+        let bytes = &header[at..at + LEASE_SIZE];
+        let holds = crc(&bytes[..LEASE_CRC]) == get_u32(bytes, LEASE_CRC);
+        holds.then(|| get_u64(bytes, LEASE))
+    })
+}
+
 fn write_lease(map: &Map, lease: u64) {
     let mut bytes = [0; LEASE_SIZE];
     put_u64(&mut bytes, LEASE, lease);
@@ -911,19 +886,19 @@ impl FeedRegistry {
         Ok(())
     }
 
-    /// Makes the table end with `count` entries, durable, and everything behind them zero: an entry
-    /// of a writer that was cut off must not be taken for one that is counted later.
+    /// Makes everything behind the table zero and durable: an entry of a writer that was cut off
+    /// must not be taken for one that is counted later.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn cut(&self, count: u64) -> Result<()> {
-        let end = self.entries_that_fit()?;
+    /// As [`FeedRegistry::entries`]; [`Error::Io`].
+    pub fn cut_torn_entries(&self) -> Result<()> {
+        let (_, count) = self.surviving_entries()?;
         let is_used = |position: &u64| {
             let mut bytes = [0; ENTRY_SIZE];
             self.map.read(Self::offset(*position), &mut bytes);
             bytes != [0; ENTRY_SIZE]
         };
-        let used: Vec<u64> = (count..end).filter(is_used).collect();
+        let used: Vec<u64> = (count..self.entries_that_fit()?).filter(is_used).collect();
         if used.is_empty() && self.word(COUNT_AT, "the count")? == count {
             return Ok(());
         }
@@ -1090,13 +1065,9 @@ impl FeedRegistry {
 
     /// The lease: no seq at or above it was ever published. `None` if both its checksums fail.
     pub fn lease(&self) -> Option<u64> {
-        let leases = [LEASE_AT, SECOND_LEASE_AT].map(|at| {
-            let mut bytes = [0; LEASE_SIZE];
-            self.map.read(at, &mut bytes);
-            let holds = crc(&bytes[..LEASE_CRC]) == get_u32(&bytes, LEASE_CRC);
-            holds.then(|| get_u64(&bytes, LEASE))
-        });
-        leases.into_iter().flatten().max()
+        let mut header = [0; SECOND_LEASE_AT + LEASE_SIZE];
+        self.map.read(0, &mut header);
+        read_leases(&header).into_iter().flatten().max()
     }
 
     /// Raises the lease and makes it durable.
@@ -1186,9 +1157,10 @@ impl FeedRegistry {
     }
 }
 
-/// Whether a slot is neither valid nor never written.
+/// Whether a slot must have been damaged since it was stored. One that was never stored, or not to
+/// its end, has no sum.
 pub(super) fn slot_is_broken(bytes: &[u8; SLOT_SIZE]) -> bool {
-    read_checkpoint(bytes).is_none() && *bytes != [0; SLOT_SIZE]
+    read_checkpoint(bytes).is_none() && get_u32(bytes, SLOT_CRC) != 0
 }
 
 /// The checkpoint in a slot, if it checks.

@@ -11,8 +11,8 @@ use crate::registry::feed::{
     COUNT_AT, CREATED_AT, Checkpoint, ChunkEntry, DELETED_AT, ENTRY_SIZE, Entry, FEED_ID_AT,
     FIRST_ENTRY_AT, FeedRegistry, Geometry, HEADER_CRC_AT, HEADER_SIZE, Identity, LAST_GC_US_AT,
     LAYOUT_HASH_AT, LEASE_AT, LEASE_SIZE, MAP_SIZE, PIECE, Place, SECOND_LEASE_AT, SEGMENTS_AT,
-    SLOT_SIZE, SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, reach_of,
-    read_checkpoint, slot_is_broken,
+    SLOT_SIZE, SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, is_torn,
+    reach_of, read_checkpoint, read_leases, slot_is_broken,
 };
 use crate::registry::global::check_head;
 use crate::registry::segments::{self, Segments};
@@ -142,12 +142,10 @@ impl Salvage {
             Some(deleted) => self.deleted = deleted != 0,
             None => self.lose(Part::Header, at(DELETED_AT, "the check bits of deleted")),
         }
-        for start in [LEASE_AT, SECOND_LEASE_AT] {
-            let sum = get_u32(bytes, start + LEASE_SIZE - 4);
-            match crc(&bytes[start..start + LEASE_SIZE - 4]) == sum {
-                true => self.lease = self.lease.max(Some(get_u64(bytes, start))),
-                false => self.lose(Part::Lease, at(start, "the checksum of the lease")),
-            }
+        let leases = read_leases(bytes);
+        self.lease = leases.into_iter().flatten().max();
+        if leases.contains(&None) {
+            self.lose(Part::Lease, at(LEASE_AT, "the checksum of the lease"));
         }
         for i in 0..2 {
             let from = SLOTS_AT + i * SLOT_SIZE;
@@ -181,16 +179,24 @@ impl Salvage {
             0
         }) as usize;
         let counted = unguard(get_u64(bytes, COUNT_AT));
-        let mut count = counted.map_or(slots.len(), |count| count as usize);
+        let count = counted.map_or(slots.len(), |count| count as usize);
+        let fit = count.min(slots.len());
+        // A table that the machine stopped under ends before the first entry that is not whole,
+        // unless a checkpoint is behind that.
+        let torn = (first.min(fit)..fit).find(|&at| is_torn(slots[at]));
+        let torn = torn.or((count > fit).then_some(fit));
+        let short = torn.is_some_and(|torn| first == 0 && self.is_short(&slots[..torn]));
         if counted.is_none() {
             self.lose(Part::Entry, at(COUNT_AT, "the check bits of the count"));
-        } else if count > slots.len() {
+        } else if count > fit && short {
             let what = format!("the file ends here, and has {count} entries");
             self.lose(Part::Entry, at(bytes.len(), &what));
-            count = slots.len();
         }
-        let zero = |slot: &&[u8]| slot.iter().all(|byte| *byte == 0);
-        let end = slots[..count].iter().rposition(|slot| !zero(slot)).map_or(0, |last| last + 1);
+        let stored = || slots[..fit].iter().rposition(|slot| slot.iter().any(|byte| *byte != 0));
+        let end = match torn {
+            Some(torn) if counted.is_some() && !short => torn,
+            _ => stored().map_or(0, |last| last + 1),
+        };
         for (position, slot) in slots.iter().enumerate().take(end).skip(first) {
             let mut raw = [0; ENTRY_SIZE];
             raw.copy_from_slice(slot);
@@ -205,10 +211,21 @@ impl Salvage {
         }
         let entries: Vec<Entry> = self.rows.iter().map(|row| row.entry).collect();
         let short = self.checkpoint.is_some_and(|c| reach_of(&entries, &c) < c.seq);
-        if counted.is_some() && end < count && short {
+        if counted.is_some() && end < fit && short && !self.lost_rows {
             let offset = HEADER_SIZE + end * ENTRY_SIZE;
             self.lose(Part::Entry, at(offset, &format!("zeros from entry {end} on")));
         }
+    }
+
+    /// Whether entries that are all there is do not reach up to the newest checkpoint.
+    fn is_short(&self, slots: &[&[u8]]) -> bool {
+        let entries = slots.iter().enumerate().filter_map(|(position, slot)| {
+            let mut raw = [0; ENTRY_SIZE];
+            raw.copy_from_slice(slot);
+            decode_entry(&raw, get_u64(&raw, WORD), position as u64).ok()
+        });
+        let entries: Vec<Entry> = entries.collect();
+        self.checkpoint.is_some_and(|c| reach_of(&entries, &c) < c.seq)
     }
 }
 

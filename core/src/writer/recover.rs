@@ -131,7 +131,7 @@ pub fn settle_as(
     standing: &Standing,
     force_lost: bool,
 ) -> Result<Settled> {
-    registry.cut(standing.count)?;
+    registry.cut_torn_entries()?;
     let running_max = seal_left_over(feed, registry, standing, view)?;
     step("recover.sealed");
     let last = last_session(&standing.entries);
