@@ -17,6 +17,7 @@ use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
 
@@ -244,12 +245,6 @@ impl Platform {
                 spec.feed_name
             )));
         }
-        if spec.policy.stage == crate::schema::Stage::Shm {
-            return Err(Error::Spec(format!(
-                "feed {:?}: stage shm is not supported by this version",
-                spec.feed_name
-            )));
-        }
         let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
@@ -421,13 +416,15 @@ impl Platform {
         let folder = self.folder(name);
         let id = self.identity(&entry);
         let Some(_feed_lock) = Lock::try_feed(&self.lock_path(entry.id))? else {
-            let page = LivePage::open(&folder.join("live"), &id, false).ok();
-            let pid = page.and_then(|page| page.session()).map(|session| session.pid);
+            let pid = self.info_in(registry, name).ok().and_then(|feed| LiveView::pid(&feed));
             return Err(Error::Locked { feed: name.to_owned(), pid });
         };
         // A registry too damaged to be marked must not keep a feed from being deleted.
         if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
             feed.set_deleted();
+            if let Some(segments) = feed.segments() {
+                segments.remove_feed(&self.base, self.store_id, name)?;
+            }
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;

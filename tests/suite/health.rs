@@ -13,6 +13,7 @@ use deepwater::Platform;
 use deepwater::registry::feed::{
     Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE, RangeEntry,
 };
+use deepwater::registry::segments::SegmentKind;
 use serde_json::Value;
 
 use super::env::TestEnv;
@@ -74,7 +75,9 @@ fn store() -> Vec<Situation> {
             fs::remove_file(env.base().join("registry.bin")).unwrap();
         }; "" => 1, "registry", "-", "No such file or directory";
         "room enough"; one_feed; "--min-free 0" => 0, "disk-space", "-", "free, 0B wanted";
-        "low space"; one_feed; "--min-free 999TiB" => 1, "disk-space", "-", "under 999TiB; make room";
+        "low space"; one_feed; "--min-free 999TiB"
+            => 1, "disk-space", "-", "under 999TiB; make room";
+        "room in shared memory"; in_shm; "--min-free 1" => 0, "shm-space", "-", "free, 1B wanted";
     }
 }
 
@@ -149,8 +152,8 @@ fn writers() -> Vec<Situation> {
     }
 }
 
-/// A feed's files.
-fn files() -> Vec<Situation> {
+/// The files of chunks.
+fn chunks() -> Vec<Situation> {
     situations! {
         "a damaged block"; |env| { many_chunks(env); flip(&file(env, "00000001.data"), 100); }; ""
             => 0, "chunks", "trades", "5 chunks";
@@ -187,6 +190,12 @@ fn files() -> Vec<Situation> {
             expire_first(env);
             remove(env, "00000001.data");
         }; "" => 0, "chunks", "trades", "4 chunks";
+    }
+}
+
+/// A feed's own files, and what they have on record.
+fn files() -> Vec<Situation> {
+    situations! {
         "a damaged feed.json"; |env| { one_feed(env); edit(&file(env, "feed.json"), "{", "["); }; ""
             => 1, "feed-spec", "trades", "feed.json: damaged";
         "no feed.json"; |env| { one_feed(env); remove(env, "feed.json"); }; ""
@@ -243,7 +252,7 @@ fn every_fate_of_a_writer_is_told() {
 
 #[test]
 fn every_fault_in_files_is_told() {
-    files().iter().for_each(check);
+    chunks().iter().chain(&files()).for_each(check);
 }
 
 /// Runs dw-health on a situation, in text, quietly and as JSON.
@@ -401,6 +410,15 @@ fn open_registry(env: &TestEnv) -> FeedRegistry {
     FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap()
 }
 
+/// Notes that the feed's records are in shared memory.
+fn in_shm(env: &TestEnv) {
+    one_feed(env);
+    let registry = open_registry(env);
+    let mut segments = registry.segments().expect("the writer noted its wait file");
+    (segments.session_id, segments.kind) = (segments.session_id + 1, SegmentKind::Ring);
+    registry.set_segments(&segments).unwrap();
+}
+
 fn lose(env: &TestEnv, reason: u32, seconds_ago: u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
     let recorded_us = now - seconds_ago * 1_000_000;
@@ -457,13 +475,13 @@ fn who_may_not_look_cannot_tell() {
 }
 
 /// Path to what a look must leave alone.
-fn tree(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, i64, i64, i64, i64, Vec<u8>)>) {
+fn tree(folder: &Path, found: &mut BTreeMap<PathBuf, (u64, [i64; 4], Vec<u8>)>) {
     for item in fs::read_dir(folder).unwrap().flatten() {
         let path = item.path();
         let meta = fs::symlink_metadata(&path).unwrap();
         let bytes = if meta.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
-        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-        found.insert(path.clone(), (meta.ino(), times.0, times.1, times.2, times.3, bytes));
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        found.insert(path.clone(), (meta.ino(), times, bytes));
         if meta.is_dir() {
             tree(&path, found);
         }
@@ -496,7 +514,7 @@ fn a_look_disturbs_nothing() {
         .args(["--check-feeds", "--min-free", "1"])
         .output();
     if !traced.is_ok_and(|output| output.status.success()) {
-        not_run("a_look_disturbs_nothing: its system calls (no strace here)");
+        not_run("a_look_disturbs_nothing: its system calls", "no strace here");
         return;
     }
     let calls = fs::read_to_string(env.path("calls")).unwrap();
@@ -527,7 +545,7 @@ fn metrics(env: &TestEnv, base: &Path, args: &[&str], exit: i32) -> Vec<Value> {
         let told = text(&said.stdout) + &text(&said.stderr);
         assert!(said.status.success() && told.is_empty(), "{told}");
     } else {
-        not_run("metrics through promtool (it is not here; Debian has it in prometheus)");
+        not_run("metrics through promtool", "it is not here; Debian has it in prometheus");
     }
     text(&read.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -57,7 +57,11 @@ fn number(value: &Value, key: &str) -> u64 {
 }
 
 fn make_feed(env: &TestEnv) {
-    let mut args = vec!["dw-mkfeed", "t", "--chunk-size", "64KiB"];
+    make_feed_on(env, "disk");
+}
+
+fn make_feed_on(env: &TestEnv, stage: &str) {
+    let mut args = vec!["dw-mkfeed", "t", "--chunk-size", "64KiB", "--stage", stage];
     args.extend(FIELDS);
     ok(env, "", &args);
 }
@@ -186,17 +190,38 @@ fn watch(env: &TestEnv, seen: &AtomicU64, stop: &AtomicBool) {
 fn dw_write_killed_at_50_moments_loses_nothing_that_was_seen() {
     let env = TestEnv::new();
     make_feed(&env);
+    kill_at_moments(&env, 50, || {});
+}
+
+#[test]
+fn what_a_killed_writer_left_in_memory_is_adopted() {
+    let env = TestEnv::new();
+    make_feed_on(&env, "shm");
+    kill_at_moments(&env, 30, || check_memory(&env, &["t.chunks", "t.live", "t.wait"]));
+    check_memory(&env, &["t.wait"]);
+}
+
+/// Of the session that is, or was killed, nothing else is in shared memory; of an older one nothing
+/// at all.
+fn check_memory(env: &TestEnv, most: &[&str]) {
+    let folder = fs::read_dir(env.shm()).expect("shared memory").next().expect("a folder");
+    let found = names(&folder.expect("a folder").path());
+    assert!(found.iter().all(|name| most.contains(&name.as_str())), "{found:?}");
+}
+
+/// Kills dw-write again and again while somebody reads, and looks that all is there each time.
+fn kill_at_moments(env: &TestEnv, rounds: u64, check: impl Fn()) {
     let seed = 20_260_731;
     let mut random = Random::new(seed);
     let mut there = 0;
-    for round in 0..50u64 {
+    for round in 0..rounds {
         let raw = round % 2 == 1;
         let sync = [&["--sync", "none"][..], &["--sync", "10ms"], &[]][round as usize % 3];
         let seen = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            let watcher = scope.spawn(|| watch(&env, &seen, &stop));
-            let (mut victim, stdin) = Victim::start(&env, "", raw, sync);
+            let watcher = scope.spawn(|| watch(env, &seen, &stop));
+            let (mut victim, stdin) = Victim::start(env, "", raw, sync);
             let feeder = scope.spawn(move || feed_rows(stdin, raw, there, round));
             if round % 5 == 4 {
                 // While it starts.
@@ -216,19 +241,20 @@ fn dw_write_killed_at_50_moments_loses_nothing_that_was_seen() {
         let seen = seen.load(Ordering::SeqCst);
         let from = if round % 10 == 9 { 0 } else { there };
         let got =
-            numbers(&ok(&env, "", &["dw-cat", "t", "-o", "raw", "--seq", &format!("{from}..")]));
+            numbers(&ok(env, "", &["dw-cat", "t", "-o", "raw", "--seq", &format!("{from}..")]));
         assert!(got.iter().copied().eq(from..from + got.len() as u64), "round {round}: a gap");
         let end = from + got.len() as u64;
         assert!(end >= seen, "round {round}: {end} of {seen} records that were seen");
         assert!(end >= there, "round {round}: {there} were there before");
-        let sessions = lines(&ok(&env, "", &["dw-ls", "t", "--sessions", "--json"]));
+        let sessions = lines(&ok(env, "", &["dw-ls", "t", "--sessions", "--json"]));
         if let Some(last) = sessions.last().filter(|_| end > there) {
             assert_eq!(last["reason"], "crashed", "round {round}");
             assert_eq!((number(last, "seq_lo"), number(last, "seq_hi")), (there, end));
         }
+        check();
         there = end;
     }
-    finish_and_check(&env, there);
+    finish_and_check(env, there);
 }
 
 /// A last session that ends by itself; then the whole feed and its folder.

@@ -3,8 +3,10 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod cron;
+mod cursor;
 mod damage;
 mod env;
+mod follow;
 mod fuzz;
 mod gaps;
 mod gc;
@@ -16,11 +18,13 @@ mod live;
 mod logs;
 mod malformed;
 mod manners;
+mod merge;
 mod pages;
 mod random;
 mod real_feeds;
 mod round_trip;
 mod sample;
 mod sqlite;
+mod staged;
 mod units;
 mod watch;

@@ -1,19 +1,21 @@
 //! dw-cat's command line.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{ArgAction, Args as _, Command, ValueEnum};
 use deepwater::text::encode::OutputFormat;
 
-use crate::cli::args::{Common, Range};
+use crate::cli::args::{Common, Feeds, Range};
 use crate::cli::page::{self, Page};
+use crate::cli::times::TimeArg;
 
 /// dw-cat's page.
 pub const PAGE: Page = Page {
     name: "dw-cat",
-    about: "Print the records of a feed",
-    usage: &["dw-cat [OPTIONS] FEED"],
+    about: "Print the records of feeds, and those that come",
+    usage: &["dw-cat [OPTIONS] FEED..."],
     description: &[
         "Prints records in the order they arrived, as JSON lines unless told otherwise. A range of \
          times is found through the index, whatever the size of the history, and its answer is \
@@ -62,17 +64,16 @@ pub fn command() -> Command {
 /// The arguments as given.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The feed
-    #[arg(value_name = "FEED")]
-    positional: Option<String>,
-    /// The feed, as by position
-    #[arg(long = "feed", value_name = "FEED", conflicts_with = "positional")]
-    named: Option<String>,
+    /// Which feeds.
+    #[command(flatten)]
+    pub feeds: Feeds,
     /// Which records.
     #[command(flatten)]
     pub range: Range,
     #[command(flatten)]
     choice: ChoiceArgs,
+    #[command(flatten)]
+    live: LiveArgs,
     #[command(flatten)]
     output: OutputArgs,
     /// What all tools have.
@@ -98,6 +99,24 @@ struct ChoiceArgs {
     /// Begin at the last mark at or before --since (without it: at the last mark)
     #[arg(long)]
     playback: bool,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Live options")]
+struct LiveArgs {
+    /// Go on with records as they come; alone, from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// With -f, never sleep: the least delay, for a whole processor
+    #[arg(long, requires = "follow")]
+    spin: bool,
+    /// Print as it happened, by the records' times; SPEED 10 is ten times as fast [default: 1]
+    #[arg(long, value_name = "SPEED", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1", value_parser = parse_speed)]
+    replay: Option<f64>,
+    /// Go on after the last record printed by the last run with FILE, which keeps the place
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    cursor_file: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -159,6 +178,11 @@ fn parse_seqs(text: &str) -> Result<(u64, u64), String> {
     Ok((number(lo, 0)?, number(hi, u64::MAX)?))
 }
 
+fn parse_speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+    speed.ok_or_else(|| "a speed above 0, as 10 or 0.5".to_owned())
+}
+
 /// `--time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Style {
@@ -180,8 +204,8 @@ pub enum Ints {
 
 /// What dw-cat is asked to do.
 pub struct Request {
-    /// The feed.
-    pub feed: String,
+    /// The feeds.
+    pub feeds: Vec<String>,
     /// Range of times or seqs.
     pub range: Range,
     /// Range of seqs.
@@ -194,6 +218,14 @@ pub struct Request {
     pub reverse: bool,
     /// From a mark on.
     pub playback: bool,
+    /// And what comes.
+    pub follow: bool,
+    /// Without sleeping.
+    pub spin: bool,
+    /// As it happened, so much faster.
+    pub replay: Option<f64>,
+    /// Where the last run ended, and this one will have.
+    pub cursor_file: Option<PathBuf>,
     /// The format.
     pub format: OutputFormat,
     /// Chosen fields.
@@ -224,21 +256,27 @@ impl Args {
     /// # Errors
     /// Says which argument is wrong and what would be right.
     pub fn request(self) -> anyhow::Result<Request> {
-        let Some(feed) = self.positional.or(self.named) else {
+        let feeds: Vec<String> = self.feeds.names().into_iter().map(str::to_owned).collect();
+        if feeds.is_empty() {
             bail!("missing: FEED; see dw-cat --help, and dw-ls for the feeds there are");
-        };
+        }
+        self.check(feeds.len())?;
         let by_format = match self.output.output {
             OutputFormat::Table => Style::Rfc3339,
             _ => Style::Raw,
         };
         Ok(Request {
-            feed,
+            feeds,
             range: self.range,
             seqs: self.choice.seq.unwrap_or((0, u64::MAX)),
             where_: self.choice.where_,
             lines: self.choice.lines,
             reverse: self.choice.reverse,
             playback: self.choice.playback,
+            follow: self.live.follow,
+            spin: self.live.spin,
+            replay: self.live.replay,
+            cursor_file: self.live.cursor_file,
             format: self.output.output,
             fields: self.output.fields,
             header: !self.output.no_header,
@@ -247,5 +285,37 @@ impl Args {
             with_seq: self.output.with_seq,
             with_feed: self.output.with_feed,
         })
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self, feeds: usize) -> anyhow::Result<()> {
+        let live = &self.live;
+        if self.choice.reverse {
+            let option = match live {
+                LiveArgs { follow: true, .. } => "-f",
+                LiveArgs { replay: Some(_), .. } => "--replay",
+                LiveArgs { cursor_file: Some(_), .. } => "--cursor-file",
+                _ => return self.check_seqs(feeds),
+            };
+            bail!("{option} goes forward in time, and -r backward; leave one of them out");
+        }
+        if live.follow && self.output.output == OutputFormat::Npy {
+            bail!(
+                "-o npy says first how many records come, which -f cannot know; raw records and \
+                 dw-ls --layout numpy serve instead"
+            );
+        }
+        self.check_seqs(feeds)
+    }
+
+    /// Seqs are a feed's own.
+    fn check_seqs(&self, feeds: usize) -> anyhow::Result<()> {
+        let by_seq = |time: &Option<TimeArg>| time.as_ref().is_some_and(TimeArg::is_seq);
+        let seqs =
+            self.choice.seq.is_some() || by_seq(&self.range.since) || by_seq(&self.range.until);
+        if feeds > 1 && seqs {
+            bail!("seqs are of one feed, and {feeds} are named; choose by time");
+        }
+        Ok(())
     }
 }

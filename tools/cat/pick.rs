@@ -6,14 +6,6 @@ use deepwater::text::filter::Filter;
 
 use super::args::Lines;
 
-/// What a scan could not give.
-pub enum Missing {
-    /// Because it is damaged.
-    Damage(Damage),
-    /// Because it was taken away meanwhile.
-    Lost(Lost),
-}
-
 /// Records chosen, in the order they are to be printed.
 pub struct Pick<'a> {
     reader: &'a Reader,
@@ -96,34 +88,34 @@ impl<'a> Pick<'a> {
         Ok(count.min(self.limit))
     }
 
-    /// Whether runs come backwards, and the records of each are to be turned round.
-    pub fn is_reverse(&self) -> bool {
-        self.direction == Direction::Reverse
+    /// The seq that the scan begins with.
+    pub fn first_seq(&self) -> u64 {
+        self.selection.seqs.0
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to `left_out`. Stops at the
-    /// limit, or when `each` fails.
+    /// Gives every chosen run to `each`, and what could not be given to the others. Stops at the
+    /// limit, or when `each` fails; true where it was the limit.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
-        mut missing: impl FnMut(Missing),
-    ) -> Result<std::result::Result<(), E>> {
+        damage: impl FnMut(Damage),
+        lost: impl FnMut(Lost),
+    ) -> Result<std::result::Result<bool, E>> {
         let size = self.reader.layout().record_size();
-        let (mut left, mut lowest) = (self.limit, u64::MAX);
+        let mut left = self.limit;
         let mut outcome = Ok(());
         let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
         if left > 0 {
             self.runs(&mut scan, self.direction, |run| {
                 let run = self.first(run, left, size);
                 left -= (run.records.len() / size) as u64;
-                lowest = lowest.min(run.first_seq);
                 outcome = each(run);
                 left > 0 && outcome.is_ok()
             })?;
         }
-        scan.take_damage().into_iter().map(Missing::Damage).for_each(&mut missing);
-        scan.take_lost().into_iter().map(Missing::Lost).for_each(&mut missing);
-        Ok(outcome)
+        scan.take_damage().into_iter().for_each(damage);
+        scan.take_lost().into_iter().for_each(lost);
+        Ok(outcome.map(|()| left == 0))
     }
 
     /// The first `n` records of a run, in the direction of the scan.

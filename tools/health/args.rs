@@ -62,6 +62,7 @@ const CHECKS: Section = Section {
     entries: &[
         ("manifest, version, registry", "The store's own files read, and are of a known format."),
         ("disk-space", "At least --min-free is free where the store lies."),
+        ("shm-space", "The same of shared memory, where feeds have records there."),
         ("feed-spec, feed-registry, live-page", "The feed's own files read."),
         ("chunks", "The files of every chunk are there and long enough."),
         ("writer", "The last writer closed the feed, or one writes."),

@@ -28,6 +28,12 @@ const METRICS: &[Metric] = &[
     metric(Check::Registry, "deepwater_feeds", "gauge", "Feeds of the store."),
     metric(Check::DiskSpace, "deepwater_disk_free_bytes", "gauge", "Room where the store lies."),
     metric(
+        Check::ShmSpace,
+        "deepwater_shm_free_bytes",
+        "gauge",
+        "Room where feeds have shared memory.",
+    ),
+    metric(
         Check::FeedRegistry,
         "deepwater_feed_records_total",
         "counter",

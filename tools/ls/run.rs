@@ -4,12 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use deepwater::Platform;
-use deepwater::chunk::{ChunkPaths, Shown, json_number};
+use deepwater::chunk::{Shown, json_number};
 use deepwater::error::system_text;
 use deepwater::os::process;
 use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
 use deepwater::registry::live::writer_of;
+use deepwater::schema::Stage;
 use deepwater::text::describe::describe;
 use deepwater::text::words::{self, grouped};
 use deepwater::time::TimeUnit;
@@ -111,6 +112,8 @@ pub(super) struct Feed {
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
+    /// Records that are in shared memory and not on disk yet; none for a feed born on disk.
+    backlog: Option<u64>,
     /// Process id of the writer, 0 where there is one that we may not know; none: idle.
     pub(super) writer: Option<u32>,
 }
@@ -126,6 +129,9 @@ impl Feed {
                 break (snapshot, missing);
             }
         };
+        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+            messages::partial(text);
+        }
         let times = reader.times(&snapshot)?;
         missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
         for doubt in &snapshot.doubts {
@@ -133,8 +139,10 @@ impl Feed {
         }
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
-        let writer = writer_of(&reader.feed().lock, reader.live());
-        Ok(Feed { reader, snapshot, times, rate, bytes, writer })
+        let live = reader.live();
+        let writer = writer_of(&reader.feed().lock, live.as_deref());
+        let backlog = backlog(&reader);
+        Ok(Feed { reader, snapshot, times, rate, bytes, backlog, writer })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -150,8 +158,14 @@ impl Feed {
     }
 }
 
+fn backlog(reader: &Reader) -> Option<u64> {
+    let view = reader.view();
+    let page = view.page.as_ref().filter(|page| view.is_staged() && page.is_open())?;
+    Some(page.published().saturating_sub(page.durable()))
+}
+
 fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
-    let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
+    let Ok(paths) = reader.chunk_paths(chunk) else { return 0 };
     let size = |path| fs::metadata(path).map_or(0, |meta| meta.len());
     size(&paths.data) + size(&paths.index)
 }
@@ -160,19 +174,30 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
 fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
     let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
-        let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
-        let needed = chunk.count() * reader.layout().record_size() as u64;
-        for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
-            let what = match fs::metadata(path) {
-                Ok(meta) if meta.len() >= needed => continue,
-                Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
-                Err(error) => system_text(&error),
-            };
+        // Once more: a chunk may go from memory to disk between two looks.
+        if let Some(what) = missing_file(reader, chunk).and_then(|_| missing_file(reader, chunk)) {
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-            missing.push((*chunk, format!("{}: {what}; seq {lo}..{hi}", path.display())));
+            missing.push((*chunk, format!("{what}; seq {lo}..{hi}")));
         }
     }
     missing
+}
+
+fn missing_file(reader: &Reader, chunk: &SnapshotChunk) -> Option<String> {
+    let paths = match reader.chunk_paths(chunk) {
+        Ok(paths) => paths,
+        Err(error) => return Some(error.to_string()),
+    };
+    let needed = chunk.count() * reader.layout().record_size() as u64;
+    for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
+        let what = match fs::metadata(path) {
+            Ok(meta) if meta.len() >= needed => continue,
+            Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
+            Err(error) => system_text(&error),
+        };
+        return Some(format!("{}: {what}", path.display()));
+    }
+    None
 }
 
 pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
@@ -192,6 +217,7 @@ fn object(feed: &Feed) -> Value {
         "bytes": feed.bytes,
         "state": feed.state(),
         "pid": feed.writer.filter(|pid| *pid > 0),
+        "backlog": feed.backlog,
     })
 }
 
@@ -252,6 +278,13 @@ fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::
             out.put(b"\n")?;
         }
         out.put(policy(feed).as_bytes())?;
+        if let Some(backlog) = feed.backlog {
+            let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
+            let backlog = grouped(backlog);
+            let line =
+                format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
+            out.put(line.as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -261,9 +294,14 @@ fn policy(feed: &Feed) -> String {
     let duration = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
     let max_size = policy.max_size_bytes.map_or("any size".to_owned(), words::size);
+    let stage = match (policy.stage, policy.live_window_seconds) {
+        (Stage::Disk, _) => "on disk".to_owned(),
+        (Stage::Shm, 0) => "in shared memory".to_owned(),
+        (Stage::Shm, kept) => format!("in shared memory, there for {} more", duration(kept)),
+    };
     format!(
-        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
-         mode {:04o}\n",
+        "  kept {retention}, {max_size}; chunks of {} or {}, born {stage}; sync {}; order {}; \
+         live {}; mode {:04o}\n",
         words::size(policy.chunk_size_bytes),
         humantime::format_duration(policy.chunk_age()),
         policy.sync,

@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args as _, Command, FromArgMatches as _, ValueEnum};
 use deepwater::layout::Layout;
 use deepwater::schema::{
-    FeedSpec, FieldSpec, FieldType, Order, Policy, Sync, check_feed_name, file_mode,
+    FeedSpec, FieldSpec, FieldType, Order, Policy, Stage, Sync, check_feed_name, file_mode,
 };
 use deepwater::time::TimeUnit;
 
@@ -166,6 +166,12 @@ pub struct PolicyArgs {
     /// How much is kept, indexes counted: a size, or none [default: none]
     #[arg(long, value_name = "SIZE", value_parser = parse_max_size, conflicts_with = "delete")]
     pub max_size: Option<Limit>,
+    /// Where chunks are born: disk, or shm (shared memory, copied to disk in the background)
+    #[arg(long, value_name = "STAGE", value_parser = parse_stage, conflicts_with = "delete")]
+    pub stage: Option<Stage>,
+    /// How long a chunk of a shm feed stays in memory once it is on disk [default: 0s]
+    #[arg(long, value_name = "DUR", value_parser = parse_window, conflicts_with = "delete")]
+    pub live_window: Option<u64>,
     /// When records become durable: every DUR, none (the kernel's time), or batch [default: 1s]
     #[arg(long, value_name = "DUR", value_parser = parse_sync, conflicts_with = "delete")]
     pub sync: Option<Sync>,
@@ -222,6 +228,22 @@ fn parse_max_size(text: &str) -> Result<Limit, String> {
             0 => Err("a feed of no size; for no limit write none".to_owned()),
             bytes => Ok(Limit::Of(bytes)),
         },
+    }
+}
+
+fn parse_stage(text: &str) -> Result<Stage, String> {
+    match text {
+        "disk" => Ok(Stage::Disk),
+        "shm" => Ok(Stage::Shm),
+        _ => Err("it is disk or shm".to_owned()),
+    }
+}
+
+/// As other durations; that there is none is fine.
+fn parse_window(text: &str) -> Result<u64, String> {
+    match text {
+        "0" | "0s" => Ok(0),
+        _ => parse_seconds(text),
     }
 }
 
@@ -287,6 +309,10 @@ impl Args {
         if let Some(name) = feed {
             check_feed_name(name)?;
         }
+        ensure!(
+            self.policy.stage != Some(Stage::Disk) || self.policy.live_window.unwrap_or(0) == 0,
+            "--live-window keeps chunks in shared memory, and with --stage disk there are none"
+        );
         if self.infer {
             return self.infer_request(feed, fields);
         }
@@ -460,6 +486,8 @@ impl PolicyArgs {
         if let Some(limit) = self.max_size {
             policy.max_size_bytes = limit.value();
         }
+        policy.stage = self.stage.unwrap_or(policy.stage);
+        policy.live_window_seconds = self.live_window.unwrap_or(policy.live_window_seconds);
         policy.sync = self.sync.unwrap_or(policy.sync);
         policy.order = self.order.unwrap_or(policy.order);
         policy.live = self.live.map_or(policy.live, |live| live == YesNo::Yes);

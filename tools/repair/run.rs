@@ -149,7 +149,7 @@ fn apply(args: &Args, plan: &Plan, lock: &Lock, out: &mut Out) -> anyhow::Result
         let line = format!("{name}: repaired: {gone} records gone, {} there{kept}\n", plan.records);
         out.put(line.as_bytes())?;
     }
-    Ok(if gone > 0 { Exit::Partial } else { Exit::Ok })
+    Ok(if plan.loses() { Exit::Partial } else { Exit::Ok })
 }
 
 fn tell(args: &Args, plan: &Plan, out: &mut Out) -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! The checks of one feed.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Check, Finding, Limits, Now, Verdict};
@@ -15,6 +16,8 @@ use crate::registry::feed::{
 use crate::registry::global::FeedEntry;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage, writer_of};
+use crate::registry::segments::{Reach, SegmentKind};
+use crate::registry::view::LiveView;
 use crate::schema::Sync;
 use crate::store::Platform;
 use crate::text::words::{grouped, size, span};
@@ -30,46 +33,48 @@ const SYNC_PATIENCE: Duration = Duration::from_secs(60);
 /// So many broken chunks are named; the rest is counted.
 const NAMED: usize = 3;
 
+/// What a look at a feed gives.
+#[derive(Default)]
+pub(super) struct Looked {
+    pub findings: Vec<Finding>,
+    /// Where its shared memory lies, if it has records there.
+    pub shm: Option<PathBuf>,
+}
+
 /// Checks one feed; a feed that was deleted meanwhile has no findings.
-pub(super) fn look(
-    platform: &Platform,
-    entry: &FeedEntry,
-    limits: &Limits,
-    now: Now,
-) -> Vec<Finding> {
-    let mut found = Vec::new();
+pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now: Now) -> Looked {
     let name = Some(&*entry.name);
+    let failed = |findings| Looked { findings, shm: None };
     let info = match platform.info_of(entry) {
         Ok(info) => info,
-        Err(error) if is_deleted(platform, entry, &error) => return Vec::new(),
-        Err(error) => return vec![Finding::of_error(Check::FeedSpec, name, &error)],
+        Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
+        Err(error) => return failed(vec![Finding::of_error(Check::FeedSpec, name, &error)]),
     };
     let cause = format!("record of {} bytes", info.layout.record_size());
-    found.push(Finding::new(Check::FeedSpec, name, false, cause));
+    let spec = Finding::new(Check::FeedSpec, name, false, cause);
     let live = LivePage::open(&info.live_path(), &info.id, false);
-    let feed = match Feed::look(info, live.as_ref().ok()) {
+    let feed = match Feed::look(info) {
         Ok(feed) => feed,
-        Err(error) if is_deleted(platform, entry, &error) => return Vec::new(),
+        Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
         Err(error) => {
-            found.push(Finding::of_error(Check::FeedRegistry, name, &error));
-            return found;
+            return failed(vec![spec, Finding::of_error(Check::FeedRegistry, name, &error)]);
         }
     };
-    found.push(feed.registry());
-    found.push(match &live {
+    let mut findings = vec![spec, feed.registry()];
+    findings.push(match &live {
         Ok(_) => Finding::new(Check::LivePage, name, false, "live reads".to_owned()),
         Err(error) => Finding::of_error(Check::LivePage, name, error),
     });
-    found.push(feed.chunks());
-    found.push(feed.writer(now));
-    found.extend(limits.max_age.as_ref().map(|ages| {
+    findings.push(feed.chunks());
+    findings.push(feed.writer(now));
+    findings.extend(limits.max_age.as_ref().map(|ages| {
         let wanted = ages.of(&feed.info.name, feed.info.spec.policy.live);
         feed.fresh(wanted, now)
     }));
-    found.push(feed.backlog(now));
-    found.push(feed.lost(now));
-    found.push(feed.rejects());
-    found
+    findings.push(feed.backlog(now));
+    findings.push(feed.lost(now));
+    findings.push(feed.rejects());
+    Looked { findings, shm: feed.shm() }
 }
 
 /// Whether files are missing because the feed was deleted since the registry was read.
@@ -80,10 +85,11 @@ fn is_deleted(platform: &Platform, entry: &FeedEntry, error: &Error) -> bool {
 }
 
 /// What a feed's own files say, read once; no records among it.
-struct Feed<'a> {
+struct Feed {
     info: FeedInfo,
     registry: FeedRegistry,
-    live: Option<&'a LivePage>,
+    /// The live page, wherever it is.
+    view: LiveView,
     /// Whether the page is of this boot, this file and intact: its words are true then.
     believed: bool,
     entries: Vec<Entry>,
@@ -101,17 +107,19 @@ enum Silence {
     Ahead(Duration),
 }
 
-impl<'a> Feed<'a> {
-    fn look(info: FeedInfo, live: Option<&'a LivePage>) -> Result<Feed<'a>> {
+impl Feed {
+    fn look(info: FeedInfo) -> Result<Feed> {
         let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
+        let view = LiveView::of(&info, &registry);
         // `published` first: every chunk below it is in the table by then.
-        let published = live.filter(|page| page.session().is_some()).map(LivePage::published);
+        let page = view.page.as_deref().filter(|page| page.session().is_some());
+        let published = page.map(LivePage::published);
         let entries = registry.entries()?;
         let is_deleted = registry.is_deleted()?;
         let mut feed = Feed {
             info,
             registry,
-            live,
+            view,
             believed: published.is_some(),
             entries,
             end: 0,
@@ -119,6 +127,10 @@ impl<'a> Feed<'a> {
         };
         feed.end = published.unwrap_or_else(|| feed.known_end());
         Ok(feed)
+    }
+
+    fn live(&self) -> Option<&LivePage> {
+        self.view.page.as_deref()
     }
 
     /// The end as the table has it, where the live page says nothing. What blocks would prove
@@ -228,6 +240,9 @@ impl<'a> Feed<'a> {
         let records = match (chunk.place, chunk.seal) {
             (Place::OnDisk, Some(seal)) => seal.count,
             (Place::Live, _) => end.saturating_sub(chunk.base_seq),
+            (Place::Staged | Place::Flushing, _) if self.believed => {
+                end.saturating_sub(chunk.base_seq)
+            }
             _ => return Ok(None),
         };
         // A chunk is in the table shortly before its first record is published.
@@ -240,7 +255,10 @@ impl<'a> Feed<'a> {
             Place::OnDisk => HEADER_SIZE as u64 + blocks * BLOCK_ENTRY_SIZE as u64,
             _ => HEADER_SIZE as u64,
         };
-        let paths = ChunkPaths::new(&self.info.folder, chunk.chunk_id);
+        let memory = self.view.staged().filter(|_| chunk.place.is_staged());
+        let memory = memory.map(|segments| segments.chunk_folder(&self.info.name));
+        let folder = memory.as_ref().unwrap_or(&self.info.folder);
+        let paths = ChunkPaths::new(folder, chunk.chunk_id);
         let data = records * geometry.record_size as u64;
         let mut bytes = 0;
         for (path, needed) in [(paths.data, data), (paths.index, index)] {
@@ -274,7 +292,7 @@ impl<'a> Feed<'a> {
             return finding(false, "never written".to_owned()).value(0.0);
         };
         if session.close.is_none() {
-            if let Some(pid) = writer_of(&self.info.lock, self.live) {
+            if let Some(pid) = writer_of(&self.info.lock, self.live()) {
                 let cause = match pid {
                     0 => "being written".to_owned(),
                     pid => format!("being written by process {pid}"),
@@ -294,18 +312,24 @@ impl<'a> Feed<'a> {
                 SessionEnd::Error => "stopped at an error",
                 SessionEnd::Crashed => "crashed",
                 SessionEnd::PowerLoss => "was cut off by a power loss",
+                SessionEnd::MemoryGone => "crashed, and its shared memory was gone",
                 SessionEnd::Unknown => "ended, nobody knows how,",
             };
             let cause = format!("idle; the last writer {end} {} ago", ago(close.closed_us));
             return finding(false, cause).value(0.0);
         }
-        let seen = self.live.and_then(LivePage::last_publish).filter(|at| at.0 > session.opened_us);
+        let seen =
+            self.live().and_then(LivePage::last_publish).filter(|at| at.0 > session.opened_us);
         let seen = seen.map_or(format!("opened {} ago", ago(session.opened_us)), |at| {
             format!("last record {} ago", ago(at.0))
         });
-        let how = match self.believed {
-            true => "died without closing the feed",
-            false => "was cut off when the machine stopped (or the store was copied meanwhile)",
+        let how = match (self.believed, self.view.end_without_page(&session), self.view.reach) {
+            (true, ..) => "died without closing the feed",
+            (false, SessionEnd::MemoryGone, Reach::OtherDevice) => {
+                "died, or its shared memory is another's from here (a container has its own)"
+            }
+            (false, SessionEnd::MemoryGone, _) => "died, and its shared memory is gone",
+            _ => "was cut off when the machine stopped (or the store was copied meanwhile)",
         };
         let what_now = "start dw-write again, which recovers it";
         finding(true, format!("process {} ({seen}) {how}; {what_now}", session.pid)).value(0.0)
@@ -313,7 +337,7 @@ impl<'a> Feed<'a> {
 
     /// How long ago the last record came: by the boot clock if it came in this boot.
     fn silence(&self, now: Now) -> Silence {
-        let last = self.live.and_then(LivePage::last_publish);
+        let last = self.live().and_then(LivePage::last_publish);
         let newest = self.sessions().rev().find(|session| {
             session.close.map_or(self.end, |close| close.end_seq) > session.base_seq
         });
@@ -371,7 +395,7 @@ impl<'a> Feed<'a> {
 
     /// Whether what is published becomes durable, where somebody writes.
     fn backlog(&self, now: Now) -> Finding {
-        let Some(live) = self.live.filter(|live| self.believed && live.is_open()) else {
+        let Some(live) = self.live().filter(|live| self.believed && live.is_open()) else {
             return self.finding(Check::Backlog, false, "nobody writes".to_owned()).value(0.0);
         };
         let durable = live.durable();
@@ -420,13 +444,20 @@ impl<'a> Feed<'a> {
         self.finding(Check::Lost, age < LOSS_ALARM, cause).value(count as f64)
     }
 
+    /// Where its records are in shared memory: of this boot, and where we are.
+    fn shm(&self) -> Option<PathBuf> {
+        let segments = self.registry.segments().filter(|s| s.kind != SegmentKind::Disk)?;
+        let reach = segments.reach(self.info.base(), self.info.id.store_id);
+        (reach == Reach::Here).then_some(segments.folder)
+    }
+
     /// Rows refused by whoever writes, or wrote last. Never a failure: what is refused was told.
     fn rejects(&self) -> Finding {
         let session = self.sessions().last();
         let counters = match session.map(|session| session.close) {
             Some(Some(close)) => close.counters,
             Some(None) if self.believed => {
-                self.live.map_or(Counters::default(), LivePage::counters)
+                self.live().map_or(Counters::default(), LivePage::counters)
             }
             _ => Counters::default(),
         };

@@ -3,7 +3,7 @@
 
 mod feed;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ pub enum Check {
     Registry,
     /// Room on the store's file system. Value: free bytes.
     DiskSpace,
+    /// Room where feeds have shared memory; not looked at where none has any. Value: free bytes.
+    ShmSpace,
     /// `feed.json` reads and fits the registry.
     FeedSpec,
     /// `feed_registry.bin` reads. Value: records published so far.
@@ -52,6 +54,7 @@ impl Check {
             Check::Version => "version",
             Check::Registry => "registry",
             Check::DiskSpace => "disk-space",
+            Check::ShmSpace => "shm-space",
             Check::FeedSpec => "feed-spec",
             Check::FeedRegistry => "feed-registry",
             Check::LivePage => "live-page",
@@ -191,7 +194,8 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
         }
         Err(error) => Finding::of_error(Check::Registry, None, error),
     });
-    found.push(disk_space(base, limits.min_free_bytes));
+    let room = "make room, or let dw-gc --min-free do it";
+    found.push(space(Check::DiskSpace, base, limits.min_free_bytes, room));
     let Ok(registry) = registry else { return Ok(found) };
     let there: HashSet<&str> = registry.feeds.iter().map(|feed| &*feed.name).collect();
     let named = limits.max_age.iter().flat_map(|ages| ages.feeds.iter().map(|(name, _)| &**name));
@@ -203,27 +207,34 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     let mut entries: Vec<&FeedEntry> = registry.feeds.iter().filter(wanted).collect();
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let now = Now::read();
+    let mut shm = BTreeSet::new();
+    let mut of_feeds = Vec::new();
     for entry in entries {
-        found.extend(feed::look(&platform, entry, limits, now));
+        let looked = feed::look(&platform, entry, limits, now);
+        of_feeds.extend(looked.findings);
+        shm.extend(looked.shm);
     }
+    let room = "writers will wait for the disk; remove what else is there, or enlarge it";
+    let shm = shm.iter().map(|at| space(Check::ShmSpace, at, limits.min_free_bytes, room));
+    // Where there are several, the one with the least room counts.
+    found.extend(shm.min_by_key(|finding| finding.value.map(|bytes| bytes as u64)));
+    found.extend(of_feeds);
     Ok(found)
 }
 
-fn disk_space(base: &Path, needed: u64) -> Finding {
-    match file::free_bytes(base) {
+fn space(check: Check, at: &Path, needed: u64, what_to_do: &str) -> Finding {
+    match file::free_bytes(at) {
         Ok(free) => {
             let short = free < needed;
             let (free_text, needed) = (words::size(free), words::size(needed));
             let cause = match short {
-                true => format!(
-                    "{free_text} free for {}, under {needed}; make room, or let dw-gc --min-free \
-                     do it",
-                    base.display()
-                ),
+                true => {
+                    format!("{free_text} free at {}, under {needed}; {what_to_do}", at.display())
+                }
                 false => format!("{free_text} free, {needed} wanted"),
             };
-            Finding::new(Check::DiskSpace, None, short, cause).value(free as f64)
+            Finding::new(check, None, short, cause).value(free as f64)
         }
-        Err(error) => Finding::of_error(Check::DiskSpace, None, &error),
+        Err(error) => Finding::of_error(check, None, &error),
     }
 }

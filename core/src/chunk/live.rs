@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::bytes::{get_u32, get_u64};
 use crate::checksum::{crc, crc_append};
@@ -19,11 +19,11 @@ use crate::chunk::index::{
 use crate::error::Result;
 use crate::os::map::Map;
 use crate::os::{file, process};
-use crate::registry::feed::Seal;
+use crate::registry::feed::{ChunkEnd, Seal};
 
 /// Data files begin with this much and double as they grow.
 const FIRST_PIECE: usize = 1 << 20;
-/// Runs of records from this size on are written, smaller ones stored through the mapping.
+/// Runs of records from this size on are written to a file on disk.
 pub const BULK_BYTES: usize = 64 << 10;
 /// Marks grow by this much at least.
 const MARKS_PIECE: usize = 4096;
@@ -43,6 +43,10 @@ pub struct LiveChunk {
     marks_allocated: AtomicUsize,
     growth: Mutex<()>,
     closed_blocks: AtomicUsize,
+    /// Runs of records from this size on are written, smaller ones stored through the mapping.
+    bulk_bytes: usize,
+    /// Why it ends, where it ends before it is full.
+    end: AtomicU32,
 }
 
 /// Times of a run of records within one block.
@@ -132,7 +136,14 @@ impl LiveChunk {
             marks_allocated: AtomicUsize::new(0),
             growth: Mutex::new(()),
             closed_blocks: AtomicUsize::new(0),
+            bulk_bytes: BULK_BYTES,
+            end: AtomicU32::new(ChunkEnd::Age as u32),
         }
+    }
+
+    /// Has every run stored through the mapping, as is best in memory.
+    pub fn in_memory(self) -> LiveChunk {
+        LiveChunk { bulk_bytes: usize::MAX, ..self }
     }
 
     fn index_size(header: &IndexHeader) -> usize {
@@ -154,6 +165,52 @@ impl LiveChunk {
     /// When it went into the table, nanoseconds since boot.
     pub fn entered_boot_ns(&self) -> u64 {
         self.entered_boot_ns.load(Ordering::Relaxed)
+    }
+
+    /// Notes why it ends before it is full, if not by its age.
+    pub fn set_end(&self, end: ChunkEnd) {
+        self.end.store(end as u32, Ordering::Relaxed);
+    }
+
+    /// Why it ended, with so many records and another chunk behind it.
+    pub fn end_with(&self, count: u64) -> u32 {
+        match count == self.header.capacity() as u64 {
+            true => ChunkEnd::Full as u32,
+            false => self.end.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The header of its index, with its place in the seqs.
+    pub fn header(&self) -> IndexHeader {
+        IndexHeader { base_seq: self.base_seq(), ..self.header }
+    }
+
+    /// Its files.
+    pub fn paths(&self) -> &ChunkPaths {
+        &self.paths
+    }
+
+    /// Whether its files still have their names: nobody has unlinked them.
+    pub fn is_named(&self) -> bool {
+        [(&self.data_file, &self.paths.data), (&self.index_file, &self.paths.index)]
+            .iter()
+            .all(|(file, path)| file::is_named(file, path))
+    }
+
+    /// Lends bytes of records below `published`.
+    pub(super) fn published(&self, at: usize, len: usize) -> &[u8] {
+        self.data.published(at, len)
+    }
+
+    /// Copies bytes of the index out. Of a block that is not closed they may be too wide.
+    pub(super) fn read_index(&self, at: usize, into: &mut [u8]) {
+        self.index.read(at, into);
+    }
+
+    /// Marks so far, some of them perhaps of records that are not published.
+    pub(super) fn mark_count(&self) -> usize {
+        // SYNC: mark_count; pairs with the Release in `mark`.
+        self.index.u64_at(MARK_COUNT_AT).load(Ordering::Acquire) as usize
     }
 
     /// The chunk's number.
@@ -216,7 +273,7 @@ impl LiveChunk {
     /// disk.
     #[inline]
     pub fn store(&self, at: usize, records: &[u8]) -> Result<()> {
-        if records.len() >= BULK_BYTES {
+        if records.len() >= self.bulk_bytes {
             return file::write_at(&self.data_file, &self.paths.data, at as u64, records);
         }
         self.data.write(at, records);
@@ -411,7 +468,6 @@ impl LiveChunk {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).
     pub fn discard(&self) -> Result<()> {
-        file::remove_file(&self.paths.data)?;
-        file::remove_file(&self.paths.index)
+        self.paths.remove()
     }
 }

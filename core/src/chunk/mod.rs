@@ -1,11 +1,15 @@
 //! Chunks: a run of records (`.data`) and its index (`.idx`).
 
+pub mod copy;
 pub mod index;
 pub mod live;
 pub mod proof;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::os::file;
 
 /// A chunk id's number is in its low bits; the part, where a repair cut the chunk, above.
 const NUMBER_BITS: u32 = 48;
@@ -72,6 +76,15 @@ impl ChunkPaths {
             data: folder.join(format!("{stem}.data")),
             index: folder.join(format!("{stem}.idx")),
         }
+    }
+
+    /// Unlinks both; that they are gone already is fine.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn remove(&self) -> Result<()> {
+        file::remove_file(&self.data)?;
+        file::remove_file(&self.index)
     }
 
     /// The chunk id that a file name stands for; `None` for files of other kinds.

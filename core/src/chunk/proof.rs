@@ -10,6 +10,7 @@ use crate::registry::feed::{
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 
 /// A feed's table, and the seq below which its records exist.
 pub struct Standing {
@@ -20,10 +21,11 @@ pub struct Standing {
     /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
     /// have been published and lost, and the next session starts at the lease.
     pub exact: bool,
-    /// Damage that may have cost records behind `end`, a line each. Only where `end` is not exact.
-    pub doubts: Vec<String>,
-    /// Seqs that a checkpoint has and whose records do not agree with its sum; `end` lies before.
-    pub broken_tail: Option<(u64, u64)>,
+    /// Whether `end` is what the disk proves of a session that nobody has closed.
+    pub proven: bool,
+    /// Seqs that a checkpoint has and whose records do not agree with its sum, and what is wrong;
+    /// `end` lies before.
+    pub broken_tail: Option<((u64, u64), Error)>,
 }
 
 impl Standing {
@@ -43,12 +45,7 @@ impl Standing {
                 break (published, entries);
             }
         };
-        let checkpoint = registry.checkpoint();
-        let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
-        if standing.is_unproven(published) {
-            standing.doubt(feed, live, registry.checkpoint_is_broken());
-        }
-        Ok(standing)
+        Ok(Standing::judge(feed, entries, registry.checkpoint().as_ref(), published))
     }
 
     /// Decides from the table, the newest checkpoint and, where the live page is believed, the
@@ -60,64 +57,63 @@ impl Standing {
         published: Option<u64>,
     ) -> Standing {
         let last = last_session(&entries);
-        let (mut doubts, mut broken_tail) = (Vec::new(), None);
-        let (end, exact) = match (published, last) {
+        let mut broken_tail = None;
+        let (end, exact, proven) = match (published, last) {
             // Whatever the table says of sessions since: they began after the look at the page.
-            (Some(published), _) => (published, true),
-            (None, None) => (0, true),
+            (Some(published), _) => (published, true, false),
+            (None, None) => (0, true, false),
             // Closed by the next writer after a power loss: seqs behind its end may have been used.
             (None, Some(SessionEntry { close: Some(close), .. })) => {
-                let sure = !matches!(close.reason, SessionEnd::PowerLoss | SessionEnd::Unknown);
-                (close.end_seq, sure)
+                (close.end_seq, close.reason.is_exact(), false)
             }
             (None, Some(session)) => {
                 let end = proven_end(feed, checkpoint, &entries, &session);
                 let tail = checkpoint.filter(|c| c.seq == end && is_open_chunk(&entries, c));
-                let error =
-                    tail.and_then(|c| Some((tail_error(feed, c)?, open_block_seq(feed, c))));
-                if let Some((error, start)) = error {
-                    doubts.push(format!("{error}; left out seq {start}..{end}"));
-                    broken_tail = Some((start, end));
-                }
-                (broken_tail.map_or(end, |(start, _)| start), false)
+                let start = tail.map_or(end, |checkpoint| open_block_seq(feed, checkpoint));
+                let error = tail.and_then(|checkpoint| tail_error(feed, checkpoint));
+                broken_tail = error.map(|error| ((start, end), error));
+                (if broken_tail.is_some() { start } else { end }, false, true)
             }
         };
-        Standing { entries, end, exact, doubts, broken_tail }
+        Standing { entries, end, exact, proven, broken_tail }
     }
 
-    /// Whether `end` is what the disk proves of a session that was not closed.
-    fn is_unproven(&self, published: Option<u64>) -> bool {
-        published.is_none() && last_session(&self.entries).is_some_and(|s| s.close.is_none())
-    }
-
-    /// Notes what else than a power loss may be the reason that the page is not believed.
-    fn doubt(&mut self, feed: &FeedInfo, live: Option<&LivePage>, checkpoint_is_broken: bool) {
-        let Some(session) = last_session(&self.entries) else { return };
+    /// Damage that may have cost records behind `end`, a line each: what else than a power loss may
+    /// be the reason that the live page is not believed. None where `end` is exact, or the records
+    /// were in shared memory.
+    pub fn doubts(&self, feed: &FeedInfo, registry: &FeedRegistry, view: &LiveView) -> Vec<String> {
+        let last = last_session(&self.entries).filter(|_| self.proven && !view.is_staged());
+        let Some(session) = last else { return Vec::new() };
         let of_it =
             |entry: &Entry| matches!(entry, Entry::Chunk(c) if c.session_id == session.session_id);
         // A writer that was killed while it opened the feed has left no records.
         if !self.entries.iter().any(of_it) {
-            return;
+            return Vec::new();
         }
-        let page_is_broken = live.is_none_or(|page| {
+        let page_is_broken = view.page.as_ref().is_none_or(|page| {
             page.stamp_is_broken(session.session_id)
                 || (page.session().is_some() && page.try_published().is_none())
         });
         let end = self.end;
+        let mut doubts = Vec::new();
+        if let Some(((lo, hi), error)) = &self.broken_tail {
+            doubts.push(format!("{error}; left out seq {lo}..{hi}"));
+        }
         if page_is_broken {
             let page = feed.live_path().display().to_string();
-            self.doubts.push(format!(
+            doubts.push(format!(
                 "{page}: missing or damaged; of the last session what no checkpoint proves is left \
                  out, from seq {end} on"
             ));
         }
-        if checkpoint_is_broken {
+        if registry.checkpoint_is_broken() {
             let path = feed.registry_path().display().to_string();
-            self.doubts.push(format!(
+            doubts.push(format!(
                 "{path}: a checkpoint is damaged; what it may have proven is left out, from seq \
                  {end} on"
             ));
         }
+        doubts
     }
 
     /// Seqs that the table leaves out, though records came before and after them: damage.
@@ -179,15 +175,18 @@ pub fn last_session(entries: &[Entry]) -> Option<SessionEntry> {
 /// which later records may not have survived.
 pub fn unclean_end(
     registry: &FeedRegistry,
-    live: Option<&LivePage>,
+    view: &LiveView,
     session: &SessionEntry,
 ) -> (SessionEnd, u64) {
-    let page = live.filter(|page| page.session().is_some() && page.try_published().is_some());
+    let page = view
+        .page
+        .as_deref()
+        .filter(|page| page.session().is_some() && page.try_published().is_some());
     let (reason, seen_us) = match page {
         Some(page) => (SessionEnd::Crashed, page.last_publish().map(|at| at.0)),
         None => {
             let own = registry.checkpoint().filter(|c| c.session_id == session.session_id);
-            (SessionEnd::PowerLoss, own.map(|checkpoint| checkpoint.written_us))
+            (view.end_without_page(session), own.map(|checkpoint| checkpoint.written_us))
         }
     };
     (reason, seen_us.map_or(session.opened_us, |seen_us| seen_us.max(session.opened_us)))
@@ -207,7 +206,7 @@ fn proven_end(
         let Entry::Chunk(chunk) = entry else { continue };
         match chunk.seal {
             Some(seal) => end = end.max(chunk.base_seq + seal.count),
-            None if chunk.place == Place::Live && chunk.base_seq <= end => {
+            None if chunk.place.is_open() && chunk.base_seq <= end => {
                 end = end.max(proven_blocks(feed, chunk, end).unwrap_or(end));
             }
             None => {}
@@ -247,7 +246,7 @@ fn tail_error(feed: &FeedInfo, checkpoint: &Checkpoint) -> Option<Error> {
 
 /// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves
 /// nothing.
-fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+pub fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
@@ -262,7 +261,9 @@ fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     while block < capacity {
         let whole = (block as u64 + 1) * per_block;
         let extent = Extent { records: whole, sealed: false };
-        let entry = index.blocks(block, 1, extent)?[0];
+        // An index that ends here proves no more than what came before.
+        let Ok(entries) = index.blocks(block, 1, extent) else { break };
+        let entry = entries[0];
         let at = block as u64 * geometry.block_bytes() as u64;
         let read = file::read_at(&data, &paths.data, at, &mut bytes);
         let proven = read.is_ok() && entry.intact && entry.data_crc == Some(crc(&bytes));

@@ -210,6 +210,39 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a folder and the files in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder if nothing is in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder_if_empty(path: &Path) -> Result<()> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match fs::remove_dir(path) {
+        Err(e) if !matches!(e.kind(), NotFound | DirectoryNotEmpty) => {
+            Err(Error::io("cannot remove", path, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives a file another name in the same folder, in the place of what has it.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| Error::io("cannot replace", to, e))
+}
+
 /// Writes all of `bytes` at `offset`.
 ///
 /// # Errors
@@ -288,6 +321,12 @@ pub fn size(file: &File, path: &Path) -> Result<u64> {
 pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
     let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
     Ok((meta.dev(), meta.ino()))
+}
+
+/// Whether an open file still has that name.
+pub fn is_named(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
 /// Device and inode of what a path names, links followed.

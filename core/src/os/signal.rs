@@ -70,10 +70,15 @@ impl Terminator {
 
     /// The signal that was caught, if one was.
     pub fn caught(&self) -> Option<i32> {
-        match CAUGHT.load(Ordering::SeqCst) {
-            0 => None,
-            number => Some(number),
-        }
+        caught()
+    }
+}
+
+/// The signal that a [`Terminator`] has caught, if one has.
+pub fn caught() -> Option<i32> {
+    match CAUGHT.load(Ordering::SeqCst) {
+        0 => None,
+        number => Some(number),
     }
 }
 

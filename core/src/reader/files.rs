@@ -5,23 +5,25 @@
 //! who finds a file gone reads the entry again, and that says what became of the chunk.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 use crate::checksum::crc;
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{BlockEntry, ChunkKey, Index};
 use crate::error::{Error, Result};
-use crate::os::{faults, file};
+use crate::os::{faults, file, process};
 use crate::reader::{SnapshotChunk, Why};
 use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place};
 use crate::registry::info::FeedInfo;
+use crate::registry::segments::{Reach, SegmentKind};
 
 /// A chunk's files, open.
 pub(super) struct ChunkFiles {
     pub chunk_id: u64,
     pub index: Index,
+    pub paths: ChunkPaths,
     data: File,
-    paths: ChunkPaths,
 }
 
 /// Why a chunk cannot be read.
@@ -32,24 +34,40 @@ pub(super) enum Missing {
     Damaged(Error),
 }
 
+impl Missing {
+    /// As an error, for those who ask for one chunk.
+    pub fn into_error(self, feed: &FeedInfo, chunk: &SnapshotChunk) -> Error {
+        match self {
+            Missing::Damaged(error) => error,
+            Missing::Gone(why) => {
+                let paths = ChunkPaths::new(&feed.folder, chunk.entry.chunk_id);
+                let why = io::Error::new(ErrorKind::NotFound, why.to_string());
+                Error::io("cannot open", paths.data, why)
+            }
+        }
+    }
+}
+
 impl ChunkFiles {
     /// Opens the files of a chunk that the table has.
     pub fn find(
         feed: &FeedInfo,
         registry: &FeedRegistry,
-        entry: &ChunkEntry,
+        chunk: &SnapshotChunk,
     ) -> std::result::Result<ChunkFiles, Missing> {
-        let mut known = *entry;
+        let mut known = chunk.entry;
         let mut unchanged = false;
         loop {
             faults::step("reader.open");
-            let error = match Self::open(feed, &known) {
-                Ok(files) => return Ok(files),
-                Err(error) => error,
-            };
-            let gone = matches!(&error, Error::Io { source, .. }
-                if source.kind() == ErrorKind::NotFound);
-            if !gone || unchanged {
+            let mut missing = None;
+            for folder in folders(feed, registry, &known, chunk.end_seq) {
+                match Self::open(feed, &folder, &known) {
+                    Ok(files) => return Ok(files),
+                    Err(error) if error.is_not_found() => missing = missing.or(Some(error)),
+                    Err(error) => return Err(Missing::Damaged(error)),
+                }
+            }
+            if let Some(error) = missing.filter(|_| unchanged) {
                 return Err(Missing::Damaged(error));
             }
             let now = look_again(registry, &known).map_err(Missing::Damaged)?;
@@ -60,12 +78,12 @@ impl ChunkFiles {
         }
     }
 
-    /// Opens the files where a chunk in that place has them.
-    fn open(feed: &FeedInfo, entry: &ChunkEntry) -> Result<ChunkFiles> {
+    /// Opens the files of a chunk in that folder.
+    fn open(feed: &FeedInfo, folder: &Path, entry: &ChunkEntry) -> Result<ChunkFiles> {
         let (chunk_id, base_seq) = (entry.chunk_id, entry.base_seq);
         let geometry = feed.geometry();
         let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
-        let paths = ChunkPaths::new(&feed.folder, chunk_id);
+        let paths = ChunkPaths::new(folder, chunk_id);
         let data = file::open_read(&paths.data)?;
         let index = Index::open(&paths.index, &key)?;
         Ok(ChunkFiles { chunk_id, index, data, paths })
@@ -103,6 +121,32 @@ impl ChunkFiles {
             _ => Ok(()),
         }
     }
+}
+
+/// The folders that may have a chunk's files, best first: the feed's; shared memory while the chunk
+/// is staged, and for the live window after.
+fn folders(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    entry: &ChunkEntry,
+    end_seq: u64,
+) -> Vec<PathBuf> {
+    let window_us = feed.spec.policy.live_window_seconds.saturating_mul(1_000_000);
+    let in_window = |sealed_us: u64| process::wall_us() < sealed_us.saturating_add(window_us);
+    let staged = entry.place.is_staged();
+    let kept = window_us > 0 && entry.seal.is_some_and(|seal| in_window(seal.sealed_us));
+    if !staged && !kept {
+        return vec![feed.folder.clone()];
+    }
+    let segments = registry.segments().filter(|segments| {
+        segments.kind == SegmentKind::Staged
+            && segments.reach(feed.base(), feed.id.store_id) == Reach::Here
+    });
+    let memory = segments.map(|segments| segments.chunk_folder(&feed.name));
+    // The copy of a staged chunk is behind; what a checkpoint covers is all there.
+    let covered = || registry.checkpoint().is_some_and(|checkpoint| end_seq <= checkpoint.seq);
+    let disk = (!staged || memory.is_none() || covered()).then(|| feed.folder.clone());
+    memory.into_iter().chain(disk).collect()
 }
 
 /// The entry as it is now, or why the chunk is gone.

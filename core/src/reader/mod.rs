@@ -2,22 +2,27 @@
 
 mod files;
 pub mod follow;
+pub mod merge;
 pub mod scan;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::chunk::ChunkPaths;
-use crate::chunk::index::{ChunkKey, Extent, Index};
+use crate::chunk::index::{Extent, Index};
 use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::os::lock::Lock;
 use crate::registry::feed::{
     ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::segments::Reach;
+use crate::registry::view::LiveView;
 
+use files::ChunkFiles;
 pub use follow::{Event, Follower, Waiting};
 pub use scan::{Damage, Direction, Run, Scan};
 
@@ -25,7 +30,8 @@ pub use scan::{Damage, Direction, Run, Scan};
 pub struct Reader {
     feed: FeedInfo,
     registry: Arc<FeedRegistry>,
-    live: Option<LivePage>,
+    /// As the last look found it.
+    view: Mutex<LiveView>,
 }
 
 /// A chunk as a snapshot has it.
@@ -62,16 +68,23 @@ pub struct Snapshot {
     pub end_seq: u64,
     /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
     pub doubts: Vec<String>,
+    /// A staged session that nobody has closed, and why its memory could not be asked what was
+    /// published last: records that were not on disk are not part of the snapshot.
+    pub cut_off: Option<Reach>,
 }
 
 impl Snapshot {
     fn of(standing: &Standing) -> Snapshot {
-        let there = |place| matches!(place, Place::Live | Place::OnDisk);
+        let there = |place: Place| place.is_open() || place == Place::OnDisk;
         let chunks = standing.chunks().into_iter().map(|(mut entry, mut end_seq)| {
             if end_seq > standing.end {
                 // Sealed since `published` was read: of a batch that goes on in the next chunk this
                 // would be a part. The chunk counts as it stood then.
                 (entry.seal, entry.place, end_seq) = (None, Place::Live, standing.end);
+            }
+            if standing.proven && entry.place.is_staged() {
+                // What there is of it is on disk.
+                entry.place = Place::Live;
             }
             SnapshotChunk { entry, end_seq }
         });
@@ -210,10 +223,19 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(feed: &FeedInfo) -> Result<Reader> {
-        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?.into();
+        let registry: Arc<_> = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?.into();
         // Without a live page sealed chunks can still be read, and what the disk proves of others.
-        let live = LivePage::open(&feed.live_path(), &feed.id, false).ok();
-        Ok(Reader { feed: feed.clone(), registry, live })
+        let view = LiveView::of(feed, &registry);
+        Ok(Reader { feed: feed.clone(), registry, view: Mutex::new(view) })
+    }
+
+    /// Which live page speaks for the feed now.
+    pub fn view(&self) -> LiveView {
+        let mut view = self.view.lock().unwrap_or_else(|e| e.into_inner());
+        if !view.is_current(&self.feed, &self.registry) {
+            *view = view.refresh(&self.feed, &self.registry);
+        }
+        view.clone()
     }
 
     /// The feed.
@@ -227,20 +249,21 @@ impl Reader {
     }
 
     /// The live page, if there is one.
-    pub fn live(&self) -> Option<&LivePage> {
-        self.live.as_ref()
+    pub fn live(&self) -> Option<Arc<LivePage>> {
+        self.view().page
     }
 
     /// How a session ended that was never closed, and when it was last seen alive (wall-clock
     /// microseconds); whether its writer is gone is the lock's to say.
     pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
-        proof::unclean_end(&self.registry, self.live.as_ref(), session)
+        proof::unclean_end(&self.registry, &self.view(), session)
     }
 
     /// What the feed holds now.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a table that does not check.
+    /// [`Error::Damaged`] for a table that does not check; [`Error::OtherMemory`] where the newest
+    /// records are in shared memory that is not there from here.
     pub fn snapshot(&self) -> Result<Snapshot> {
         if !self.registry.is_superseded() {
             return self.snapshot_of_mapped();
@@ -249,20 +272,55 @@ impl Reader {
         let anew = Reader::open(&self.feed)?;
         if anew.registry.is_superseded() {
             let path = self.feed.registry_path();
-            return Err(Error::damaged(path, 568, "superseded, and no other file is here"));
+            return Err(Error::damaged(path, 600, "superseded, and no other file is here"));
         }
         anew.snapshot_of_mapped()
     }
 
     fn snapshot_of_mapped(&self) -> Result<Snapshot> {
-        let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
-        let mut snapshot = Snapshot::of(&standing);
+        loop {
+            let view = self.view();
+            let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref())?;
+            // Otherwise a session began meanwhile, and its page is not the one that was asked.
+            if view.is_current(&self.feed, &self.registry) {
+                return self.snapshot_of(&standing, &view);
+            }
+        }
+    }
+
+    fn snapshot_of(&self, standing: &Standing, view: &LiveView) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::of(standing);
+        if standing.proven && view.is_staged() {
+            view.refuse_other_memory(&self.feed)?;
+            snapshot.cut_off = Some(view.reach);
+        }
+        snapshot.doubts = standing.doubts(&self.feed, &self.registry, view);
         let path = self.feed.registry_path().display().to_string();
-        snapshot.doubts = standing.doubts.clone();
         snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
             format!("{path}: no entry has seq {lo}..{hi}, which come before others")
         }));
         Ok(snapshot)
+    }
+
+    /// Says of a snapshot that may lack records, because they were in shared memory, why they may
+    /// be missing. Nothing where a writer is at work: it has them, or they are on disk.
+    pub fn what_is_cut_off(&self, snapshot: &Snapshot) -> Option<String> {
+        let why = match snapshot.cut_off? {
+            Reach::OtherBoot => "was lost when the machine stopped",
+            Reach::Copied => "is not part of this copy of the store",
+            _ => "is gone",
+        };
+        if Lock::feed_is_held(&self.feed.lock) == Some(true) {
+            return None;
+        }
+        let folder = self.view().segments?.folder;
+        Some(format!(
+            "{}: the shared memory of its last writer ({}) {why}; left out: records from seq {} on \
+             that were not on disk yet",
+            self.feed.name,
+            folder.display(),
+            snapshot.end_seq
+        ))
     }
 
     /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
@@ -277,11 +335,17 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn index(&self, chunk: &SnapshotChunk) -> Result<Index> {
-        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
-        let geometry = self.feed.geometry();
-        let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
-        let paths = ChunkPaths::new(&self.feed.folder, chunk_id);
-        Index::open(&paths.index, &key)
+        let files = ChunkFiles::find(&self.feed, &self.registry, chunk);
+        files.map(|files| files.index).map_err(|missing| missing.into_error(&self.feed, chunk))
+    }
+
+    /// Where a chunk's files are now.
+    ///
+    /// # Errors
+    /// As [`Reader::index`].
+    pub fn chunk_paths(&self, chunk: &SnapshotChunk) -> Result<ChunkPaths> {
+        let files = ChunkFiles::find(&self.feed, &self.registry, chunk);
+        files.map(|files| files.paths).map_err(|missing| missing.into_error(&self.feed, chunk))
     }
 
     /// Least and greatest time of a chunk's records.
@@ -396,7 +460,8 @@ mod tests {
         let reader = platform.create_reader("t").unwrap();
         for end in [0, 5, 8191, 8192, 8193, 9999] {
             // As if the writer had published and sealed between the look at the page and the table.
-            let live = reader.live.as_ref();
+            let live = reader.live();
+            let live = live.as_deref();
             let mut standing = Standing::of(&reader.feed, &reader.registry, live).unwrap();
             standing.end = end;
             let snapshot = Snapshot::of(&standing);

@@ -283,7 +283,7 @@ impl Scan {
         let kept = self.kept.take().filter(|files| files.chunk_id == chunk.entry.chunk_id);
         let files = match kept {
             Some(files) => files,
-            None => ChunkFiles::find(&self.feed, &self.registry, &chunk.entry)?,
+            None => ChunkFiles::find(&self.feed, &self.registry, &chunk)?,
         };
         let base_seq = chunk.entry.base_seq;
         let per_block = self.feed.geometry().block_records as u64;

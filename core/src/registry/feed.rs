@@ -132,6 +132,16 @@ impl Place {
         guard(PLACES.iter().position(|p| *p == self).unwrap_or(0) as u64 + 1)
     }
 
+    /// Whether the chunk is not sealed yet.
+    pub fn is_open(self) -> bool {
+        matches!(self, Place::Live | Place::Staged | Place::Flushing)
+    }
+
+    /// Whether its records are in shared memory, if anywhere, and only some of them on disk.
+    pub fn is_staged(self) -> bool {
+        matches!(self, Place::Staged | Place::Flushing)
+    }
+
     fn from_word(word: u64) -> Option<Place> {
         PLACES.get((unguard(word)? as usize).wrapping_sub(1)).copied()
     }
@@ -148,18 +158,21 @@ pub enum ChunkEnd {
     Closed = 3,
     /// The next writer sealed it.
     Recovered = 4,
+    /// It was staged, and its memory was wanted for what came next, or was taken away.
+    Early = 5,
     /// dw-repair made its entry, or the chunk.
-    Repaired = 5,
+    Repaired = 6,
 }
 
 impl ChunkEnd {
     /// The word for a number as FORMAT.md has it.
     pub fn word(number: u32) -> &'static str {
-        const WORDS: [(ChunkEnd, &str); 5] = [
+        const WORDS: [(ChunkEnd, &str); 6] = [
             (ChunkEnd::Full, "full"),
             (ChunkEnd::Age, "age"),
             (ChunkEnd::Closed, "closed"),
             (ChunkEnd::Recovered, "recovered"),
+            (ChunkEnd::Early, "early"),
             (ChunkEnd::Repaired, "repaired"),
         ];
         WORDS.iter().find(|(end, _)| *end as u32 == number).map_or("unknown", |(_, word)| word)
@@ -179,8 +192,10 @@ pub enum SessionEnd {
     Crashed = 4,
     /// The machine stopped; the next writer noted it.
     PowerLoss = 5,
+    /// Its process died, and its shared memory was gone; the next writer noted it.
+    MemoryGone = 6,
     /// dw-repair made its entry again, and could not know.
-    Unknown = 6,
+    Unknown = 7,
 }
 
 impl SessionEnd {
@@ -192,13 +207,19 @@ impl SessionEnd {
             SessionEnd::Error => "error",
             SessionEnd::Crashed => "crashed",
             SessionEnd::PowerLoss => "power-loss",
+            SessionEnd::MemoryGone => "memory-gone",
             SessionEnd::Unknown => "unknown",
         }
     }
 
+    /// Whether the session's last seq is known. If not, the next one starts at the lease.
+    pub fn is_exact(self) -> bool {
+        !matches!(self, SessionEnd::PowerLoss | SessionEnd::MemoryGone | SessionEnd::Unknown)
+    }
+
     fn from_number(number: u32) -> Option<SessionEnd> {
-        use SessionEnd::{Crashed, Ended, Error, PowerLoss, Signal, Unknown};
-        let all = [Ended, Signal, Error, Crashed, PowerLoss, Unknown];
+        use SessionEnd::{Crashed, Ended, Error, MemoryGone, PowerLoss, Signal, Unknown};
+        let all = [Ended, Signal, Error, Crashed, PowerLoss, MemoryGone, Unknown];
         all.into_iter().find(|r| *r as u32 == number)
     }
 }
@@ -299,9 +320,10 @@ pub struct RangeEntry {
 
 /// Seqs skipped to the lease after an unclean boot.
 pub const RANGE_SKIPPED: u32 = 1;
-/// Records that were lost before they were on disk.
+/// Seqs of records that were in shared memory when the machine stopped, and of none: up to the
+/// lease, since nobody knows how many there were.
 pub const RANGE_LOST: u32 = 2;
-/// Records in segments that cannot be reached any more.
+/// The same, where the machine did not stop: the memory was removed, or is another namespace's.
 pub const RANGE_UNREACHABLE: u32 = 3;
 /// Records that a repair has taken out.
 pub const RANGE_REMOVED: u32 = 4;
@@ -819,6 +841,16 @@ impl FeedRegistry {
             *allocated = size;
         }
         Ok(())
+    }
+
+    /// Makes the next entry cheap to append: its room, and the pages it is stored to, which a sync
+    /// has write-protected. A full disk is no error here.
+    pub fn warm(&self) {
+        let _ = self.reserve(2);
+        if let Ok(count) = self.count() {
+            self.map.populate(COUNT_AT, 8);
+            self.map.populate(Self::offset(count), 2 * ENTRY_SIZE);
+        }
     }
 
     fn append(&self, bytes: &mut [u8; ENTRY_SIZE]) -> Result<u64> {

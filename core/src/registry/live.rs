@@ -43,14 +43,16 @@ const PUBLISHED_AT: usize = 320;
 /// Guarded: one of the two says the same as `published`.
 const VOUCHERS_AT: [usize; 2] = [328, 336];
 /// Where nothing is stored.
-const UNUSED: [(usize, usize); 6] = [
+const UNUSED: [(usize, usize); 7] = [
     (STAMPS_AT[0] + STAMP_SIZE, STATE_AT),
     (STATE_AT + 8, PUBLISHED_AT),
     (VOUCHERS_AT[1] + 8, LAST_PUBLISH_US_AT),
     (TICK_RESERVED_AT, SAMPLES_AT),
-    (SAMPLE_COUNT_AT + 8, 1024),
+    (SAMPLE_COUNT_AT + 8, SEGMENT_AT),
+    (SEGMENT_AT + 8, STAMPS_AT[1]),
     (STAMPS_AT[1] + STAMP_SIZE, PAGE_SIZE),
 ];
+const SEGMENT_AT: usize = 1024;
 
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
@@ -93,6 +95,59 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(path: &Path, id: &Identity, mode: u32) -> Result<()> {
+        let (file, _) = Self::make(path, id, mode)?;
+        file::sync(&file, path)
+    }
+
+    /// Makes the page of a staged session, in shared memory, beside the path it is to have: it is
+    /// there for nobody before [`LivePage::appear`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_staged(
+        path: &Path,
+        id: &Identity,
+        mode: u32,
+        segment_id: u64,
+    ) -> Result<LivePage> {
+        let unborn = unborn(path);
+        let (file, map) = Self::make(&unborn, id, mode)?;
+        map.u64_at(SEGMENT_AT).store(segment_id, Ordering::Release);
+        Ok(LivePage { identity: file::identity(&file, &unborn)?, map })
+    }
+
+    /// Gives a page made by [`LivePage::create_staged`] its name, in the place of an older one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn appear(&self, path: &Path) -> Result<()> {
+        file::rename(&unborn(path), path)
+    }
+
+    /// Makes a page to go on where this one, which somebody has unlinked, ends; at `path`, to be
+    /// named by [`LivePage::appear`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn successor(&self, path: &Path, id: &Identity, mode: u32) -> Result<LivePage> {
+        let next = Self::create_staged(path, id, mode, self.segment_id())?;
+        next.take_over(self);
+        Ok(next)
+    }
+
+    /// Takes over what another page says, its session too.
+    pub fn take_over(&self, other: &LivePage) {
+        for word in (STATE_AT..SEGMENT_AT).step_by(8) {
+            let word = (self.map.u64_at(word), other.map.u64_at(word).load(Ordering::Relaxed));
+            word.0.store(word.1, Ordering::Relaxed);
+        }
+        // With Release, behind all of it.
+        if let Some(stamp) = other.session() {
+            self.stamp_with(&stamp);
+        }
+    }
+
+    fn make(path: &Path, id: &Identity, mode: u32) -> Result<(File, Map)> {
         let file = file::create_new(path, mode)?;
         file::allocate(&file, path, 0, PAGE_SIZE as u64)?;
         let mut page = [0; 128];
@@ -109,7 +164,7 @@ impl LivePage {
         for at in VOUCHERS_AT {
             map.u64_at(at).store(guard(0), Ordering::Release);
         }
-        file::sync(&file, path)
+        Ok((file, map))
     }
 
     /// Maps the page, for the writer (`writable`) or a reader.
@@ -145,9 +200,9 @@ impl LivePage {
         self.identity
     }
 
-    /// Where the page lies.
-    pub fn path(&self) -> PathBuf {
-        self.map.path().to_owned()
+    /// The id of the staged session's segments; 0 for a page on disk.
+    pub fn segment_id(&self) -> u64 {
+        self.map.u64_at(SEGMENT_AT).load(Ordering::Acquire)
     }
 
     /// Every record below this seq exists.
@@ -249,8 +304,7 @@ impl LivePage {
         unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire)) == Some(OPEN)
     }
 
-    /// Opens a session whose first record will be `seq`.
-    pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
+    fn stamp_with(&self, stamp: &SessionStamp) {
         let mut bytes = [0; STAMP_SIZE];
         put_u64(&mut bytes, SESSION_ID, stamp.session_id);
         put_u64(&mut bytes, PID, u64::from(stamp.pid));
@@ -261,12 +315,17 @@ impl LivePage {
         put_u64(&mut bytes, OPENED, stamp.opened_us);
         let sum = u64::from(crc(&bytes[..STAMP_CRC]));
         put_u64(&mut bytes, STAMP_CRC, sum);
-        // `published` goes first: a reader that believes the new stamp must find the new count.
-        self.publish(seq);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
         }
+    }
+
+    /// Opens a session whose first record will be `seq`.
+    pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
+        // `published` goes first: a reader that believes the new stamp must find the new count.
+        self.publish(seq);
+        self.stamp_with(stamp);
         for at in (REJECTED_AT..=LATE_AT).step_by(8) {
             self.map.u64_at(at).store(0, Ordering::Relaxed);
         }
@@ -375,6 +434,13 @@ impl LivePage {
         };
         now.saturating_sub(then) as f64 * 1e9 / elapsed as f64
     }
+}
+
+/// The name that a page in shared memory is made under.
+fn unborn(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
 }
 
 /// Who writes a feed: its process, 0 where there is one that we may not know; `None` if nobody. The

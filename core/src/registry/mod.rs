@@ -6,4 +6,5 @@ pub mod info;
 pub mod live;
 pub mod salvage;
 pub mod segments;
+pub mod view;
 pub mod wait;

@@ -9,6 +9,7 @@ use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, fnv1a};
 use crate::error::{Error, Result};
 use crate::os::{file, process};
+use crate::registry::info::FeedInfo;
 
 /// The environment variable that names another place than `/dev/shm`.
 pub const SHM_VARIABLE: &str = "DEEPWATER_SHM";
@@ -59,8 +60,10 @@ pub enum Reach {
     OtherBoot,
     /// The folder is on another device than the writer's: another `/dev/shm`.
     OtherDevice,
-    /// The folder is not there any more.
+    /// The folder, or what was in it, is not there any more.
     Gone,
+    /// They are the original's, and this store is a copy.
+    Copied,
 }
 
 impl Segments {
@@ -72,23 +75,35 @@ impl Segments {
     pub fn make_folder(base: &Path, store_id: [u8; 16], file_mode: u32) -> Result<PathBuf> {
         let root = std::env::var_os(SHM_VARIABLE).filter(|text| !text.is_empty());
         let root = root.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
-        let (device, inode) = file::identity_of(base)?;
-        let mut key = [0; 32];
-        put(&mut key, 0, &store_id);
-        put_u64(&mut key, 16, device);
-        put_u64(&mut key, 24, inode);
-        let name = format!("deepwater.{:016x}.{}", fnv1a(&key), process::user_id());
+        let name = format!("{}{}", folder_prefix(base, store_id)?, process::user_id());
         let folder = root.join(name);
-        let mode = 0o700 | file::folder_mode(file_mode & 0o077);
-        file::make_folder(&folder, mode)?;
-        file::claim_folder(&folder, mode)?;
+        make_own_folder(&folder, file_mode)?;
         Ok(folder)
     }
 
-    /// Whether the folder can be reached.
-    pub fn reach(&self) -> Reach {
+    /// Makes the folder again, where somebody has removed it under the writer.
+    ///
+    /// # Errors
+    /// As [`Segments::make_folder`].
+    pub fn remake_folder(&self, file_mode: u32) -> Result<()> {
+        make_own_folder(&self.folder, file_mode)
+    }
+
+    /// Makes the folder of a feed's staged chunks.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn make_chunk_folder(&self, feed: &str, file_mode: u32) -> Result<()> {
+        file::make_folder(&self.chunk_folder(feed), 0o700 | file::folder_mode(file_mode))
+    }
+
+    /// Whether the segments of the store at `base` can be reached.
+    pub fn reach(&self, base: &Path, store_id: [u8; 16]) -> Reach {
         if self.boot_id != process::boot_id() {
             return Reach::OtherBoot;
+        }
+        if !self.is_of(base, store_id) {
+            return Reach::Copied;
         }
         let device = |path: &Path| file::identity_of(path).ok().map(|(device, _)| device);
         match device(&self.folder) {
@@ -101,9 +116,71 @@ impl Segments {
         }
     }
 
+    /// Whether the folder is that of the store at `base`, not of one that it is a copy of.
+    fn is_of(&self, base: &Path, store_id: [u8; 16]) -> bool {
+        let name = self.folder.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        folder_prefix(base, store_id).is_ok_and(|prefix| name.starts_with(&prefix))
+    }
+
     /// The wait file of a feed.
     pub fn wait_path(&self, feed: &str) -> PathBuf {
         self.folder.join(format!("{feed}.wait"))
+    }
+
+    /// The live page of a staged feed.
+    pub fn live_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.live"))
+    }
+
+    /// The folder of a feed's staged chunks. No feed's files have the name of another's: each is a
+    /// feed's name and one of a few endings.
+    pub fn chunk_folder(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.chunks"))
+    }
+
+    /// Removes a session's chunks and live page, of which everything is on disk or on record, if
+    /// they are this store's and those that the session meant.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_own_stage(&self, feed: &FeedInfo) -> Result<()> {
+        match self.is_ours(feed.base(), feed.id.store_id) {
+            true => self.remove_stage(&feed.name),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether what stands in the folder now is the store's own.
+    fn is_ours(&self, base: &Path, store_id: [u8; 16]) -> bool {
+        let reach = self.reach(base, store_id);
+        matches!(reach, Reach::Here | Reach::OtherBoot) && self.is_of(base, store_id)
+    }
+
+    /// Removes what a feed's session keeps in memory: its chunks and its live page, not the wait
+    /// file, which followers may sleep by.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_stage(&self, feed: &str) -> Result<()> {
+        file::remove_folder(&self.chunk_folder(feed))?;
+        file::remove_file(&self.folder.join(format!("{feed}.live.new")))?;
+        file::remove_file(&self.live_path(feed))
+    }
+
+    /// Removes everything of a feed that is being deleted, and the folder if it was the last, if
+    /// they are this store's and can be reached.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_feed(&self, base: &Path, store_id: [u8; 16], feed: &str) -> Result<()> {
+        if !self.is_ours(base, store_id) {
+            return Ok(());
+        }
+        self.remove_stage(feed)?;
+        for ending in ["wait", "ring"] {
+            file::remove_file(&self.folder.join(format!("{feed}.{ending}")))?;
+        }
+        file::remove_folder_if_empty(&self.folder)
     }
 
     /// The slot's bytes.
@@ -148,6 +225,23 @@ impl Segments {
             folder: PathBuf::from(OsStr::from_bytes(path)),
         })
     }
+}
+
+/// What the name of a store's segment folder begins with, up to the user. It has the base
+/// directory's device and inode in it: a copied store never shares segments with its original.
+fn folder_prefix(base: &Path, store_id: [u8; 16]) -> Result<String> {
+    let (device, inode) = file::identity_of(base)?;
+    let mut key = [0; 32];
+    put(&mut key, 0, &store_id);
+    put_u64(&mut key, 16, device);
+    put_u64(&mut key, 24, inode);
+    Ok(format!("deepwater.{:016x}.", fnv1a(&key)))
+}
+
+fn make_own_folder(folder: &Path, file_mode: u32) -> Result<()> {
+    let mode = 0o700 | file::folder_mode(file_mode & 0o077);
+    file::make_folder(folder, mode)?;
+    file::claim_folder(folder, mode)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::registry::feed::{Entry, FeedRegistry, Place};
 use crate::registry::info::{SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
 use crate::registry::salvage;
-use crate::repair::compose::open_left;
+use crate::registry::view::LiveView;
 use crate::repair::shelf::UNDONE;
 use crate::repair::{Content, NewFile, NewTable, Plan};
 use crate::writer::recover;
@@ -57,13 +57,21 @@ pub fn apply(plan: &Plan, _lock: &Lock) -> Result<Applied> {
         file::sync_folder(&plan.feed.folder)?;
     }
     step("repair.dropped");
+    let mut new_page = plan.new_page;
     if plan.unfinished {
-        let (registry, page) = open_left(plan)?;
-        let standing = Standing::of(&plan.feed, &registry, page.as_ref())?;
-        recover::settle_as(&plan.feed, &registry, page.as_ref(), &standing)?;
+        let feed = &plan.feed;
+        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
+        let view = LiveView::of(feed, &registry);
+        let standing = Standing::of(feed, &registry, view.page.as_deref())?;
+        // What a staged session's own page says goes to that on disk.
+        if new_page && view.is_staged() {
+            put_page(plan, &mut keeper)?;
+            new_page = false;
+        }
+        recover::settle_as(feed, &registry, (&view, &standing), plan.force_lost)?;
         step("repair.settled");
     }
-    if plan.new_page {
+    if new_page {
         put_page(plan, &mut keeper)?;
     }
     log(plan);

@@ -21,6 +21,7 @@ use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::salvage::{Row, Salvage};
+use crate::registry::view::LiveView;
 use crate::store::Platform;
 
 pub use apply::{Applied, apply};
@@ -216,6 +217,8 @@ pub struct Plan {
     new_page: bool,
     /// The last session was not closed, or a chunk not sealed.
     unfinished: bool,
+    /// What was in memory that is not there is given up.
+    force_lost: bool,
 }
 
 impl Plan {
@@ -231,7 +234,12 @@ impl Plan {
         files == 0 && !others && !self.unfinished
     }
 
-    /// Records that are gone for good.
+    /// Whether records are gone for good.
+    pub fn loses(&self) -> bool {
+        self.findings.iter().any(|finding| finding.action == Action::Remove)
+    }
+
+    /// Records that are gone for good, as far as their number is known.
     pub fn records_gone(&self) -> u64 {
         self.findings.iter().map(Finding::records_gone).sum()
     }
@@ -243,11 +251,13 @@ impl Plan {
 /// [`Error::Locked`] with the writer's pid while the feed is written; [`Error::Io`].
 pub fn lock(platform: &Platform, name: &str) -> Result<Lock> {
     let feed = platform.feed_place(name)?;
+    let info = platform.feed_info(name).ok();
     let page = LivePage::open(&feed.live_path(), &feed.id, false).ok();
     let stamp = page.as_ref().and_then(LivePage::session);
+    let pid = info.as_ref().and_then(LiveView::pid).or(stamp.map(|stamp| stamp.pid));
     let locked = |pid| Error::Locked { feed: name.to_owned(), pid };
     let Some(lock) = Lock::try_feed(&feed.lock)? else {
-        return Err(locked(stamp.map(|stamp| stamp.pid)));
+        return Err(locked(pid));
     };
     // Somebody may have removed the file that a living writer has locked.
     let Some(stamp) = stamp.filter(|_| page.as_ref().is_some_and(LivePage::is_open)) else {

@@ -1,8 +1,11 @@
 //! The one writer of a feed: stores records, publishes them, and leaves everything slow to a
 //! background thread.
 
+mod adopt;
 mod background;
+mod flush;
 pub(crate) mod recover;
+mod stage;
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -16,17 +19,20 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::log::Log;
 use crate::os::lock::Lock;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::record::{Value, write_values};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Place, Seal, SessionClose, SessionEntry,
+    ChunkEnd, ChunkEntry, FeedRegistry, Geometry, Seal, SessionClose, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
-use crate::registry::live::{Counters, LivePage};
-use crate::registry::wait::WaitFile;
+use crate::registry::live::Counters;
+use crate::registry::segments::Segments;
+use crate::registry::view::LiveView;
 use crate::schema::{Order, Sync};
+use crate::writer::stage::Page;
 
 pub use crate::registry::feed::SessionEnd;
+pub use recover::{Settled, settle};
 
 /// Called with a seq each time all records below it have become durable.
 pub type OnDurable = Box<dyn FnMut(u64) + Send>;
@@ -55,19 +61,19 @@ pub struct Appended {
 const ROTATE: u32 = 1;
 /// Set in `attention`: the background thread failed.
 const FAILED: u32 = 2;
+/// Set in `attention`: somebody has unlinked what is in shared memory; make it again.
+const RESTAGE: u32 = 4;
 /// Seqs are leased in steps of this.
 const LEASE_STEP: u64 = 1 << 24;
-/// So many chunks may have ended without being sealed; then the writing thread waits for the disk.
-const BACKLOG_CHUNKS: usize = 16;
 
 /// What the writing thread and the background thread share.
 struct Shared {
     feed: FeedInfo,
     geometry: Geometry,
     registry: FeedRegistry,
-    live: LivePage,
-    /// The followers' bell.
-    wait: Option<WaitFile>,
+    /// Where the session has its shared-memory files.
+    segments: Segments,
+    page: Mutex<Arc<Page>>,
     /// What was published when it was rung last.
     woken: AtomicU64,
     session_id: u64,
@@ -75,6 +81,8 @@ struct Shared {
     /// Held by who makes a chunk, until it has its place in the table or in `Queue::ready`: chunks
     /// are numbered in the order of their records. Taken before `queue`.
     making: Mutex<()>,
+    /// Held by who raises the lease.
+    leasing: Mutex<()>,
     wake: Condvar,
     /// Something became durable, was sealed, or failed.
     progress: Condvar,
@@ -97,8 +105,21 @@ struct Queue {
     sync_to: u64,
     /// Everything below it is on disk.
     durable: u64,
+    /// The last chunk is to be sealed though none follows it.
+    early: Option<Early>,
+    /// The writing thread waits for memory of chunks that are on disk.
+    short_of_memory: bool,
+    /// How often memory was given back.
+    released: u64,
     stop: Option<SessionEnd>,
     failure: Option<String>,
+}
+
+/// A staged chunk that ends because its memory is wanted.
+#[derive(Clone, Copy)]
+struct Early {
+    chunk_id: u64,
+    end_seq: u64,
 }
 
 impl Shared {
@@ -116,16 +137,44 @@ impl Shared {
             created_us: process::wall_us(),
             session_id: self.session_id,
         };
-        LiveChunk::create(&self.feed.folder, header, self.feed.spec.policy.file_mode)
+        let mode = self.feed.spec.policy.file_mode;
+        if !self.is_staged() {
+            return LiveChunk::create(&self.feed.folder, header, mode);
+        }
+        let folder = self.segments.chunk_folder(&self.feed.name);
+        LiveChunk::create(&folder, header, mode).map(LiveChunk::in_memory)
+    }
+
+    /// The pages shared with readers.
+    fn page(&self) -> Arc<Page> {
+        Arc::clone(&self.page.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// The chunk made ahead, or one made now. The caller holds `making`.
+    fn take_chunk(&self) -> Result<Arc<LiveChunk>> {
+        let (ready, chunk_id) = {
+            let mut queue = self.queue();
+            (queue.ready.take(), queue.next_chunk_id)
+        };
+        if let Some(chunk) = ready {
+            return Ok(chunk);
+        }
+        let chunk = Arc::new(self.make_chunk(chunk_id)?);
+        self.queue().next_chunk_id += 1;
+        Ok(chunk)
     }
 
     fn making(&self) -> MutexGuard<'_, ()> {
         self.making.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    fn leasing(&self) -> MutexGuard<'_, ()> {
+        self.leasing.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Wakes the followers that sleep, if there is news since the last time.
-    fn wake(&self, published: u64) {
-        if let Some(wait) = &self.wait
+    fn wake(&self, page: &Page, published: u64) {
+        if let Some(wait) = &page.wait
             && self.woken.swap(published, Ordering::Relaxed) != published
         {
             wait.wake();
@@ -142,12 +191,12 @@ impl Shared {
     /// Waits while too many chunks have ended and are not sealed: each holds files open, and the
     /// next writer would have to seal them all. Only for those that can be sealed: a batch that is
     /// not published yet may fill any number.
-    fn wait_for_seals(&self) -> Result<()> {
-        let published = self.live.published();
+    fn wait_for_seals(&self, published: u64) -> Result<()> {
+        let backlog = self.backlog_chunks();
         let mut queue = self.queue();
         while queue.failure.is_none() {
             let ended = queue.chunks.windows(2).filter(|pair| pair[1].base_seq() <= published);
-            if ended.count() < BACKLOG_CHUNKS {
+            if ended.count() < backlog {
                 return Ok(());
             }
             self.wake.notify_one();
@@ -171,6 +220,7 @@ pub struct Writer {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     _lock: Lock,
+    page: Arc<Page>,
     chunk: Option<Arc<LiveChunk>>,
     /// Byte in the chunk where the next record goes.
     at: usize,
@@ -207,9 +257,7 @@ impl Writer {
             )));
         }
         let Some(lock) = Lock::try_feed(&feed.lock)? else {
-            let page = LivePage::open(&feed.live_path(), &feed.id, false).ok();
-            let pid = page.and_then(|p| p.session()).map(|s| s.pid);
-            return Err(Error::Locked { feed: feed.name.clone(), pid });
+            return Err(Error::Locked { feed: feed.name.clone(), pid: LiveView::pid(feed) });
         };
         let sync = options.sync.unwrap_or(feed.spec.policy.sync);
         let start = recover::start(feed)?;
@@ -222,8 +270,8 @@ impl Writer {
             feed: feed.clone(),
             geometry: feed.geometry(),
             registry: start.registry,
-            live: start.live,
-            wait: start.wait,
+            segments: start.segments,
+            page: Mutex::new(Arc::new(start.page)),
             woken: AtomicU64::new(start.next_seq),
             session_id: start.session.session_id,
             queue: Mutex::new(Queue {
@@ -233,6 +281,7 @@ impl Writer {
                 ..Queue::default()
             }),
             making: Mutex::new(()),
+            leasing: Mutex::new(()),
             wake: Condvar::new(),
             progress: Condvar::new(),
             attention: AtomicU32::new(0),
@@ -243,6 +292,7 @@ impl Writer {
         let thread =
             background::start(Arc::clone(&shared), start.session, sync, options.on_durable)?;
         Ok(Writer {
+            page: shared.page(),
             shared,
             thread: Some(thread),
             _lock: lock,
@@ -369,13 +419,40 @@ impl Writer {
         marks: &[usize],
         rejected: Vec<usize>,
     ) -> Result<Appended> {
+        let first_seq = self.next_seq;
+        let mut stored = self.try_store(records, marks);
+        if let Err(error) = &stored
+            && self.shared.is_memory_full(error)
+            && self.end_chunk_early()?
+        {
+            stored = self.try_store(records, marks);
+        }
+        if let Err(error) = stored {
+            let full = self.shared.is_memory_full(&error);
+            return Err(if full { self.memory_full(records.len()) } else { error });
+        }
+        self.page.live.set_running_max(self.running_max);
+        self.page.live.set_counters(&self.counters);
+        faults::step("writer.stored");
+        self.page.live.publish(self.next_seq);
+        faults::step("writer.published");
+        if self.sync == Sync::Batch {
+            self.sync_now()?;
+        }
+        Ok(Appended { first_seq, count: self.next_seq - first_seq, rejected })
+    }
+
+    /// Stores records and marks, or takes back what it has stored of them.
+    fn try_store(&mut self, records: &[u8], marks: &[usize]) -> Result<()> {
         let (at, first_seq) = (self.at, self.next_seq);
         let (newest, last_time) = (self.running_max, self.last_time);
         let (late, chunk_id) = (self.counters.late, self.chunk.as_ref().map(|c| c.chunk_id()));
+        let mark_next = self.mark_next;
         let stored = self.store(records).and_then(|()| self.store_marks(first_seq, marks, records));
         if let Err(error) = stored {
             (self.running_max, self.last_time) = (newest, last_time);
             (self.next_seq, self.counters.late) = (first_seq, late);
+            self.mark_next = mark_next;
             match &self.chunk {
                 Some(chunk) if Some(chunk.chunk_id()) == chunk_id => self.at = at,
                 // The chunk was new and is empty again.
@@ -389,13 +466,7 @@ impl Writer {
             }
             return Err(error);
         }
-        self.shared.live.set_running_max(self.running_max);
-        self.shared.live.set_counters(&self.counters);
-        self.shared.live.publish(self.next_seq);
-        if self.sync == Sync::Batch {
-            self.sync_now()?;
-        }
-        Ok(Appended { first_seq, count: self.next_seq - first_seq, rejected })
+        Ok(())
     }
 
     fn store(&mut self, mut records: &[u8]) -> Result<()> {
@@ -469,37 +540,70 @@ impl Writer {
         if attention & FAILED != 0 {
             return Err(self.shared.poisoned());
         }
-        let old = attention & ROTATE != 0;
-        if old {
-            self.shared.attention.fetch_and(!ROTATE, Ordering::AcqRel);
+        self.shared.attention.fetch_and(!(ROTATE | RESTAGE), Ordering::AcqRel);
+        if attention & RESTAGE != 0 {
+            self.restage()?;
         }
         let Some(chunk) = self.chunk.clone() else { return self.next_chunk() };
+        if attention & RESTAGE != 0 && !chunk.is_named() {
+            chunk.set_end(ChunkEnd::Early);
+            return self.next_chunk();
+        }
+        let old = attention & ROTATE != 0;
         if self.at == chunk.capacity_bytes() || (old && self.at > 0) {
             return self.next_chunk();
         }
         self.limit = chunk.limit_bytes();
         if self.at == self.limit {
-            chunk.grow_to((self.at + wanted).min(chunk.capacity_bytes()))?;
-            self.limit = chunk.limit_bytes();
+            self.grow(&chunk, wanted)?;
         }
         Ok(())
+    }
+
+    /// Makes room for `wanted` more bytes in the chunk, or for some of them in the next one.
+    fn grow(&mut self, chunk: &LiveChunk, wanted: usize) -> Result<()> {
+        loop {
+            let grown = chunk.grow_to((self.at + wanted).min(chunk.capacity_bytes()));
+            self.limit = chunk.limit_bytes();
+            match grown {
+                Err(error) if self.shared.is_memory_full(&error) => {
+                    if self.shared.wait_for_memory(self.page.live.published())? {
+                        continue;
+                    }
+                    let ready = self.shared.queue().ready.is_some();
+                    if !ready || self.at == 0 {
+                        return Err(error);
+                    }
+                    chunk.set_end(ChunkEnd::Early);
+                    return self.next_chunk();
+                }
+                other => return other,
+            }
+        }
     }
 
     /// Goes on in the next chunk: the one made ahead, or one made now.
     fn next_chunk(&mut self) -> Result<()> {
         let shared = Arc::clone(&self.shared);
-        shared.wait_for_seals()?;
-        let _making = shared.making();
-        let (ready, chunk_id) = {
-            let mut queue = shared.queue();
-            (queue.ready.take(), queue.next_chunk_id)
-        };
-        let chunk = match ready {
-            Some(chunk) => chunk,
-            None => {
-                let chunk = Arc::new(shared.make_chunk(chunk_id)?);
-                shared.queue().next_chunk_id += 1;
-                chunk
+        let published = self.page.live.published();
+        shared.wait_for_seals(published)?;
+        let mut restaged = false;
+        let (_making, chunk) = loop {
+            let making = shared.making();
+            match shared.take_chunk() {
+                // Somebody has removed the folder, and nobody has looked since.
+                Err(error) if error.is_not_found() && shared.is_staged() && !restaged => {
+                    drop(making);
+                    self.restage()?;
+                    restaged = true;
+                }
+                Err(error) if shared.is_memory_full(&error) => {
+                    drop(making);
+                    if !shared.wait_for_memory(published)? {
+                        return Err(error);
+                    }
+                }
+                taken => break (making, taken?),
             }
         };
         let mut entry = ChunkEntry {
@@ -509,7 +613,7 @@ impl Writer {
             session_id: self.shared.session_id,
             created_us: process::wall_us(),
             created_boot_ns: process::boottime_ns(),
-            place: Place::Live,
+            place: self.shared.open_place(),
             seal: None,
         };
         chunk.adopt(self.next_seq);
@@ -518,6 +622,7 @@ impl Writer {
             let _ = chunk.discard();
             return Err(error);
         }
+        faults::step("writer.entered");
         chunk.enter(entry.position, entry.created_boot_ns);
         self.shared.queue().chunks.push(Arc::clone(&chunk));
         self.shared.wake.notify_one();
@@ -528,16 +633,15 @@ impl Writer {
 
     #[cold]
     fn renew_lease(&mut self) -> Result<()> {
+        let _leasing = self.shared.leasing();
         let ahead = self.shared.lease.load(Ordering::Acquire);
         if ahead > self.next_seq {
             self.lease = ahead;
             return Ok(());
         }
-        let queue = self.shared.queue();
         let lease = self.next_seq + LEASE_STEP;
         self.shared.registry.set_lease(lease)?;
         self.shared.lease.store(lease, Ordering::Release);
-        drop(queue);
         self.lease = lease;
         Ok(())
     }
@@ -545,7 +649,7 @@ impl Writer {
     /// Wakes the followers that sleep. Without this the background thread does so within a
     /// millisecond or two: a wake costs the caller a system call where somebody sleeps.
     pub fn wake(&self) {
-        self.shared.wake(self.next_seq);
+        self.shared.wake(&self.page, self.next_seq);
     }
 
     /// Marks the next record to be appended as one to start playback from (the seed's
@@ -558,7 +662,7 @@ impl Writer {
     pub fn count_rows(&mut self, rejected: u64, passed_over: u64) {
         self.counters.rejected += rejected;
         self.counters.passed_over += passed_over;
-        self.shared.live.set_counters(&self.counters);
+        self.page.live.set_counters(&self.counters);
     }
 
     /// Keeps the reason that a row was refused for, in words: the log gives the last one.
@@ -573,7 +677,7 @@ impl Writer {
 
     /// Everything below this seq is on disk.
     pub fn durable(&self) -> u64 {
-        self.shared.live.durable()
+        self.page.live.durable()
     }
 
     /// Makes every record appended so far durable before it returns.
@@ -645,12 +749,6 @@ fn run_times(
         times.last = time;
     }
     (times, late)
-}
-
-/// Why a chunk that is not the last one ended.
-fn end_of(chunk: &LiveChunk, end_seq: u64, record_size: usize) -> ChunkEnd {
-    let full = (end_seq - chunk.base_seq()) as usize * record_size == chunk.capacity_bytes();
-    if full { ChunkEnd::Full } else { ChunkEnd::Age }
 }
 
 fn log_sealed(log: &Log, feed: &FeedInfo, chunk: (u64, u64), seal: &Seal) {

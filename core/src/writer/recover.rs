@@ -1,4 +1,4 @@
-//! What a new writer does first: seal what the last one left, and begin a session.
+//! What a new writer does first: put in order what the last one left, and begin a session.
 
 use std::collections::HashSet;
 use std::fs;
@@ -8,28 +8,43 @@ use crate::chunk::live::LiveChunk;
 use crate::chunk::proof::{Standing, last_session, unclean_end};
 use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
+use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
-    SessionEntry,
+    ChunkEnd, ChunkEntry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
+    RangeEntry, SessionClose, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
-use crate::registry::segments::{SegmentKind, Segments};
-use crate::registry::wait::WaitFile;
+use crate::registry::segments::Segments;
+use crate::registry::view::LiveView;
+use crate::writer::adopt::{adopt, note_range};
+use crate::writer::stage::{self, Page};
 use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
     pub registry: FeedRegistry,
-    pub live: LivePage,
+    pub page: Page,
+    pub segments: Segments,
     pub session: SessionEntry,
     pub next_seq: u64,
     pub next_chunk_id: u64,
     pub lease: u64,
     pub running_max: u64,
-    /// The followers' bell; none where there is no shared memory, and then they poll.
-    pub wait: Option<WaitFile>,
+}
+
+/// What the last session has left, put in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The last session's id; 0 if there was none.
+    pub session_id: u64,
+    /// The first seq that was surely never used.
+    pub next_seq: u64,
+    /// The highest number of a chunk.
+    pub last_chunk: u64,
+    /// The newest record time.
+    pub running_max: u64,
 }
 
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
@@ -39,12 +54,11 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         let what = "the feed was deleted; where it is still listed, delete it again";
         return Err(Error::Invalid(format!("{}: {what}", feed.name)));
     }
-    let live = open_page(feed)?;
-    let left = settle(feed, &registry, Some(&live))?;
-    let Settled { last_session_id, last_number, next_seq, running_max } = left;
+    let settled = settle(feed, &registry, false)?;
+    let next_seq = settled.next_seq;
     let mut session = SessionEntry {
         position: 0,
-        session_id: last_session_id + 1,
+        session_id: settled.session_id + 1,
         base_seq: next_seq,
         opened_us: process::wall_us(),
         opened_boot_ns: process::boottime_ns(),
@@ -52,9 +66,6 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         pid: std::process::id(),
         close: None,
     };
-    registry.append_session(&mut session)?;
-    let lease = next_seq + LEASE_STEP;
-    registry.set_lease(lease)?;
     let stamp = SessionStamp {
         session_id: session.session_id,
         pid: session.pid,
@@ -62,92 +73,77 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         boot_id: session.boot_id,
         opened_us: session.opened_us,
     };
-    let wait = hang_bell(feed, &registry, &session).ok();
-    live.begin(&stamp, next_seq, running_max);
-    let next_chunk_id = last_number + 1;
-    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max, wait })
+    // Before the session is in the table: a session that is there has noted where its page is.
+    let (page, segments) = stage::begin(feed, &registry, &stamp, next_seq, settled.running_max)?;
+    step("recover.begun");
+    registry.append_session(&mut session)?;
+    step("recover.session");
+    let lease = next_seq + LEASE_STEP;
+    registry.set_lease(lease)?;
+    let (next_chunk_id, running_max) = (settled.last_chunk + 1, settled.running_max);
+    Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
 }
 
-/// A feed without a live page is dw-repair's to mend: what was published, only the page knew.
-fn open_page(feed: &FeedInfo) -> Result<LivePage> {
-    LivePage::open(&feed.live_path(), &feed.id, true).map_err(|error| match error {
-        Error::Io { path, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Error::damaged(path, 0, "it is missing")
-        }
-        other => other,
-    })
-}
-
-/// How a feed stands once the last session is closed and nothing is left live.
-pub struct Settled {
-    /// 0: there was none.
-    pub last_session_id: u64,
-    /// The highest number of a chunk.
-    pub last_number: u64,
-    /// The seq that the next session starts with.
-    pub next_seq: u64,
-    /// The newest record time.
-    pub running_max: u64,
-}
-
-/// Seals what the last writer left, closes its session and removes files it had only prepared. The
-/// caller holds the feed's lock.
+/// Does what the next writer does first: brings what the last session has left in memory to disk,
+/// seals its chunks, closes it, puts what is missing on record and removes what nobody needs any
+/// more. The caller holds the feed's lock. Done again, it finds nothing to do.
+///
+/// Records in memory that is gone without a reboot, or is another namespace's, count as
+/// unreachable; with `force_lost` as lost.
 ///
 /// # Errors
-/// [`Error::Damaged`] where damage may have cost records: then dw-repair must look first.
-pub fn settle(
-    feed: &FeedInfo,
-    registry: &FeedRegistry,
-    live: Option<&LivePage>,
-) -> Result<Settled> {
-    let standing = Standing::of(feed, registry, live)?;
-    if let Some(doubt) = standing.doubts.first() {
+/// [`Error::Damaged`] where damage may have cost records, then dw-repair must look first, and
+/// otherwise with [`Error::Io`] as they come; what was in memory is there still.
+pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
+    let view = LiveView::of(feed, registry);
+    let standing = Standing::of(feed, registry, view.page.as_deref())?;
+    if let Some(doubt) = standing.doubts(feed, registry, &view).first() {
         return Err(Error::damaged(&feed.folder, 0, doubt));
     }
-    settle_as(feed, registry, live, &standing)
+    settle_as(feed, registry, (&view, &standing), force_lost)
 }
 
-/// As [`settle`], with what is known of how the feed stands.
+/// As [`settle`], with what is known of how the feed stands: whatever is damaged is settled for.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Damaged`].
+/// As [`settle`].
 pub fn settle_as(
     feed: &FeedInfo,
     registry: &FeedRegistry,
-    live: Option<&LivePage>,
-    standing: &Standing,
+    (view, standing): (&LiveView, &Standing),
+    force_lost: bool,
 ) -> Result<Settled> {
-    let running_max = seal_left_over(feed, registry, standing)?;
+    let running_max = seal_left_over(feed, registry, standing, view)?;
+    step("recover.sealed");
     let last = last_session(&standing.entries);
     let next_seq = first_seq(registry, standing)?;
     if let Some(session) = last.filter(|s| s.close.is_none()) {
-        let close = note_unclean_end(registry, &session, standing, live, next_seq)?;
+        let reason = missing_reason(view, &session, force_lost);
+        let close = note_unclean_end(registry, &session, standing, (view, reason), next_seq)?;
         log_closed(&feed.log(), feed, &session, &close);
     }
     let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
-    let last_number = numbers.max().unwrap_or(0);
-    remove_strays(feed, standing, last_number)?;
-    let last_session_id = last.map_or(0, |s| s.session_id);
-    Ok(Settled { last_session_id, last_number, next_seq, running_max })
+    let last_chunk = numbers.max().unwrap_or(0);
+    remove_strays(feed, standing, last_chunk)?;
+    step("adopt.closed");
+    if let Some(segments) = view.staged() {
+        match view.page.as_deref().filter(|page| page.session().is_some()) {
+            Some(page) => stage::end(feed, segments, page)?,
+            None => segments.remove_own_stage(feed)?,
+        }
+    }
+    let session_id = last.map_or(0, |s| s.session_id);
+    Ok(Settled { session_id, next_seq, last_chunk, running_max })
 }
 
-/// Makes the wait file in the store's segment folder and notes where that is.
-fn hang_bell(feed: &FeedInfo, registry: &FeedRegistry, session: &SessionEntry) -> Result<WaitFile> {
-    let file_mode = feed.spec.policy.file_mode;
-    let folder = Segments::make_folder(feed.base(), feed.id.store_id, file_mode)?;
-    let random =
-        process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
-    let segments = Segments {
-        session_id: session.session_id,
-        segment_id: (u128::from_be_bytes(random) as u64).max(1),
-        device: file::identity_of(&folder)?.0,
-        boot_id: session.boot_id,
-        kind: SegmentKind::Disk,
-        folder,
-    };
-    let wait = WaitFile::open_or_create(&segments.wait_path(&feed.name), &feed.id, file_mode)?;
-    registry.set_segments(&segments)?;
-    Ok(wait)
+/// Why the seqs behind what is known of a session cannot be read.
+fn missing_reason(view: &LiveView, session: &SessionEntry, force_lost: bool) -> u32 {
+    let staged = view.staged().is_some_and(|staged| staged.session_id == session.session_id);
+    match view.end_without_page(session) {
+        _ if !staged => RANGE_SKIPPED,
+        SessionEnd::MemoryGone if !force_lost => RANGE_UNREACHABLE,
+        _ => RANGE_LOST,
+    }
 }
 
 /// The seq that the new session starts with: where the last one ended, or the lease where that is
@@ -163,58 +159,68 @@ fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
     Ok(lease.max(standing.end))
 }
 
-/// Seals every live chunk; returns the newest record time of all chunks.
-fn seal_left_over(feed: &FeedInfo, registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
+/// Seals every chunk that is open; returns the newest record time of all chunks.
+fn seal_left_over(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    standing: &Standing,
+    view: &LiveView,
+) -> Result<u64> {
+    let memory = view.staged().map(|segments| segments.chunk_folder(&feed.name));
     let mut running_max = 0;
     for (chunk, end) in standing.chunks() {
         if let Some(seal) = chunk.seal {
             running_max = running_max.max(seal.max_time);
             continue;
         }
-        match chunk.place {
-            Place::Live if end <= chunk.base_seq => expire(feed, registry, &chunk)?,
-            Place::Live => running_max = running_max.max(seal(feed, registry, &chunk, end)?),
-            Place::Staged | Place::Flushing => {
-                return Err(Error::Invalid(format!(
-                    "{}: chunk {} is staged in shared memory, which this version does not adopt",
-                    feed.name, chunk.chunk_id
-                )));
-            }
-            Place::OnDisk | Place::Expired | Place::Lost => {}
+        if !chunk.place.is_open() {
+            continue;
         }
+        let newest = match &memory {
+            _ if end <= chunk.base_seq => expire(feed, registry, &chunk).map(|()| 0)?,
+            Some(folder) if chunk.place.is_staged() && !standing.proven => {
+                adopt(feed, registry, folder, &chunk, end)?
+            }
+            _ => seal(feed, registry, &chunk, end)?,
+        };
+        running_max = running_max.max(newest);
     }
     Ok(running_max)
 }
 
-fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+/// Seals a chunk whose records below `end` are on disk; returns its newest record time.
+pub fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
     let paths = ChunkPaths::new(&feed.folder, chunk_id);
     let header = *Index::open(&paths.index, &key)?.header();
-    let needed = (end - base_seq) * geometry.record_size as u64;
+    check_size(&paths, (end - base_seq) * geometry.record_size as u64)?;
+    let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
+    let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
+    file::sync_folder(&feed.folder)?;
+    registry.seal_chunk(chunk.position, chunk.place, &seal)?;
+    registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
+    Ok(seal.max_time)
+}
+
+/// Refuses a chunk whose records take more than its file has.
+pub fn check_size(paths: &ChunkPaths, needed: u64) -> Result<()> {
     let data = file::open_read(&paths.data)?;
     let size = file::size(&data, &paths.data)?;
     if size < needed {
         let what = format!("the file ends here, and its records at {needed}; run dw-repair");
         return Err(Error::damaged(&paths.data, size, what));
     }
-    let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
-    let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
-    file::sync_folder(&feed.folder)?;
-    registry.seal_chunk(chunk.position, Place::Live, &seal)?;
-    registry.sync()?;
-    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
-    Ok(seal.max_time)
+    Ok(())
 }
 
 /// A chunk whose first record was never published.
-fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Result<()> {
-    registry.set_place(chunk.position, Place::Live, Place::Expired)?;
+pub fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Result<()> {
+    registry.set_place(chunk.position, chunk.place, Place::Expired)?;
     registry.sync()?;
-    let paths = ChunkPaths::new(&feed.folder, chunk.chunk_id);
-    file::remove_file(&paths.data)?;
-    file::remove_file(&paths.index)
+    ChunkPaths::new(&feed.folder, chunk.chunk_id).remove()
 }
 
 /// Closes the session that did not close itself, and puts the hole up to the lease on record.
@@ -222,16 +228,16 @@ fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    live: Option<&LivePage>,
+    (view, missing): (&LiveView, u32),
     next_seq: u64,
 ) -> Result<SessionClose> {
-    let (reason, last_seen_us) = unclean_end(registry, live, session);
+    let (reason, closed_us) = unclean_end(registry, view, session);
     // The page's counts are the session's own only if the page is.
-    let live = live
-        .filter(|live| live.session().is_some_and(|stamp| stamp.session_id == session.session_id));
+    let own = |live: &&LivePage| live.session().is_some_and(|s| s.session_id == session.session_id);
+    let live = view.page.as_deref().filter(own);
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
-        closed_us: last_seen_us,
+        closed_us,
         counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };
@@ -239,17 +245,14 @@ fn note_unclean_end(
         seqs: (standing.end, next_seq),
         session_id: session.session_id,
         recorded_us: process::wall_us(),
-        reason: RANGE_SKIPPED,
+        reason: missing,
         times: None,
     };
     // The hole first: a recovery that dies in between finds the session open and does this again.
-    let noted = standing.entries.iter().any(|entry| {
-        matches!(entry, Entry::Range(r) if (r.seqs, r.session_id) == (range.seqs, range.session_id))
-    });
-    if next_seq > standing.end && !standing.exact && !noted {
-        registry.append_range(&range)?;
-        registry.sync()?;
+    if next_seq > standing.end && !standing.exact {
+        note_range(registry, &range)?;
     }
+    step("adopt.noted");
     registry.close_session(session.position, &close);
     registry.sync()?;
     Ok(close)
@@ -257,14 +260,14 @@ fn note_unclean_end(
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
 /// those of chunks whose removal was cut short.
-fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Result<()> {
+fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
     let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
     let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
+        if id.is_some_and(|id| chunk::number(id) > last_chunk || gone.contains(&id)) {
             file::remove_file(&item.path())?;
         }
     }
@@ -275,6 +278,7 @@ fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Resu
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::registry::feed::Entry;
     use crate::schema::{FeedSpec, Sync};
     use crate::store::Platform;
     use crate::writer::WriterOptions;
@@ -304,16 +308,17 @@ mod tests {
             let feed = platform.feed_info("t").unwrap();
             {
                 let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap();
-                let live = LivePage::open(&feed.live_path(), &feed.id, true).unwrap();
-                let standing = Standing::of(&feed, &registry, Some(&live)).unwrap();
+                let view = LiveView::of(&feed, &registry);
+                let standing = Standing::of(&feed, &registry, view.page.as_deref()).unwrap();
                 assert!(!standing.exact);
                 let next_seq = first_seq(&registry, &standing).unwrap();
                 let Some(Entry::Session(session)) = standing.entries.first().copied() else {
                     panic!("no session");
                 };
                 if closed {
-                    note_unclean_end(&registry, &session, &standing, Some(&live), next_seq)
-                        .unwrap();
+                    let reason = missing_reason(&view, &session, false);
+                    let why = (&view, reason);
+                    note_unclean_end(&registry, &session, &standing, why, next_seq).unwrap();
                 } else {
                     // Up to the hole, and no further.
                     let range = RangeEntry {

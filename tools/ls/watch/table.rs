@@ -180,7 +180,8 @@ impl Row {
             }
         };
         let snapshot = reader.snapshot()?;
-        let writer = writer_of(&reader.feed().lock, reader.live());
+        let live = reader.live();
+        let writer = writer_of(&reader.feed().lock, live.as_deref());
         let open = snapshot.sessions.last().is_some_and(|session| session.close.is_none());
         self.alarm = writer.is_none() && open;
         self.state = match (writer, open) {
@@ -191,7 +192,7 @@ impl Row {
         self.records = snapshot.records();
         let now_ns = process::boottime_ns();
         self.spark(now_ns, snapshot.end_seq);
-        let live = reader.live();
+        let live = live.as_deref();
         self.rate = live.map_or(0.0, |live| live.rate(now_ns));
         let now_wall_ns = process::wall_ns();
         let last_us = live.and_then(LivePage::last_publish).map(|at| at.0);

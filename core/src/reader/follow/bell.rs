@@ -40,7 +40,8 @@ impl Bell {
         if segments == self.segments && there == ours {
             return;
         }
-        let reached = segments.as_ref().is_some_and(|s| s.reach() == Reach::Here);
+        let reached =
+            segments.as_ref().map(|s| s.reach(feed.base(), feed.id.store_id)) == Some(Reach::Here);
         self.file = path.filter(|_| reached).and_then(|p| WaitFile::open(&p, &feed.id).ok());
         self.segments = segments;
     }

@@ -21,13 +21,13 @@ use crate::registry::feed::{
     RANGE_UNREACHABLE, RangeEntry,
 };
 use crate::registry::info::FeedInfo;
-use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 
 /// The chunks of a feed, followed.
 pub(super) struct Chunks {
     feed: FeedInfo,
     registry: Arc<FeedRegistry>,
-    live: Option<LivePage>,
+    view: LiveView,
     /// Whether the live page was believed once: it is for as long as we live.
     believed: bool,
     /// What the disk proves, while no live page is believed.
@@ -55,11 +55,12 @@ enum Untold {
 }
 
 /// What a look found.
+#[derive(PartialEq, Eq)]
 enum Found {
     /// The scan has more.
     Records,
-    /// There is something to be told.
-    Told,
+    /// Seqs that are not to be given, and are behind us now.
+    Passed,
     /// There is nothing below the end.
     Nothing,
 }
@@ -69,7 +70,7 @@ impl Chunks {
         let registry = Arc::clone(&reader.registry);
         let feed = reader.feed.clone();
         Ok(Chunks {
-            live: LivePage::open(&feed.live_path(), &feed.id, false).ok(),
+            view: reader.view(),
             scan: Scan::new(
                 feed.clone(),
                 Arc::clone(&registry),
@@ -102,7 +103,7 @@ impl Chunks {
 
     /// Whether [`Chunks::next_event`] may have more than at the last look.
     pub fn has_news(&self) -> Result<bool> {
-        let published = match &self.live {
+        let published = match &self.view.page {
             Some(live) if self.believed || live.session().is_some() => live.published(),
             _ => self.seen.0,
         };
@@ -137,10 +138,12 @@ impl Chunks {
             let published = self.published()?;
             faults::step("follow.published");
             self.seen = (published, deleted);
-            match self.look(published.min(self.selection.seqs.1))? {
-                Found::Records | Found::Told => {}
-                Found::Nothing if deleted => return Ok(Event::Deleted),
-                Found::Nothing => return Ok(Event::CaughtUp),
+            let mut found = Found::Passed;
+            while found == Found::Passed {
+                found = self.look(published.min(self.selection.seqs.1))?;
+            }
+            if found == Found::Nothing && self.untold.is_empty() {
+                return Ok(if deleted { Event::Deleted } else { Event::CaughtUp });
             }
         }
     }
@@ -154,7 +157,7 @@ impl Chunks {
 
     /// Every record below this seq exists.
     fn published(&mut self) -> Result<u64> {
-        if let Some(live) = &self.live
+        if let Some(live) = &self.view.page
             && (self.believed || live.session().is_some())
         {
             self.believed = true;
@@ -164,9 +167,12 @@ impl Chunks {
         if let Some(end) = self.proven {
             return Ok(end);
         }
-        let end = Standing::of(&self.feed, &self.registry, self.live.as_ref())?.end;
-        self.proven = Some(end);
-        Ok(end)
+        let standing = Standing::of(&self.feed, &self.registry, self.view.page.as_deref())?;
+        if standing.proven {
+            self.view.refuse_other_memory(&self.feed)?;
+        }
+        self.proven = Some(standing.end);
+        Ok(standing.end)
     }
 
     /// Looks what comes at `next`, of what lies below `end`.
@@ -184,6 +190,7 @@ impl Chunks {
         }
         for position in self.current.map_or(first, |chunk| chunk.position)..count {
             let Entry::Chunk(chunk) = self.registry.entry(position)? else { continue };
+            faults::step("follow.entry");
             let chunk_end = self.end_of(&chunk, end, count)?;
             if chunk_end <= self.next {
                 continue;
@@ -226,15 +233,19 @@ impl Chunks {
             // The chunk counts as it stood when `published` was read.
             entry.seal = None;
         }
+        if self.proven.is_some() && entry.place.is_staged() {
+            // What there is of it is on disk.
+            entry.place = Place::Live;
+        }
         let chunk = SnapshotChunk { entry, end_seq };
         if !self.selection.may_have(&chunk) {
             self.next = end_seq;
-            return Found::Told;
+            return Found::Passed;
         }
         // Files that are open outlive their removal.
         if let Some(why) = gone.filter(|_| self.scan.opened(entry.chunk_id).is_none()) {
             self.lose(end_seq, why);
-            return Found::Told;
+            return Found::Passed;
         }
         self.scan.go_on(chunk, self.next);
         self.reach = end_seq;
@@ -276,10 +287,17 @@ impl Chunks {
             let why = if collected { Why::Collected } else { Why::Unrecorded };
             self.lose(end.unwrap_or(to).min(to), why);
         }
-        Ok(Found::Told)
+        Ok(Found::Passed)
     }
 
     fn lose(&mut self, to: u64, why: Why) {
+        if let Some(Untold::Lost(last)) = self.untold.back_mut()
+            && (last.seqs.1, last.why) == (self.next, why)
+        {
+            // As one range with what was lost before it.
+            (last.seqs.1, self.next) = (to, to);
+            return;
+        }
         let (feed, seqs) = (self.feed.name.clone(), (self.next, to));
         self.untold.push_back(Untold::Lost(Lost { feed, seqs, why, gap: true }));
         self.next = to;
@@ -287,13 +305,9 @@ impl Chunks {
 
     /// Looks whether the files behind the mappings are still the feed's. Called at rest only.
     pub fn look_around(&mut self) {
-        let path = self.feed.live_path();
-        let there = file::identity_of(&path).ok();
-        if there.is_some()
-            && there != self.live.as_ref().map(LivePage::identity)
-            && let Ok(page) = LivePage::open(&path, &self.feed.id, false)
-        {
-            (self.live, self.believed, self.proven) = (Some(page), false, None);
+        if !self.view.is_current(&self.feed, &self.registry) {
+            self.view = self.view.refresh(&self.feed, &self.registry);
+            (self.believed, self.proven) = (false, None);
         }
         let path = self.feed.registry_path();
         match file::identity_of(&path) {
