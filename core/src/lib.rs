@@ -27,6 +27,7 @@
 //! | [`log`] | what happened to the store, a line an event |
 //! | [`registry`] | which feeds there are, what each consists of, the live page |
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
+//! | [`ring`] | the newest records of a transient feed, in shared memory |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
 //! | [`check`] | whether a store is well |
@@ -77,6 +78,7 @@ pub mod reader;
 pub mod record;
 pub mod registry;
 pub mod repair;
+pub mod ring;
 pub mod schema;
 pub mod store;
 pub mod text;

@@ -8,7 +8,7 @@
 use std::fmt::{Display, Write as _};
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -64,7 +64,8 @@ impl Log {
         let path = self.path();
         let (mut log, mut size) = self.open()?;
         if size > 0 && size + line.len() as u64 > self.max_bytes {
-            self.turn_over(line.len() as u64)?;
+            // A log that cannot be turned over grows, which is better than one that ends.
+            let _ = self.turn_over(line.len() as u64);
             // Whoever turned it over: the file opened before is a backup now.
             (log, size) = self.open()?;
         }
@@ -82,10 +83,13 @@ impl Log {
         let log = file::open_append(&path, 0o600)?;
         let size = file::size(&log, &path)?;
         if size == 0 {
-            // Whoever may read the store may read its log.
-            let store = fs::metadata(self.base.join("manifest.json"));
-            let read = store.map_or(0, |meta| meta.permissions().mode() & 0o044);
-            let _ = log.set_permissions(fs::Permissions::from_mode(0o600 | read));
+            // Whoever may read the store may read its log; and one that root begins belongs to the
+            // store's owner, who could not go on with it otherwise.
+            if let Ok(store) = fs::metadata(self.base.join("manifest.json")) {
+                let read = store.permissions().mode() & 0o044;
+                let _ = log.set_permissions(fs::Permissions::from_mode(0o600 | read));
+                let _ = fchown(&log, Some(store.uid()), Some(store.gid()));
+            }
         }
         Ok((log, size))
     }
@@ -200,6 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn what_another_has_just_turned_over_stays() {
+        let folder = base();
+        let base = folder.path();
+        let log = Log::with_limits(base, 100, 3);
+        (0..2).for_each(|n| log.event("test", &[("n", &n)]));
+        let (new, old) = (read(base, LOG_NAME), read(base, "deepwater.log.1"));
+        assert_eq!((new.lines().count(), old.lines().count()), (1, 1));
+        // As if this process had seen the full log before the other one came.
+        log.turn_over(20).unwrap();
+        assert_eq!((read(base, LOG_NAME), read(base, "deepwater.log.1")), (new, old));
+    }
+
+    #[test]
     fn a_turn_cut_short_loses_no_backup() {
         let folder = base();
         let base = folder.path();
@@ -229,9 +246,14 @@ mod tests {
     fn who_turns_it_over_is_not_waited_for() {
         let folder = base();
         let base = folder.path();
-        let _held = Lock::wait(&base.join("locks/log")).unwrap();
+        let held = Lock::wait(&base.join("locks/log")).unwrap();
         let log = Log::with_limits(base, 100, 3);
         (0..5).for_each(|n| log.event("test", &[("n", &n)]));
         assert_eq!(read(base, LOG_NAME).lines().count(), 5, "longer than it should be, and whole");
+        // Nor does it end where the lock cannot be had at all.
+        drop(held);
+        fs::remove_dir_all(base.join("locks")).unwrap();
+        log.event("test", &[]);
+        assert_eq!(read(base, LOG_NAME).lines().count(), 6);
     }
 }

@@ -18,6 +18,7 @@ use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
 use crate::registry::view::LiveView;
+use crate::registry::wait::WaitFile;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
 
@@ -119,7 +120,7 @@ impl Platform {
             other => return other,
         }
         let folder = file::folder_mode(DEFAULT_FILE_MODE);
-        fs::create_dir_all(base).map_err(|e| Error::io("cannot create the folder", base, e))?;
+        file::make_folders(base)?;
         file::make_folder(&base.join("locks"), 0o700)?;
         let _lock = Lock::wait(&base.join("locks/registry"))?;
         match Platform::open(base) {
@@ -128,6 +129,8 @@ impl Platform {
             Err(Error::NoStore { .. }) => {}
             Err(error) => return Err(error),
         }
+        // Made by the store's owner, not by whoever comes first to turn a full log over.
+        drop(Lock::try_replace(&base.join("locks/log"))?);
         file::make_folder(&base.join("feeds"), folder)?;
         let store_id =
             process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
@@ -136,6 +139,11 @@ impl Platform {
         let text = manifest_text(store_id);
         file::replace(&base.join("manifest.json"), text.as_bytes(), DEFAULT_FILE_MODE)?;
         Platform::open(base)
+    }
+
+    /// The store's own id.
+    pub fn store_id(&self) -> [u8; 16] {
+        self.store_id
     }
 
     /// The base directory.
@@ -238,13 +246,6 @@ impl Platform {
     pub fn create_feed(&self, spec: &FeedSpec, update: bool) -> Result<Created> {
         spec.check()?;
         let layout = Layout::new(spec)?;
-        if !spec.policy.persist {
-            return Err(Error::Spec(format!(
-                "feed {:?}: persist false (a ring in shared memory) is not supported by this \
-                 version",
-                spec.feed_name
-            )));
-        }
         let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
@@ -302,6 +303,12 @@ impl Platform {
         if !differences.is_empty() {
             return drift(differences, "a feed keeps its layout: make another feed, or delete it");
         }
+        if old.spec.policy.persist != spec.policy.persist {
+            let words = |persist| if persist { "in files" } else { "a ring" };
+            let (ours, asked) = (words(old.spec.policy.persist), words(spec.policy.persist));
+            let differences = vec![format!("it is {ours}, asked for {asked}")];
+            return drift(differences, "a feed stays what it is: make another feed, or delete it");
+        }
         let differences = old.spec.policy.difference(&spec.policy);
         if differences.is_empty() {
             return Ok(Created::Unchanged);
@@ -341,11 +348,10 @@ impl Platform {
             lock: self.lock_path(feed_id),
         };
         let unborn = self.folder(&format!("{UNBORN}{feed_id:016x}"));
-        let made = build_feed(&info, &unborn).and_then(|()| {
-            fs::rename(&unborn, &folder).map_err(|e| Error::io("cannot create", &folder, e))
-        });
+        let made = build_feed(&info, &unborn)
+            .and_then(|()| file::rename("cannot create", &unborn, &folder));
         if made.is_err() {
-            let _ = fs::remove_dir_all(&unborn);
+            let _ = file::remove_folder(&unborn);
         }
         made?;
         file::sync_folder(&self.base.join("feeds"))?;
@@ -422,9 +428,10 @@ impl Platform {
         // A registry too damaged to be marked must not keep a feed from being deleted.
         if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
             feed.set_deleted();
-            if let Some(segments) = feed.segments() {
-                segments.remove_feed(&self.base, self.store_id, name)?;
-            }
+            // On disk before the store forgets the feed: without the mark its folder would pass for
+            // data that somebody misses.
+            feed.sync()?;
+            remove_segments(&feed, &self.base, &id, name)?;
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
@@ -435,12 +442,12 @@ impl Platform {
     /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.
     fn bury(&self, folder: &Path, feed_id: u64) -> Result<()> {
         let dead = self.folder(&format!("{DELETED}{feed_id:016x}"));
-        match fs::rename(folder, &dead) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|e| Error::io("cannot remove", folder, e))?,
+        if folder.symlink_metadata().is_err() {
+            return Ok(());
         }
+        file::rename("cannot remove", folder, &dead)?;
         file::sync_folder(&self.base.join("feeds"))?;
-        fs::remove_dir_all(&dead).map_err(|e| Error::io("cannot remove", &dead, e))
+        file::remove_folder(&dead)
     }
 
     /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
@@ -547,6 +554,18 @@ impl Platform {
     pub fn close(self) {}
 }
 
+/// Removes a deleted feed's files in shared memory, if they can be reached from here, and wakes the
+/// followers.
+fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &str) -> Result<()> {
+    let Some(segments) = registry.segments() else { return Ok(()) };
+    let bell = WaitFile::open(&segments.wait_path(name), id);
+    segments.remove_feed(base, id.store_id, name)?;
+    if let Ok(bell) = bell {
+        bell.wake();
+    }
+    Ok(())
+}
+
 /// The text of a store's manifest.json.
 pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
     let manifest = json!({
@@ -559,11 +578,10 @@ pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
 
 /// Removes a file, or a folder and all in it.
 fn remove_any(path: &Path) -> Result<()> {
-    let removed = match path.symlink_metadata() {
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        _ => fs::remove_file(path),
-    };
-    removed.map_err(|e| Error::io("cannot remove", path, e))
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => file::remove_folder(path),
+        _ => file::remove_file(path),
+    }
 }
 
 /// Whether somebody began to delete a feed that the registry still names.
@@ -579,6 +597,8 @@ fn build_feed(info: &FeedInfo, folder: &Path) -> Result<()> {
     let geometry: Geometry = info.geometry();
     let path = folder.join("feed_registry.bin");
     FeedRegistry::create(&path, &info.id, &geometry, info.created_us, mode)?;
-    LivePage::create(&folder.join("live"), &info.id, mode)?;
+    if info.spec.policy.persist {
+        LivePage::create(&folder.join("live"), &info.id, mode)?;
+    }
     info.save(folder)
 }

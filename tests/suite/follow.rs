@@ -256,6 +256,25 @@ fn a_folder_that_goes_without_a_word_is_the_end_too() {
     assert!(err.contains("this is its end"), "{err}");
 }
 
+#[test]
+fn files_that_are_replaced_are_found_again() {
+    for name in ["live", "feed_registry.bin"] {
+        let env = store("");
+        write(&env, "trades", "1,1\n");
+        let follower = follow(&env, &["trades", "-n1"]);
+        follower.until_lines(1);
+        // As a repair does: the same bytes in another file.
+        env.quiet(&format!(
+            "cd store/feeds/trades && cp {name} {name}.new && mv {name}.new {name}"
+        ));
+        let mut writer = Running::start(&env, &["trades"]);
+        writer.send("2,2\n");
+        assert_eq!(follower.until_lines(2)[1], "2,2.0", "{name}");
+        writer.finish();
+        assert_eq!(follower.err(), "", "{name}");
+    }
+}
+
 /// CPU time a process has used, in nanoseconds.
 fn cpu_ns(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("it runs");
@@ -300,7 +319,7 @@ fn a_reader_that_may_not_write_polls() {
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let probe = Command::new("setpriv").args(nobody).arg(&tool).arg("--version").output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        not_run("a_reader_that_may_not_write_polls", "cannot run dw-cat as another user");
+        not_run("a_reader_that_may_not_write_polls (cannot run dw-cat as another user)");
         return;
     }
     for (mode, calls) in [(0o666, &FUTEX[..]), (0o644, &NANOSLEEP)] {

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use super::env::TestEnv;
 use super::kit::{Running, good, objects, run, text, until};
+use super::small_disk::{SmallDisk, where_one_may_mount};
 
 /// Records of 16 bytes that fill a chunk of the least size.
 const PER_CHUNK: u64 = 4096;
@@ -149,48 +151,38 @@ fn what_is_kept_forever_makes_no_room() {
 
 #[test]
 fn room_is_made_of_the_oldest_first_whatever_feed_it_is_of() {
+    let test = "gc::room_is_made_of_the_oldest_first_whatever_feed_it_is_of";
+    where_one_may_mount(test, make_room);
+}
+
+fn make_room() {
     let env = TestEnv::new();
-    fs::create_dir(env.base()).unwrap();
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=4m", "none"])
-        .arg(env.base())
-        .stderr(Stdio::null())
-        .status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        writeln!(std::io::stderr(), "NOT RUN: room on a small disk (no right to mount one)")
-            .unwrap();
-        return;
+    let _disk = SmallDisk::mount(&env.base(), "size=4m").expect("a small disk");
+    for feed in ["a", "b"] {
+        make(&env, feed, "--retention 30d");
     }
-    let done = std::panic::catch_unwind(|| {
-        for feed in ["a", "b"] {
-            make(&env, feed, "--retention 30d");
-        }
-        for feed in ["b", "a", "b"] {
-            write_chunks(&env, feed, 4);
-        }
-        let free = || {
-            let text = env.quiet("df --output=avail -B1 store | tail -1");
-            text.trim().parse::<u64>().expect("bytes")
-        };
-        // What two chunks and a half take, more than there is.
-        let wanted = free() + CHUNK_BYTES * 5 / 2;
-        let (code, chunks, said) = gc(&env, &["--min-free", &wanted.to_string()]);
-        assert_eq!((code, said.as_str()), (0, ""));
-        assert_eq!(chunks, [1, 2, 3].map(|chunk| ("b".to_owned(), chunk)));
-        assert!(free() >= wanted);
-        let wanted = free() + CHUNK_BYTES * 2;
-        let (code, chunks, _) = gc(&env, &["--min-free", &wanted.to_string()]);
-        assert_eq!((code, chunks), (0, vec![("a".to_owned(), 1), ("b".to_owned(), 4)]));
-        assert!(free() >= wanted);
-        // A disk with nothing left at all.
-        env.quiet("cat /dev/zero > store/fill 2>/dev/null || true");
-        assert_eq!(free(), 0);
-        let (code, chunks, said) = gc(&env, &["--min-free", "1B"]);
-        assert_eq!((code, chunks, said.as_str()), (0, vec![("a".to_owned(), 2)], ""));
-    });
-    let unmounted = Command::new("umount").arg("-l").arg(env.base()).status();
-    assert!(unmounted.is_ok_and(|status| status.success()));
-    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    for feed in ["b", "a", "b"] {
+        write_chunks(&env, feed, 4);
+    }
+    let free = || {
+        let text = env.quiet("df --output=avail -B1 store | tail -1");
+        text.trim().parse::<u64>().expect("bytes")
+    };
+    // What two chunks and a half take, more than there is.
+    let wanted = free() + CHUNK_BYTES * 5 / 2;
+    let (code, chunks, said) = gc(&env, &["--min-free", &wanted.to_string()]);
+    assert_eq!((code, said.as_str()), (0, ""));
+    assert_eq!(chunks, [1, 2, 3].map(|chunk| ("b".to_owned(), chunk)));
+    assert!(free() >= wanted);
+    let wanted = free() + CHUNK_BYTES * 2;
+    let (code, chunks, _) = gc(&env, &["--min-free", &wanted.to_string()]);
+    assert_eq!((code, chunks), (0, vec![("a".to_owned(), 1), ("b".to_owned(), 4)]));
+    assert!(free() >= wanted);
+    // A disk with nothing left at all.
+    env.quiet("cat /dev/zero > store/fill 2>/dev/null || true");
+    assert_eq!(free(), 0);
+    let (code, chunks, said) = gc(&env, &["--min-free", "1B"]);
+    assert_eq!((code, chunks, said.as_str()), (0, vec![("a".to_owned(), 2)], ""));
 }
 
 /// A store with something for every line that dw-gc can print.
@@ -468,7 +460,7 @@ fn a_reader_is_told_what_was_collected_under_it() {
 /// A minute in `scripts/soak`, some seconds here.
 fn race_time() -> Duration {
     let seconds = std::env::var("DEEPWATER_RACE_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(8))
+    Duration::from_secs(seconds.unwrap_or(7))
 }
 
 /// What is shared by those who work on one store at the same time.
@@ -524,15 +516,11 @@ impl Race<'_> {
             let mut cat = SlowCat::start(self.env, &["t", "-o", "raw"]);
             let mut printed = Vec::new();
             let mut piece = vec![0; 32 << 10];
-            loop {
-                match cat.child.stdout.as_mut().expect("a pipe").read(&mut piece).expect("bytes") {
-                    0 => break,
-                    n => printed.extend_from_slice(&piece[..n]),
-                }
-                if slow && printed.len() == piece.len() {
-                    // Until most of what it began to read is gone.
-                    (0..3).for_each(|_| self.await_collection());
-                }
+            let n = cat.child.stdout.as_mut().expect("a pipe").read(&mut piece).expect("bytes");
+            printed.extend_from_slice(&piece[..n]);
+            if slow {
+                // Until most of what it began to read is gone.
+                (0..3).for_each(|_| self.await_collection());
             }
             let (printed, said, code) = cat.finish(printed);
             missed.extend(self.check_read(&printed, &said, code));
@@ -549,9 +537,9 @@ impl Race<'_> {
         }
     }
 
-    /// Follows the feed from its first record, in no hurry if `slow`: every seq comes once and in
-    /// order, or is told to be collected; those that were.
-    fn follow(&self, slow: bool) -> Vec<(u64, u64)> {
+    /// Follows the feed from its first record, slower than it is collected: every seq comes once
+    /// and in order, or is told to be collected; those that were.
+    fn follow(&self) -> Vec<(u64, u64)> {
         let platform = until("a store", || Platform::open(self.env.base()).ok());
         let reader = platform.create_reader("t").expect("a reader");
         let mut follower = reader.follow(Selection::ALL).expect("a follower");
@@ -564,9 +552,7 @@ impl Race<'_> {
                         assert_eq!(record[..8], u64::to_le_bytes(next), "as it was written");
                         next += 1;
                     }
-                    if slow {
-                        self.await_collection();
-                    }
+                    self.await_collection();
                 }
                 Event::Lost(Lost { seqs, why, .. }) => {
                     assert_eq!((seqs.0, why), (next, Why::Collected));
@@ -602,7 +588,7 @@ impl Race<'_> {
                 (lo.parse().expect(line), hi.parse().expect(line))
             })
             .collect();
-        let known = said.lines().all(|line| line.ends_with(": collected by dw-gc"));
+        let known = said.lines().all(|line| line.contains(": collected by dw-gc while older"));
         assert!(known, "nothing but that: {said}");
         assert_eq!(code, i32::from(!told.is_empty()), "{said}");
         // Chunks that follow one another are named one by one.
@@ -618,17 +604,18 @@ fn covers(ranges: &[(u64, u64)], seq: u64) -> bool {
     ranges.iter().any(|(lo, hi)| (*lo..*hi).contains(&seq))
 }
 
-#[test]
-fn nothing_vanishes_that_was_not_planned() {
-    let env = store(&format!("--max-size {}", 10 * CHUNK_BYTES));
+/// A writer, dw-gc, followers and readers, all at once on a feed whose policy is `policy`.
+fn race(policy: &str) {
+    let env = store(&format!("--max-size {} {policy}", 10 * CHUNK_BYTES));
     let (over, collected) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-    let race = Race { env: &env, over: &over, collected: &collected };
+    let race = &Race { env: &env, over: &over, collected: &collected };
     let (written, missed) = thread::scope(|scope| {
+        let everything = ["t", "-f", "--seq", "0..", "-o", "csv", "--no-header", "--fields", "n"];
+        let follower = Running::tool(&env, "dw-cat", &everything);
         let writer = scope.spawn(|| race.write());
         let collector = scope.spawn(|| race.collect());
-        let race = &race;
         let readers = [false, true].map(|slow| scope.spawn(move || race.read(slow)));
-        let followers = [false, true].map(|slow| scope.spawn(move || race.follow(slow)));
+        let slow_follower = scope.spawn(|| race.follow());
         let began = Instant::now();
         // A thread that failed need not be waited for.
         while began.elapsed() < race_time() && !writer.is_finished() && !collector.is_finished() {
@@ -637,10 +624,11 @@ fn nothing_vanishes_that_was_not_planned() {
         over.store(true, Ordering::Relaxed);
         collector.join().expect("dw-gc");
         let readers = readers.map(|reader| reader.join().expect("dw-cat"));
-        let [quick, slow] = followers.map(|follower| follower.join().expect("a follower"));
-        assert_eq!(quick, [], "who keeps up misses nothing");
-        assert!(!slow.is_empty(), "who does not, does");
-        (writer.join().expect("dw-write"), [readers.concat(), slow].concat())
+        let written = writer.join().expect("dw-write");
+        check_follower(follower, written);
+        let missed = slow_follower.join().expect("a follower");
+        assert!(!readers[1].is_empty() && !missed.is_empty(), "who is slow misses something");
+        (written, [readers.concat(), missed].concat())
     });
     let mut collected = collected.into_inner().unwrap();
     collected.sort_unstable();
@@ -653,11 +641,28 @@ fn nothing_vanishes_that_was_not_planned() {
     assert!(left.lines().map(|n| n.parse::<u64>().unwrap()).eq(kept..written));
     let feed = &objects(&env, "dw-ls", &["--json"])[0];
     let number = |key: &str| feed[key].as_u64().expect("a number");
-    assert_eq!(
-        (number("records"), number("seq_lo"), number("seq_hi")),
-        (written - kept, kept, written)
-    );
+    let counts = (number("records"), number("seq_lo"), number("seq_hi"));
+    assert_eq!(counts, (written - kept, kept, written));
     // And nobody missed anything else.
     assert!(missed.iter().all(|(_, hi)| *hi <= kept), "{missed:?} of {kept}");
-    assert!(!missed.is_empty(), "no reader met dw-gc");
+}
+
+/// A dw-cat -f that keeps up has printed everything once, and said nothing.
+fn check_follower(follower: Running, written: u64) {
+    let last = format!("\n{}\n", written - 1);
+    until("the last row", || follower.out().ends_with(&last).then_some(()));
+    follower.signal("INT");
+    let (status, printed, said) = follower.end();
+    assert_eq!((status.signal(), said.as_str()), (Some(2), ""));
+    assert!(printed.lines().map(|n| n.parse::<u64>().expect("a row")).eq(0..written));
+}
+
+#[test]
+fn nothing_vanishes_that_was_not_planned() {
+    race("");
+}
+
+#[test]
+fn nothing_vanishes_of_a_staged_feed_either() {
+    race("--stage shm");
 }

@@ -14,6 +14,7 @@ use deepwater::registry::feed::{
     Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE, RangeEntry,
 };
 use deepwater::registry::segments::SegmentKind;
+use deepwater::schema::FeedSpec;
 use serde_json::Value;
 
 use super::env::TestEnv;
@@ -435,6 +436,34 @@ fn expire_first(env: &TestEnv) {
     registry.set_place(first.unwrap(), Place::OnDisk, Place::Expired).unwrap();
 }
 
+/// Enough that several threads look.
+#[test]
+fn many_feeds_are_told_in_order_and_once() {
+    let env = TestEnv::new();
+    let platform = Platform::create(env.base()).unwrap();
+    for n in (0..250).rev() {
+        let json = format!(
+            r#"{{"feed_name":"f{n:03}","ts_col":"ts","fields":[{{"name":"ts","type":"uint64"}}]}}"#
+        );
+        platform.create_feed(&FeedSpec::from_json(&json).unwrap(), false).unwrap();
+    }
+    fs::remove_file(env.base().join("feeds/f123/live")).unwrap();
+    let output = env.cmd("dw-health").args(["--json", "--min-free", "1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    let objects: Vec<Value> =
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |check: &str| -> Vec<&str> {
+        let found = objects.iter().filter(|object| object["check"] == check);
+        found.map(|object| object["feed"].as_str().unwrap()).collect()
+    };
+    let wanted: Vec<String> = (0..250).map(|n| format!("f{n:03}")).collect();
+    assert_eq!(of("live-page"), wanted);
+    assert_eq!(of("rejects"), wanted);
+    let wrong: Vec<&Value> = objects.iter().filter(|object| object["ok"] == false).collect();
+    assert!(wrong.len() == 1 && wrong[0]["feed"] == "f123", "{wrong:?}");
+}
+
 #[test]
 fn who_may_not_look_cannot_tell() {
     let env = TestEnv::new();
@@ -514,7 +543,7 @@ fn a_look_disturbs_nothing() {
         .args(["--check-feeds", "--min-free", "1"])
         .output();
     if !traced.is_ok_and(|output| output.status.success()) {
-        not_run("a_look_disturbs_nothing: its system calls", "no strace here");
+        not_run("a_look_disturbs_nothing: its system calls (no strace here)");
         return;
     }
     let calls = fs::read_to_string(env.path("calls")).unwrap();
@@ -545,7 +574,7 @@ fn metrics(env: &TestEnv, base: &Path, args: &[&str], exit: i32) -> Vec<Value> {
         let told = text(&said.stdout) + &text(&said.stderr);
         assert!(said.status.success() && told.is_empty(), "{told}");
     } else {
-        not_run("metrics through promtool", "it is not here; Debian has it in prometheus");
+        not_run("metrics through promtool (it is not here; Debian has it in prometheus)");
     }
     text(&read.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

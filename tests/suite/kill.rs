@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::env::TestEnv;
 use crate::random::{Random, mix};
+use crate::small_disk::{SmallDisk, where_one_may_mount};
 
 /// What each record holds: ts, n, and a hash of both.
 const RECORD: usize = 24;
@@ -186,11 +187,16 @@ fn watch(env: &TestEnv, seen: &AtomicU64, stop: &AtomicBool) {
     }
 }
 
+/// How many moments: 50, or `$DEEPWATER_KILLS`.
+fn kills() -> u64 {
+    std::env::var("DEEPWATER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)
+}
+
 #[test]
-fn dw_write_killed_at_50_moments_loses_nothing_that_was_seen() {
+fn dw_write_killed_at_random_moments_loses_nothing_that_was_seen() {
     let env = TestEnv::new();
     make_feed(&env);
-    kill_at_moments(&env, 50, || {});
+    kill_at_moments(&env, kills(), || {});
 }
 
 #[test]
@@ -539,38 +545,16 @@ fn a_feed_that_was_made_or_deleted_half_way_is_made_anew() {
     }
 }
 
-/// A small disk, gone when dropped; none where we may not mount one.
-struct SmallDisk<'a>(&'a Path);
-
-impl SmallDisk<'_> {
-    fn mount(at: &Path, options: &str) -> bool {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "none"])
-            .arg(at)
-            .stderr(Stdio::null())
-            .status();
-        mounted.is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_stops_the_writer_and_loses_nothing() {
+    let test = "kill::a_full_disk_stops_the_writer_and_loses_nothing";
+    where_one_may_mount(test, fill_disks);
+}
+
+fn fill_disks() {
     for chunk_size in ["64KiB", "64MiB"] {
         let env = TestEnv::new();
-        let base = env.base();
-        fs::create_dir(&base).expect("a folder");
-        if !SmallDisk::mount(&base, "size=5m") {
-            let mut stderr = std::io::stderr().lock();
-            writeln!(stderr, "NOT RUN: a full disk (no right to mount one)").expect("stderr");
-            return;
-        }
-        let disk = SmallDisk(&base);
+        let disk = SmallDisk::mount(&env.base(), "size=5m").expect("a small disk");
         let mut make = vec!["dw-mkfeed", "t", "--chunk-size", chunk_size];
         make.extend(FIELDS);
         ok(&env, "", &make);
@@ -591,7 +575,7 @@ fn a_full_disk_stops_the_writer_and_loses_nothing() {
             there = got.len() as u64;
             check_folder(&env);
         }
-        assert!(SmallDisk::mount(&base, "remount,size=64m"));
+        disk.resize(64 << 20);
         let (mut victim, mut stdin) = Victim::start(&env, "", false, &[]);
         let mut rows = Vec::new();
         (there..there + 5000).for_each(|n| put_row(&mut rows, false, n));
@@ -607,16 +591,14 @@ fn a_full_disk_stops_the_writer_and_loses_nothing() {
 
 #[test]
 fn a_batch_that_finds_no_room_leaves_nothing_behind() {
+    let test = "kill::a_batch_that_finds_no_room_leaves_nothing_behind";
+    where_one_may_mount(test, append_without_room);
+}
+
+fn append_without_room() {
     let env = TestEnv::new();
     let base = env.base();
-    fs::create_dir(&base).expect("a folder");
-    if !SmallDisk::mount(&base, "size=1m") {
-        let mut stderr = std::io::stderr().lock();
-        writeln!(stderr, "NOT RUN: a batch on a full disk (no right to mount one)")
-            .expect("stderr");
-        return;
-    }
-    let disk = SmallDisk(&base);
+    let disk = SmallDisk::mount(&base, "size=1m").expect("a small disk");
     make_feed(&env);
     let rows = |numbers: std::ops::Range<u64>| {
         let mut rows = Vec::new();

@@ -26,6 +26,13 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Says aloud that part of a test did not run, and why; a pass would look as if it had.
+pub fn not_run(what: &str) {
+    // Not eprintln: the test harness swallows that when the test passes.
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "NOT RUN: {what}").expect("stderr is open");
+}
+
 /// What a program said, as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -107,10 +114,20 @@ impl Running {
     }
 
     /// Sends bytes down the pipe, which stays open.
-    pub fn send(&mut self, bytes: &str) {
+    pub fn send(&mut self, text: &str) {
+        self.send_bytes(text.as_bytes());
+    }
+
+    /// As [`Running::send`], of bytes that are no text.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
         let input = self.input.as_mut().expect("the pipe is open");
-        input.write_all(bytes.as_bytes()).expect("dw-write reads");
+        input.write_all(bytes).expect("dw-write reads");
         input.flush().expect("dw-write reads");
+    }
+
+    /// Sends bytes down the pipe; whether they arrived.
+    pub fn try_send(&mut self, bytes: &str) -> bool {
+        self.input.as_mut().is_some_and(|input| input.write_all(bytes.as_bytes()).is_ok())
     }
 
     /// What it has printed so far.
@@ -189,15 +206,15 @@ pub const FUTEX_WAITV: [u32; 1] = [449];
 /// Waits until a follower is seen asleep in one of these calls.
 pub fn until_asleep(follower: &Running, calls: &[u32]) {
     if cfg!(not(target_arch = "x86_64")) {
-        not_run("how a follower sleeps", "the numbers of system calls are those of x86-64");
+        not_run("how a follower sleeps (the numbers of system calls are those of x86-64)");
         return;
     }
     if calls == FUTEX_WAITV && !waits_for_several() {
-        not_run("how a follower of several feeds sleeps", "this kernel is older than 5.16");
+        not_run("how a follower of several feeds sleeps (this kernel is older than 5.16)");
         return;
     }
     if sleeps_in(std::process::id()).is_none() {
-        not_run("how a follower sleeps", "/proc/PID/syscall cannot be read here");
+        not_run("how a follower sleeps (/proc/PID/syscall cannot be read here)");
         return;
     }
     // Several times: a poller meets no futex, nor does a sleeper by the bell the other one.
@@ -211,11 +228,6 @@ pub fn until_asleep(follower: &Running, calls: &[u32]) {
         };
         (seen >= 5).then_some(())
     });
-}
-
-/// Says aloud that a test, or a part of one, did not run.
-pub fn not_run(test: &str, why: &str) {
-    writeln!(std::io::stderr().lock(), "NOT RUN: {test} ({why})").expect("stderr is open");
 }
 
 fn waits_for_several() -> bool {

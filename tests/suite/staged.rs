@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -12,7 +11,7 @@ use deepwater::reader::{Event, Follower, Selection};
 use serde_json::Value;
 
 use super::env::TestEnv;
-use super::kit::{Running, good, objects, run, text, until};
+use super::kit::{Running, good, not_run, objects, run, text, until};
 
 /// A store with the staged feed `t`.
 fn store(policy: &str) -> TestEnv {
@@ -81,11 +80,6 @@ fn sessions(env: &TestEnv) -> Vec<Value> {
 fn kill(writer: &mut Running) {
     writer.child.kill().expect("it can be killed");
     writer.child.wait().expect("it ends");
-}
-
-fn not_run(what: &str) {
-    // Not eprintln: the test harness swallows that when the test passes.
-    writeln!(std::io::stderr().lock(), "NOT RUN: {what}").expect("stderr is open");
 }
 
 #[test]

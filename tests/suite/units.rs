@@ -20,7 +20,7 @@ fn systemd_accepts_the_units() {
     for unit in units {
         let Ok(output) = Command::new("systemd-analyze").arg("verify").arg(unit.path()).output()
         else {
-            not_run("systemd-analyze verify", "it is not here");
+            not_run("systemd-analyze verify (it is not here)");
             return;
         };
         let said = text(&output.stderr);

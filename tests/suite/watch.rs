@@ -16,7 +16,7 @@ impl<'a> Terminal<'a> {
     /// A shell in a window of that size; none where there is no tmux.
     fn open(env: &'a TestEnv, columns: usize, rows: usize) -> Option<Terminal<'a>> {
         if Command::new("tmux").arg("-V").output().is_err() {
-            not_run("dw-ls --watch on a terminal", "tmux is not here");
+            not_run("dw-ls --watch on a terminal (tmux is not here)");
             return None;
         }
         let (x, y) = (columns.to_string(), rows.to_string());

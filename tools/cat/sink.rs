@@ -283,7 +283,7 @@ pub fn tell_lost(lost: &Lost) {
     let text = format!("{feed}: left out seq {}..{}: {why}", seqs.0, seqs.1);
     match why {
         // As if this had been run a moment later.
-        Why::Collected if !gap => messages::note(text),
+        Why::Collected | Why::Overwritten if !gap => messages::note(text),
         Why::Collected => messages::partial(format!("{text} while older records were printed")),
         _ => messages::partial(text),
     }

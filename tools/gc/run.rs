@@ -1,8 +1,10 @@
 //! dw-gc's work: plan, do it, say what was done.
 
+use anyhow::bail;
 use deepwater::Platform;
 use deepwater::chunk::{Shown, json_number};
 use deepwater::gc::{self, Plan, Reason, Step};
+use deepwater::os::file;
 use deepwater::registry::feed::Moment;
 use deepwater::text::words::size;
 use serde_json::json;
@@ -47,6 +49,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
 }
 
 fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()> {
+    if let Some(kind) = file::network_file_system(platform.base()) {
+        bail!("{}: on a network file system ({kind})", platform.base().display());
+    }
     let wanted = args.json || !messages::is_quiet();
     let mut printed = Ok(());
     let (mut steps, mut bytes) = (0, 0);
@@ -100,6 +105,7 @@ fn line(step: &Step, json: bool) -> String {
         Reason::MaxSize => "over its size",
         Reason::MinFree => "for room on the disk",
         Reason::Unfinished => "left half done",
+        Reason::Leftover => "left in shared memory",
     };
     let (action, size) = (step.action.as_str(), size(step.bytes));
     format!("{action} {}{chunk}: {seqs}{size}, {why}\n", step.feed)

@@ -65,6 +65,7 @@ const CHECKS: Section = Section {
         ("shm-space", "The same of shared memory, where feeds have records there."),
         ("feed-spec, feed-registry, live-page", "The feed's own files read."),
         ("chunks", "The files of every chunk are there and long enough."),
+        ("ring", "The ring of a transient feed is there; the history it holds is shown."),
         ("writer", "The last writer closed the feed, or one writes."),
         (
             "fresh",

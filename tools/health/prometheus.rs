@@ -58,6 +58,12 @@ const METRICS: &[Metric] = &[
         "gauge",
         "Records published and not durable yet.",
     ),
+    metric(
+        Check::Ring,
+        "deepwater_feed_ring_history_seconds",
+        "gauge",
+        "Time between the oldest record in the ring and the newest.",
+    ),
     metric(Check::Lost, "deepwater_feed_lost_records", "gauge", "Records on record as lost."),
     metric(
         Check::Rejects,

@@ -7,7 +7,7 @@ use deepwater::Platform;
 use deepwater::chunk::{Shown, json_number};
 use deepwater::error::system_text;
 use deepwater::os::process;
-use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
+use deepwater::reader::{Reader, RingState, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
 use deepwater::registry::live::writer_of;
 use deepwater::schema::Stage;
@@ -112,6 +112,8 @@ pub(super) struct Feed {
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
+    /// Of a transient feed.
+    ring: Option<RingState>,
     /// Records that are in shared memory and not on disk yet; none for a feed born on disk.
     backlog: Option<u64>,
     /// Process id of the writer, 0 where there is one that we may not know; none: idle.
@@ -138,11 +140,16 @@ impl Feed {
             messages::partial(format!("{name}: {doubt}; see dw-repair"));
         }
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
-        let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
+        let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum::<u64>()
+            + snapshot.ring.as_ref().map_or(0, |part| part.ring.file_bytes());
+        let ring = (!reader.feed().spec.policy.persist).then(|| {
+            let part = snapshot.ring.as_ref();
+            part.map_or(RingState::default(), |part| RingState::of(&part.ring, reader.feed()))
+        });
         let live = reader.live();
         let writer = writer_of(&reader.feed().lock, live.as_deref());
         let backlog = backlog(&reader);
-        Ok(Feed { reader, snapshot, times, rate, bytes, backlog, writer })
+        Ok(Feed { reader, snapshot, times, rate, bytes, ring, backlog, writer })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -154,7 +161,24 @@ impl Feed {
     }
 
     fn state(&self) -> &'static str {
-        if self.writer.is_some() { "writing" } else { "idle" }
+        match (self.writer, self.ring) {
+            (Some(_), _) => "writing",
+            (None, Some(_)) => "ring",
+            (None, None) => "idle",
+        }
+    }
+
+    /// The state for people.
+    fn state_text(&self) -> String {
+        let state = match self.writer {
+            Some(pid) if pid > 0 => format!("writing, pid {pid}"),
+            _ => self.state().to_owned(),
+        };
+        let ring = if self.writer.is_some() { ", ring" } else { "," };
+        match &self.ring {
+            Some(state_of) => format!("{state}{ring} {:.0}% full", state_of.fill() * 100.0),
+            None => state,
+        }
     }
 }
 
@@ -204,9 +228,14 @@ pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
     show_time(us, TimeUnit::Micros, zone)
 }
 
+/// A number with three digits behind the point.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
 fn object(feed: &Feed) -> Value {
-    let rate = (feed.rate * 1000.0).round() / 1000.0;
-    json!({
+    let rate = rounded(feed.rate);
+    let mut object = json!({
         "feed": feed.name(),
         "records": feed.snapshot.records(),
         "seq_lo": feed.snapshot.first_seq(),
@@ -218,7 +247,18 @@ fn object(feed: &Feed) -> Value {
         "state": feed.state(),
         "pid": feed.writer.filter(|pid| *pid > 0),
         "backlog": feed.backlog,
-    })
+    });
+    if let Some(ring) = &feed.ring {
+        object["ring"] = json!({
+            "capacity_bytes": ring.capacity_bytes,
+            "held_bytes": ring.held_bytes,
+            "fill": rounded(ring.fill()),
+            "history_seconds": rounded(ring.history_seconds),
+            "overruns": ring.overruns,
+            "overrun_records": ring.overrun_records,
+        });
+    }
+    object
 }
 
 fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
@@ -234,10 +274,6 @@ fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow:
         let time = |time: Option<u64>| {
             time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
         };
-        let state = match feed.writer {
-            Some(pid) if pid > 0 => format!("writing, pid {pid}"),
-            _ => feed.state().to_owned(),
-        };
         listing.row(vec![
             feed.name().to_owned(),
             grouped(feed.snapshot.records()),
@@ -245,7 +281,7 @@ fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow:
             time(feed.times.map(|t| t.1)),
             format!("{:.1}", feed.rate),
             words::size(feed.bytes),
-            state,
+            feed.state_text(),
         ]);
     }
     listing.print(out)?;
@@ -299,12 +335,25 @@ fn policy(feed: &Feed) -> String {
         (Stage::Shm, 0) => "in shared memory".to_owned(),
         (Stage::Shm, kept) => format!("in shared memory, there for {} more", duration(kept)),
     };
+    let kept = match &feed.ring {
+        Some(ring) => format!(
+            "  ring of {}, {:.0}% full, {:.1} s of history; {} overruns of followers, who lost {} \
+             records\n  ",
+            words::size(policy.ring_size_bytes),
+            ring.fill() * 100.0,
+            ring.history_seconds,
+            grouped(ring.overruns),
+            grouped(ring.overrun_records),
+        ),
+        None => format!(
+            "  kept {retention}, {max_size}; chunks of {} or {}, born {stage}; sync {}; ",
+            words::size(policy.chunk_size_bytes),
+            humantime::format_duration(policy.chunk_age()),
+            policy.sync,
+        ),
+    };
     format!(
-        "  kept {retention}, {max_size}; chunks of {} or {}, born {stage}; sync {}; order {}; \
-         live {}; mode {:04o}\n",
-        words::size(policy.chunk_size_bytes),
-        humantime::format_duration(policy.chunk_age()),
-        policy.sync,
+        "{kept}order {}; live {}; mode {:04o}\n",
         format!("{:?}", policy.order).to_lowercase(),
         if policy.live { "yes" } else { "no" },
         policy.file_mode,

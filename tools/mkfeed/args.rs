@@ -49,6 +49,10 @@ pub const PAGE: Page = Page {
             "Change how long it is kept, and how much",
         ),
         (
+            "dw-mkfeed book ts:timestamp bid:float64 ask:float64 --ring=64MiB",
+            "Make a feed whose newest 64 MiB are in shared memory, and nothing on disk",
+        ),
+        (
             "printf 'ts,bid,ask\\n2024-05-01T09:30:00.1Z,10.25,10.27\\n' |\n    \
              dw-mkfeed quotes --infer --dry-run",
             "Propose a feed from a sample, and print its spec",
@@ -166,6 +170,10 @@ pub struct PolicyArgs {
     /// How much is kept, indexes counted: a size, or none [default: none]
     #[arg(long, value_name = "SIZE", value_parser = parse_max_size, conflicts_with = "delete")]
     pub max_size: Option<Limit>,
+    /// A ring in shared memory and nothing on disk: the newest SIZE, 64KiB to 1TiB [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "delete")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "16MiB")]
+    pub ring: Option<u64>,
     /// Where chunks are born: disk, or shm (shared memory, copied to disk in the background)
     #[arg(long, value_name = "STAGE", value_parser = parse_stage, conflicts_with = "delete")]
     pub stage: Option<Stage>,
@@ -332,6 +340,7 @@ impl Args {
                 self.layout.apply(spec);
             }
             self.policy.apply(&mut spec.policy);
+            self.policy.check(spec)?;
             spec.check()?;
             Layout::new(spec)?;
         }
@@ -486,12 +495,40 @@ impl PolicyArgs {
         if let Some(limit) = self.max_size {
             policy.max_size_bytes = limit.value();
         }
+        if let Some(size) = self.ring {
+            policy.persist = false;
+            policy.ring_size_bytes = size;
+        }
         policy.stage = self.stage.unwrap_or(policy.stage);
         policy.live_window_seconds = self.live_window.unwrap_or(policy.live_window_seconds);
         policy.sync = self.sync.unwrap_or(policy.sync);
         policy.order = self.order.unwrap_or(policy.order);
         policy.live = self.live.map_or(policy.live, |live| live == YesNo::Yes);
         policy.file_mode = self.mode.unwrap_or(policy.file_mode);
+    }
+
+    /// Refuses what means nothing for a ring, where somebody has asked for it by name. A spec may
+    /// have it all the same: one spec then serves for both kinds.
+    ///
+    /// # Errors
+    /// Names the option.
+    pub fn check(&self, spec: &FeedSpec) -> anyhow::Result<()> {
+        let given = [
+            ("--chunk-size", self.chunk_size.is_some()),
+            ("--chunk-age", self.chunk_age.is_some()),
+            ("--retention", self.retention.is_some()),
+            ("--max-size", self.max_size.is_some()),
+            ("--sync", self.sync.is_some()),
+            ("--stage", self.stage.is_some()),
+            ("--live-window", self.live_window.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given && !spec.policy.persist) {
+            None => Ok(()),
+            Some((option, _)) => bail!(
+                "{}: {option} means nothing for a ring: it keeps the newest --ring=SIZE, in memory",
+                spec.feed_name
+            ),
+        }
     }
 }
 

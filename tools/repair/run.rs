@@ -102,6 +102,8 @@ fn repair_feed(
     }
     let lock = repair::lock(platform, name)?;
     let options = Options { force_lost: args.force_lost, written: false };
+    // What keeps it from being adopted, the plan finds out and tells.
+    let _ = repair::adopt(platform, name, options, &lock);
     let plan = plan_with_progress(platform, name, options)?;
     tell(args, &plan, out)?;
     if plan.is_empty() {
@@ -149,7 +151,7 @@ fn apply(args: &Args, plan: &Plan, lock: &Lock, out: &mut Out) -> anyhow::Result
         let line = format!("{name}: repaired: {gone} records gone, {} there{kept}\n", plan.records);
         out.put(line.as_bytes())?;
     }
-    Ok(if plan.loses() { Exit::Partial } else { Exit::Ok })
+    Ok(if gone > 0 { Exit::Partial } else { Exit::Ok })
 }
 
 fn tell(args: &Args, plan: &Plan, out: &mut Out) -> anyhow::Result<()> {

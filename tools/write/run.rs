@@ -45,9 +45,9 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
     let rejects = Rejects::new(request.rejects.as_deref())?;
     let inputs = open_first(&request)?;
     let terminator = Terminator::install()?;
-    let acks = Acks::default();
-    let options =
-        WriterOptions { sync: request.sync, on_durable: request.ack.then(|| acks.printer()) };
+    let mut acks = Acks::default();
+    let on_durable = if request.ack { Some(acks.printer()?) } else { None };
+    let options = WriterOptions { sync: request.sync, on_durable };
     let writer = Writer::open(&feed, options)?;
     let mut session = Session {
         writer,
@@ -327,6 +327,7 @@ impl Session {
         let (next_seq, rows) = (self.writer.next_seq(), self.counts.rows.load(Ordering::Relaxed));
         let late = self.writer.counters().late;
         let closed = self.writer.close(reason);
+        self.acks.finish();
         let ended = match (done, closed) {
             (Ok(ended), Ok(())) => ended,
             (Err(error), _) => return Err(error),

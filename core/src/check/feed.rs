@@ -9,6 +9,7 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::{BLOCK_ENTRY_SIZE, HEADER_SIZE};
 use crate::error::{Error, Result, system_text};
 use crate::os::process;
+use crate::reader::RingState;
 use crate::registry::feed::{
     ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_UNREACHABLE, RangeEntry, SessionEnd,
     SessionEntry,
@@ -18,6 +19,7 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage, writer_of};
 use crate::registry::segments::{Reach, SegmentKind};
 use crate::registry::view::LiveView;
+use crate::ring::{self, Found};
 use crate::schema::Sync;
 use crate::store::Platform;
 use crate::text::words::{grouped, size, span};
@@ -52,6 +54,9 @@ pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now:
     };
     let cause = format!("record of {} bytes", info.layout.record_size());
     let spec = Finding::new(Check::FeedSpec, name, false, cause);
+    if !info.spec.policy.persist {
+        return look_at_ring(platform, entry, info, spec, limits, now);
+    }
     let live = LivePage::open(&info.live_path(), &info.id, false);
     let feed = match Feed::look(info) {
         Ok(feed) => feed,
@@ -73,6 +78,61 @@ pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now:
     }));
     findings.push(feed.backlog(now));
     findings.push(feed.lost(now));
+    findings.push(feed.rejects());
+    Looked { findings, shm: feed.shm() }
+}
+
+/// Checks a transient feed: its page is the ring's, and it has nothing on disk.
+fn look_at_ring(
+    platform: &Platform,
+    entry: &FeedEntry,
+    info: FeedInfo,
+    spec: Finding,
+    limits: &Limits,
+    now: Now,
+) -> Looked {
+    let name = Some(&*entry.name);
+    let registry = FeedRegistry::open(&info.registry_path(), &info.id, false);
+    let found = registry.and_then(|registry| ring::find(&info, &registry, false));
+    let finding = match &found {
+        Ok(Found::Ring(ring)) => {
+            let state = RingState::of(ring, &info);
+            let cause = format!(
+                "{:.0}% of {} in use, {:.1} s of history; {} of followers",
+                state.fill() * 100.0,
+                size(state.capacity_bytes),
+                state.history_seconds,
+                counted(state.overruns, "overrun"),
+            );
+            Finding::new(Check::Ring, name, false, cause).value(state.history_seconds)
+        }
+        Ok(Found::Never) => {
+            let cause = "no ring since the machine started".to_owned();
+            Finding::new(Check::Ring, name, false, cause)
+        }
+        Ok(Found::Gone(folder)) => {
+            let cause = format!(
+                "its ring was deleted from {}, as systemd's RemoveIPC does when a user logs out; \
+                 the next record written makes another",
+                folder.display()
+            );
+            Finding::new(Check::Ring, name, true, cause)
+        }
+        Err(error) => Finding::of_error(Check::Ring, name, error),
+    };
+    let feed = match Feed::look(info.clone()) {
+        Ok(feed) => feed,
+        Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
+        Err(error) => {
+            let registry = Finding::of_error(Check::FeedRegistry, name, &error);
+            return Looked { findings: vec![spec, registry], shm: None };
+        }
+    };
+    let mut findings = vec![spec, feed.registry(), finding, feed.writer(now)];
+    findings.extend(limits.max_age.as_ref().map(|ages| {
+        let wanted = ages.of(&feed.info.name, feed.info.spec.policy.live);
+        feed.fresh(wanted, now)
+    }));
     findings.push(feed.rejects());
     Looked { findings, shm: feed.shm() }
 }

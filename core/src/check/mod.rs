@@ -4,7 +4,10 @@
 mod feed;
 
 use std::collections::{BTreeSet, HashSet};
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -12,6 +15,9 @@ use crate::os::{file, process};
 use crate::registry::global::FeedEntry;
 use crate::store::Platform;
 use crate::text::words;
+
+/// A thread is started for so many feeds at least; fewer are looked at sooner than it starts.
+const FEEDS_A_THREAD: usize = 50;
 
 /// What is looked at. The words of [`Check::as_str`] are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +38,8 @@ pub enum Check {
     FeedRegistry,
     /// The live page reads.
     LivePage,
+    /// The ring of a transient feed is there. Value: seconds of history that it holds.
+    Ring,
     /// Chunk files are there and long enough. Value: those that are not.
     Chunks,
     /// The last writer closed the feed, or writes. Value: 1 if somebody writes, else 0.
@@ -58,6 +66,7 @@ impl Check {
             Check::FeedSpec => "feed-spec",
             Check::FeedRegistry => "feed-registry",
             Check::LivePage => "live-page",
+            Check::Ring => "ring",
             Check::Chunks => "chunks",
             Check::Writer => "writer",
             Check::Fresh => "fresh",
@@ -209,8 +218,7 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     let now = Now::read();
     let mut shm = BTreeSet::new();
     let mut of_feeds = Vec::new();
-    for entry in entries {
-        let looked = feed::look(&platform, entry, limits, now);
+    for looked in look_at_all(&entries, |entry| feed::look(&platform, entry, limits, now)) {
         of_feeds.extend(looked.findings);
         shm.extend(looked.shm);
     }
@@ -220,6 +228,23 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     found.extend(shm.min_by_key(|finding| finding.value.map(|bytes| bytes as u64)));
     found.extend(of_feeds);
     Ok(found)
+}
+
+/// Looks at every feed, in order, on all cores where there are many.
+fn look_at_all<T: Send>(feeds: &[&FeedEntry], look: impl Fn(&FeedEntry) -> T + Sync) -> Vec<T> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(feeds.len() / FEEDS_A_THREAD);
+    if threads < 2 {
+        return feeds.iter().map(|feed| look(feed)).collect();
+    }
+    let look = &look;
+    std::thread::scope(|scope| {
+        let parts = feeds.chunks(feeds.len().div_ceil(threads));
+        let parts = parts.map(|part| scope.spawn(|| part.iter().map(|feed| look(feed)).collect()));
+        let parts: Vec<ScopedJoinHandle<'_, Vec<T>>> = parts.collect();
+        let looked = parts.into_iter().map(|part| part.join());
+        looked.flat_map(|part| part.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 fn space(check: Check, at: &Path, needed: u64, what_to_do: &str) -> Finding {

@@ -18,8 +18,8 @@ use crate::chunk::index::{
 };
 use crate::error::Result;
 use crate::os::map::Map;
-use crate::os::{file, process};
-use crate::registry::feed::{ChunkEnd, Seal};
+use crate::os::{faults, file, process};
+use crate::registry::feed::{ChunkEnd, Geometry, Seal};
 
 /// Data files begin with this much and double as they grow.
 const FIRST_PIECE: usize = 1 << 20;
@@ -60,6 +60,17 @@ pub struct RunTimes {
     pub last: u64,
     /// Whether a record was older than the one before it in the block.
     pub unordered: bool,
+}
+
+impl RunTimes {
+    /// Takes one more record in.
+    #[inline]
+    pub fn add(&mut self, time: u64) {
+        self.min = self.min.min(time);
+        self.max = self.max.max(time);
+        self.unordered |= time < self.last;
+        self.last = time;
+    }
 }
 
 impl LiveChunk {
@@ -287,9 +298,39 @@ impl LiveChunk {
         let not_min = self.index.u64_at(at + NOT_MIN);
         let max = self.index.u64_at(at + MAX);
         not_min.store(not_min.load(Ordering::Relaxed).max(!times.min), Ordering::Relaxed);
+        faults::step("index.min");
         max.store(max.load(Ordering::Relaxed).max(times.max), Ordering::Relaxed);
+        faults::step("index.max");
         if times.unordered {
             self.index.u32_at(at + UNORDERED).store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the times of the block that record `count` falls in, and of those behind it, again from
+    /// the records below: others that were stored there and not published have widened them.
+    /// Writing thread, or whoever seals.
+    pub fn narrow(&self, count: usize) {
+        let Geometry { block_records, record_size, time_offset, .. } = self.header.geometry;
+        let (first, in_block) = (count / block_records, count % block_records);
+        let allocated = self.data_allocated.load(Ordering::Relaxed);
+        for block in first..allocated.div_ceil(block_records * record_size) {
+            let at = HEADER_SIZE + block * BLOCK_ENTRY_SIZE;
+            let (not_min, max) = (self.index.u64_at(at + NOT_MIN), self.index.u64_at(at + MAX));
+            let records = if block == first { in_block } else { 0 };
+            // A last block that was closed with just these records stands.
+            let untouched = not_min.load(Ordering::Relaxed) | max.load(Ordering::Relaxed) == 0;
+            if untouched || (records > 0 && self.is_closed(block, records)) {
+                return;
+            }
+            let bytes =
+                self.data.published(block * block_records * record_size, records * record_size);
+            let mut times = RunTimes { min: u64::MAX, max: 0, last: 0, unordered: false };
+            for record in bytes.chunks_exact(record_size) {
+                times.add(get_u64(record, time_offset));
+            }
+            not_min.store(!times.min, Ordering::Relaxed);
+            max.store(times.max, Ordering::Relaxed);
+            self.index.u32_at(at + UNORDERED).store(u32::from(times.unordered), Ordering::Relaxed);
         }
     }
 
@@ -313,6 +354,7 @@ impl LiveChunk {
         bytes[8..].copy_from_slice(&time.to_le_bytes());
         self.index.write(start + count * MARK_SIZE, &bytes);
         self.index.u64_at(MARK_COUNT_AT).store(count as u64 + 1, Ordering::Release);
+        faults::step("index.marks");
         Ok(())
     }
 
@@ -354,6 +396,9 @@ impl LiveChunk {
             (published.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
         let full = count / geometry.block_records;
         let end = if last { count.div_ceil(geometry.block_records) } else { full };
+        if last {
+            self.narrow(count);
+        }
         for block in self.closed_blocks()..end {
             let first = block * geometry.block_records;
             let records = (count - first).min(geometry.block_records);
@@ -387,8 +432,10 @@ impl LiveChunk {
         self.index.read(at, &mut entry);
         let sum = entry_crc(&entry, block, records);
         self.index.u32_at(at + ENTRY_CRC).store(sum, Ordering::Relaxed);
+        faults::step("index.sums");
         // SYNC: closed; pairs with the reader, which believes the sums only where it is set.
         self.index.u32_at(at + CLOSED).store(1, Ordering::Release);
+        faults::step("index.closed");
     }
 
     /// CRC of the open block's records below `published`. Background thread only.
@@ -410,7 +457,17 @@ impl LiveChunk {
     /// [`Error::Io`](crate::Error::Io); the writer must stop then.
     pub fn sync(&self) -> Result<()> {
         file::sync(&self.data_file, &self.paths.data)?;
-        file::sync(&self.index_file, &self.paths.index)
+        file::sync(&self.index_file, &self.paths.index)?;
+        self.check()
+    }
+
+    /// Whether all that was stored is in the files.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) if one was cut short under the writer.
+    pub fn check(&self) -> Result<()> {
+        self.data.check()?;
+        self.index.check()
     }
 
     /// Ends the chunk with the records below `published`: closes its last block, cuts the files

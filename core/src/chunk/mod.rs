@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Result;
 use crate::os::file;
-
 /// A chunk id's number is in its low bits; the part, where a repair cut the chunk, above.
 const NUMBER_BITS: u32 = 48;
 /// The parts of a chunk lie between 0 and this.

@@ -10,12 +10,15 @@ use crate::registry::feed::{
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::segments::SegmentKind;
 use crate::registry::view::LiveView;
 
 /// A feed's table, and the seq below which its records exist.
 pub struct Standing {
     /// All entries that are not collected.
     pub entries: Vec<Entry>,
+    /// Entries there are, collected ones too.
+    pub count: u64,
     /// Records exist below this seq.
     pub end: u64,
     /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
@@ -23,9 +26,10 @@ pub struct Standing {
     pub exact: bool,
     /// Whether `end` is what the disk proves of a session that nobody has closed.
     pub proven: bool,
-    /// Seqs that a checkpoint has and whose records do not agree with its sum, and what is wrong;
-    /// `end` lies before.
-    pub broken_tail: Option<((u64, u64), Error)>,
+    /// Damage that may have cost records behind `end`, a line each. Only where `end` is not exact.
+    pub doubts: Vec<String>,
+    /// Seqs that a checkpoint has and whose records do not agree with its sum; `end` lies before.
+    pub broken_tail: Option<(u64, u64)>,
 }
 
 impl Standing {
@@ -35,17 +39,27 @@ impl Standing {
     /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
     pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
         let look = || live.and_then(|page| page.session().and(page.try_published()));
-        let (published, entries) = loop {
+        let (published, (entries, count)) = loop {
             // `published` first: every chunk below it is in the table by then.
             let published = look();
-            let entries = registry.entries()?;
+            let table = match published {
+                Some(_) => registry.entries().and_then(|all| Ok((all, registry.count()?))),
+                None => registry.surviving_entries(),
+            };
             // A session that began meanwhile rules; what the disk proves of it may end in
             // mid-batch.
             if published.is_some() || look().is_none() {
-                break (published, entries);
+                break (published, table?);
             }
         };
-        Ok(Standing::judge(feed, entries, registry.checkpoint().as_ref(), published))
+        let checkpoint = registry.checkpoint();
+        let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
+        standing.count = count;
+        if standing.proven {
+            let staged = registry.segments().is_some_and(|s| s.kind == SegmentKind::Staged);
+            standing.doubt(feed, live, staged, registry.checkpoint_is_broken());
+        }
+        Ok(standing)
     }
 
     /// Decides from the table, the newest checkpoint and, where the live page is believed, the
@@ -57,7 +71,7 @@ impl Standing {
         published: Option<u64>,
     ) -> Standing {
         let last = last_session(&entries);
-        let mut broken_tail = None;
+        let (mut doubts, mut broken_tail) = (Vec::new(), None);
         let (end, exact, proven) = match (published, last) {
             // Whatever the table says of sessions since: they began after the look at the page.
             (Some(published), _) => (published, true, false),
@@ -69,51 +83,55 @@ impl Standing {
             (None, Some(session)) => {
                 let end = proven_end(feed, checkpoint, &entries, &session);
                 let tail = checkpoint.filter(|c| c.seq == end && is_open_chunk(&entries, c));
-                let start = tail.map_or(end, |checkpoint| open_block_seq(feed, checkpoint));
-                let error = tail.and_then(|checkpoint| tail_error(feed, checkpoint));
-                broken_tail = error.map(|error| ((start, end), error));
-                (if broken_tail.is_some() { start } else { end }, false, true)
+                let error =
+                    tail.and_then(|c| Some((tail_error(feed, c)?, open_block_seq(feed, c))));
+                if let Some((error, start)) = error {
+                    doubts.push(format!("{error}; left out seq {start}..{end}"));
+                    broken_tail = Some((start, end));
+                }
+                (broken_tail.map_or(end, |(start, _)| start), false, true)
             }
         };
-        Standing { entries, end, exact, proven, broken_tail }
+        let count = entries.len() as u64;
+        Standing { entries, count, end, exact, proven, doubts, broken_tail }
     }
 
-    /// Damage that may have cost records behind `end`, a line each: what else than a power loss may
-    /// be the reason that the live page is not believed. None where `end` is exact, or the records
-    /// were in shared memory.
-    pub fn doubts(&self, feed: &FeedInfo, registry: &FeedRegistry, view: &LiveView) -> Vec<String> {
-        let last = last_session(&self.entries).filter(|_| self.proven && !view.is_staged());
-        let Some(session) = last else { return Vec::new() };
+    /// Notes what else than a power loss may be the reason that the page is not believed. The page
+    /// of a staged session goes with its memory.
+    fn doubt(
+        &mut self,
+        feed: &FeedInfo,
+        live: Option<&LivePage>,
+        staged: bool,
+        checkpoint_is_broken: bool,
+    ) {
+        let Some(session) = last_session(&self.entries) else { return };
         let of_it =
             |entry: &Entry| matches!(entry, Entry::Chunk(c) if c.session_id == session.session_id);
         // A writer that was killed while it opened the feed has left no records.
         if !self.entries.iter().any(of_it) {
-            return Vec::new();
+            return;
         }
-        let page_is_broken = view.page.as_ref().is_none_or(|page| {
-            page.stamp_is_broken(session.session_id)
-                || (page.session().is_some() && page.try_published().is_none())
-        });
+        let page_is_broken = !staged
+            && live.is_none_or(|page| {
+                page.stamp_is_broken(session.session_id)
+                    || (page.session().is_some() && page.try_published().is_none())
+            });
         let end = self.end;
-        let mut doubts = Vec::new();
-        if let Some(((lo, hi), error)) = &self.broken_tail {
-            doubts.push(format!("{error}; left out seq {lo}..{hi}"));
-        }
         if page_is_broken {
             let page = feed.live_path().display().to_string();
-            doubts.push(format!(
+            self.doubts.push(format!(
                 "{page}: missing or damaged; of the last session what no checkpoint proves is left \
                  out, from seq {end} on"
             ));
         }
-        if registry.checkpoint_is_broken() {
+        if checkpoint_is_broken {
             let path = feed.registry_path().display().to_string();
-            doubts.push(format!(
+            self.doubts.push(format!(
                 "{path}: a checkpoint is damaged; what it may have proven is left out, from seq \
                  {end} on"
             ));
         }
-        doubts
     }
 
     /// Seqs that the table leaves out, though records came before and after them: damage.
@@ -178,10 +196,8 @@ pub fn unclean_end(
     view: &LiveView,
     session: &SessionEntry,
 ) -> (SessionEnd, u64) {
-    let page = view
-        .page
-        .as_deref()
-        .filter(|page| page.session().is_some() && page.try_published().is_some());
+    let page = view.page.as_deref();
+    let page = page.filter(|page| page.session().is_some() && page.try_published().is_some());
     let (reason, seen_us) = match page {
         Some(page) => (SessionEnd::Crashed, page.last_publish().map(|at| at.0)),
         None => {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::chunk::{ChunkPaths, Shown};
 use crate::error::{Error, Result};
-use crate::gc::{Action, FeedPlan, Plan, Step, Target, feed};
+use crate::gc::{Action, FeedPlan, Plan, Step, Target, feed, segments};
 use crate::os::{faults, file};
 use crate::registry::feed::{Entry, FeedRegistry, Place};
 use crate::store::Platform;
@@ -28,8 +28,12 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> O
     };
     // First: whoever deletes a feed sweeps up too, and says nothing of it.
     for step in &plan.others {
-        let Target::Path(path) = &step.target else { continue };
-        match platform.remove_leftover(path) {
+        let removed = match &step.target {
+            Target::Path(path) => platform.remove_leftover(path),
+            Target::Segment(path) => segments::remove(platform, path),
+            _ => continue,
+        };
+        match removed {
             Ok(true) => done(step),
             // Somebody was at work on it, and has ended that.
             Ok(false) => {}

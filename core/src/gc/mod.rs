@@ -57,6 +57,8 @@ pub enum Reason {
     MinFree,
     /// It was begun and not ended.
     Unfinished,
+    /// It is in shared memory and nobody needs it.
+    Leftover,
 }
 
 impl Reason {
@@ -67,6 +69,7 @@ impl Reason {
             Reason::MaxSize => "max-size",
             Reason::MinFree => "min-free",
             Reason::Unfinished => "unfinished",
+            Reason::Leftover => "leftover",
         }
     }
 }
@@ -100,6 +103,7 @@ enum Target {
     },
     Feed,
     Path(PathBuf),
+    Segment(PathBuf),
 }
 
 /// What is to be looked after, and how.

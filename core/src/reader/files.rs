@@ -89,11 +89,6 @@ impl ChunkFiles {
         Ok(ChunkFiles { chunk_id, index, data, paths })
     }
 
-    /// Bytes of records there are, once the chunk is sealed.
-    pub fn size(&self) -> Result<u64> {
-        file::size(&self.data, &self.paths.data)
-    }
-
     /// Reads bytes of records from byte `at` on.
     pub fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
         file::read_at(&self.data, &self.paths.data, at, into)
@@ -156,9 +151,6 @@ fn look_again(
 ) -> Result<std::result::Result<ChunkEntry, Why>> {
     if registry.is_deleted()? {
         return Ok(Err(Why::Deleted));
-    }
-    if entry.position < registry.first_entry()? {
-        return Ok(Err(Why::Collected));
     }
     match registry.entry(entry.position)? {
         Entry::Chunk(now) => Ok(match now.place {

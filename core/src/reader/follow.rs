@@ -2,10 +2,11 @@
 //!
 //! A follower is asked for what comes next and says either that, or that it has caught up; then its
 //! caller puts out what it holds and waits. Where the records come from is the source's business
-//! ([`chunks`]); how to sleep until there are more, the bell's ([`bell`]).
+//! ([`chunks`], [`rings`]); how to sleep until there are more, the bell's ([`bell`]).
 
 mod bell;
 mod chunks;
+mod rings;
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,12 @@ use crate::error::Result;
 use crate::os::faults;
 use crate::reader::{Damage, Lost, Reader, Run, Selection};
 use crate::record::Record;
+use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 use crate::registry::wait::WaitFile;
 use bell::Bell;
 use chunks::Chunks;
+use rings::Rings;
 
 /// A sleeper looks around at least as often: a wake can be missed by who was killed before it, and
 /// files can be replaced.
@@ -48,10 +51,53 @@ pub enum Waiting {
     Spin,
 }
 
+/// Where a feed's records come from.
+enum Source {
+    Chunks(Box<Chunks>),
+    Rings(Box<Rings>),
+}
+
+impl Source {
+    fn registry(&self) -> &FeedRegistry {
+        match self {
+            Source::Chunks(chunks) => chunks.registry(),
+            Source::Rings(rings) => rings.registry(),
+        }
+    }
+
+    fn position(&self) -> u64 {
+        match self {
+            Source::Chunks(chunks) => chunks.position(),
+            Source::Rings(rings) => rings.position(),
+        }
+    }
+
+    fn has_news(&self) -> Result<bool> {
+        match self {
+            Source::Chunks(chunks) => chunks.has_news(),
+            Source::Rings(rings) => rings.has_news(),
+        }
+    }
+
+    fn next_event(&mut self) -> Result<Event<'_>> {
+        match self {
+            Source::Chunks(chunks) => chunks.next_event(),
+            Source::Rings(rings) => rings.next_event(),
+        }
+    }
+
+    fn look_around(&mut self) {
+        match self {
+            Source::Chunks(chunks) => chunks.look_around(),
+            Source::Rings(rings) => rings.look_around(),
+        }
+    }
+}
+
 /// Follows a feed. See [`Reader::follow`].
 pub struct Follower {
     feed: FeedInfo,
-    source: Chunks,
+    source: Source,
     bell: Bell,
     looked_around: Instant,
 }
@@ -99,7 +145,10 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io), [`Error::Damaged`](crate::Error::Damaged).
     pub fn follow(&self, selection: Selection) -> Result<Follower> {
-        let source = Chunks::new(self, selection)?;
+        let source = match self.feed.spec.policy.persist {
+            true => Source::Chunks(Box::new(Chunks::new(self, selection)?)),
+            false => Source::Rings(Box::new(Rings::new(self, selection)?)),
+        };
         let mut follower = Follower {
             feed: self.feed.clone(),
             source,

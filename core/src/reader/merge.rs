@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
 use crate::reader::files::{ChunkFiles, Missing};
+use crate::reader::frozen::{Frozen, FrozenBlock};
 use crate::reader::{
     Damage, Direction, Lost, Reader, Run, Selection, Snapshot, SnapshotChunk, Why,
 };
@@ -23,6 +24,8 @@ use crate::registry::info::FeedInfo;
 const BUDGET_BYTES: usize = 64 << 20;
 /// Chunks whose files are open at once.
 const OPEN_CHUNKS: usize = 32;
+/// In the place of a chunk's position: the block is of a ring.
+const NO_CHUNK: usize = usize::MAX;
 
 /// Where a record stands among those of all feeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +59,8 @@ struct Part {
     lowest_given: u64,
     /// Nanoseconds a tick.
     scale: u128,
+    /// What a ring held.
+    frozen: Option<Frozen>,
 }
 
 /// What waits to be opened.
@@ -146,7 +151,11 @@ impl Merge {
                 end_seq: snapshot.end_seq.min(selection.seqs.1),
                 lowest_given: u64::MAX,
                 scale: u128::from(reader.layout().unit().nanos()),
+                frozen: None,
             });
+            if snapshot.ring.is_some() {
+                merge.freeze(feed, reader, snapshot);
+            }
             for chunk in snapshot.chunks.iter().filter(|chunk| selection.may_have(chunk)) {
                 // A chunk whose index cannot be read is met at once, and told.
                 let times = reader.chunk_times(chunk).unwrap_or((0, u64::MAX));
@@ -156,6 +165,17 @@ impl Merge {
             }
         }
         merge
+    }
+
+    /// Copies what is selected of a ring: by time its records would be met too late.
+    fn freeze(&mut self, feed: usize, reader: &Reader, snapshot: &Snapshot) {
+        let part = &self.parts[feed];
+        let Ok((frozen, lost)) = Frozen::of(reader, snapshot, part.selection.seqs) else { return };
+        self.lost.extend(lost.into_iter().map(|(seqs, why)| (feed, seqs, why)));
+        for FrozenBlock { entry, seqs } in frozen.blocks(&reader.feed) {
+            self.wait_for(feed, NO_CHUNK, 0, entry, seqs);
+        }
+        self.parts[feed].frozen = Some(frozen);
     }
 
     /// Begins at a place in the order instead of at its beginning.
@@ -333,22 +353,35 @@ impl Merge {
     /// Lets a block wait for its turn, if it can have rows to give.
     fn list(&mut self, chunk: usize, number: usize, entry: BlockEntry) {
         let (feed, snapshot) = &self.chunks[chunk];
-        let Part { geometry, selection, .. } = &self.parts[*feed];
+        let Part { geometry, .. } = &self.parts[*feed];
         let first = snapshot.entry.base_seq + (number * geometry.block_records) as u64;
         let seqs = (first, (first + geometry.block_records as u64).min(snapshot.end_seq));
+        self.wait_for(*feed, chunk, number, entry, seqs);
+    }
+
+    /// As [`Merge::list`], for a block that may be of no chunk.
+    fn wait_for(
+        &mut self,
+        feed: usize,
+        chunk: usize,
+        number: usize,
+        entry: BlockEntry,
+        seqs: (u64, u64),
+    ) {
+        let selection = &self.parts[feed].selection;
         // Times that do not check are not believed: such a block is read at once, and named.
         let times = if entry.intact { (entry.min, entry.max) } else { (0, u64::MAX) };
         let (since, until) = selection.times;
         let wanted = seqs.0 < selection.seqs.1
             && seqs.1 > selection.seqs.0
             && (!entry.intact || selection.every_time() || entry.overlaps(since, until))
-            && !self.is_behind(*feed, times, seqs);
+            && !self.is_behind(feed, times, seqs);
         if !wanted {
             return;
         }
-        let rank = self.first_rank(*feed, times, seqs);
+        let rank = self.first_rank(feed, times, seqs);
         let (rows, order) = (Vec::new(), Vec::new());
-        let (feed, given, at, more) = (*feed, None, 0, false);
+        let (given, at, more) = (None, 0, false);
         let block = Block { feed, chunk, number, entry, seqs, given, rows, order, at, more };
         let at = match self.free.pop() {
             Some(at) => {
@@ -409,22 +442,14 @@ impl Merge {
 
     /// Brings the next rows of a block into memory, or is done with it.
     fn load(&mut self, block: usize) {
-        let chunk = self.blocks[block].chunk;
-        let read = match self.files(chunk) {
-            Ok(at) => self.read(block, at),
+        let bytes = match self.bytes_of(block) {
+            Ok(bytes) => bytes,
             Err(missing) => {
                 let Block { feed, seqs, .. } = self.blocks[block];
                 match missing {
                     Missing::Damaged(error) => self.lose(block, &error),
                     Missing::Gone(why) => self.lost.push((feed, self.clip(feed, seqs), why)),
                 }
-                return self.free.push(block);
-            }
-        };
-        let bytes = match read {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.lose(block, &error);
                 return self.free.push(block);
             }
         };
@@ -452,6 +477,16 @@ impl Merge {
         if self.held_bytes > self.budget_bytes {
             self.shrink();
         }
+    }
+
+    /// The records of a block, from its chunk or from the copy of a ring.
+    fn bytes_of(&mut self, block: usize) -> std::result::Result<Vec<u8>, Missing> {
+        let Block { feed, chunk, seqs, .. } = self.blocks[block];
+        if let Some(frozen) = &self.parts[feed].frozen {
+            return Ok(frozen.records(seqs));
+        }
+        let at = self.files(chunk)?;
+        self.read(block, at).map_err(Missing::Damaged)
     }
 
     fn read(&self, block: usize, at: usize) -> Result<Vec<u8>> {

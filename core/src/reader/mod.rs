@@ -2,7 +2,9 @@
 
 mod files;
 pub mod follow;
+mod frozen;
 pub mod merge;
+mod rings;
 pub mod scan;
 
 use std::fmt;
@@ -21,9 +23,11 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::segments::Reach;
 use crate::registry::view::LiveView;
+use crate::ring::Ring;
 
 use files::ChunkFiles;
 pub use follow::{Event, Follower, Waiting};
+pub use rings::RingState;
 pub use scan::{Damage, Direction, Run, Scan};
 
 /// Reads a feed: any number of readers, without locks, while it is written.
@@ -66,11 +70,28 @@ pub struct Snapshot {
     pub holes: Vec<RangeEntry>,
     /// The seq after the last record.
     pub end_seq: u64,
-    /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
-    pub doubts: Vec<String>,
     /// A staged session that nobody has closed, and why its memory could not be asked what was
     /// published last: records that were not on disk are not part of the snapshot.
     pub cut_off: Option<Reach>,
+    /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
+    pub doubts: Vec<String>,
+    /// The ring of a transient feed, if there is one; then there are no chunks.
+    pub ring: Option<RingPart>,
+}
+
+/// A ring as a snapshot has it. The writer goes on overwriting it.
+#[derive(Clone)]
+pub struct RingPart {
+    /// The ring.
+    pub ring: Arc<Ring>,
+    /// Seq of the oldest record it held.
+    pub first_seq: u64,
+}
+
+impl fmt::Debug for RingPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from seq {}", self.ring.path().display(), self.first_seq)
+    }
 }
 
 impl Snapshot {
@@ -107,16 +128,25 @@ impl Snapshot {
 
     /// The first seq that is still there; `end_seq` if none is.
     pub fn first_seq(&self) -> u64 {
+        if let Some(part) = &self.ring {
+            return part.first_seq;
+        }
         self.chunks.first().map_or(self.end_seq, |c| c.entry.base_seq)
     }
 
     /// Records.
     pub fn records(&self) -> u64 {
+        if let Some(part) = &self.ring {
+            return self.end_seq - part.first_seq;
+        }
         self.chunks.iter().map(SnapshotChunk::count).sum()
     }
 
     /// The seq of the `n`-th record from the end (0: the end). Seqs may have holes.
     pub fn seq_from_end(&self, n: u64) -> u64 {
+        if let Some(part) = &self.ring {
+            return self.end_seq.saturating_sub(n).max(part.first_seq);
+        }
         let mut left = n;
         for chunk in self.chunks.iter().rev() {
             if left <= chunk.count() {
@@ -186,6 +216,8 @@ pub enum Why {
     Removed,
     /// The feed was deleted before they were read.
     Deleted,
+    /// The writer of a ring overwrote them before they were read.
+    Overwritten,
     /// They are not there, and nothing on record says why.
     Unrecorded,
 }
@@ -198,6 +230,7 @@ impl fmt::Display for Why {
             Why::Unreachable => "in shared memory that cannot be reached any more",
             Why::Removed => "damaged, and taken out by a repair",
             Why::Deleted => "the feed was deleted before they were read",
+            Why::Overwritten => "overwritten in the ring before they were read",
             Why::Unrecorded => "not there, and nothing on record says why; run dw-repair --dry-run",
         })
     }
@@ -263,8 +296,12 @@ impl Reader {
     ///
     /// # Errors
     /// [`Error::Damaged`] for a table that does not check; [`Error::OtherMemory`] where the newest
-    /// records are in shared memory that is not there from here.
+    /// records are in shared memory that is not there from here;
+    /// [`Error::Invalid`] for a ring that was deleted.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        if !self.feed.spec.policy.persist {
+            return self.ring_snapshot();
+        }
         if !self.registry.is_superseded() {
             return self.snapshot_of_mapped();
         }
@@ -294,8 +331,8 @@ impl Reader {
             view.refuse_other_memory(&self.feed)?;
             snapshot.cut_off = Some(view.reach);
         }
-        snapshot.doubts = standing.doubts(&self.feed, &self.registry, view);
         let path = self.feed.registry_path().display().to_string();
+        snapshot.doubts = standing.doubts.clone();
         snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
             format!("{path}: no entry has seq {lo}..{hi}, which come before others")
         }));
@@ -368,6 +405,9 @@ impl Reader {
     /// # Errors
     /// As [`Reader::chunk_times`].
     pub fn times(&self, snapshot: &Snapshot) -> Result<Option<(u64, u64)>> {
+        if snapshot.ring.is_some() {
+            return self.ring_times(snapshot);
+        }
         let mut whole: Option<(u64, u64)> = None;
         for chunk in &snapshot.chunks {
             let (min, max) = self.chunk_times(chunk)?;
@@ -432,6 +472,9 @@ impl Reader {
             }
         }
         let name = &self.feed.name;
+        if !self.feed.spec.policy.persist {
+            return Err(Error::Invalid(format!("{name}: a ring keeps no marks to play back from")));
+        }
         Err(Error::Invalid(format!("{name}: no mark at or before that time to play back from")))
     }
 

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
 use crate::reader::files::{ChunkFiles, Missing};
+use crate::reader::rings::RingScan;
 use crate::reader::{Lost, Selection, Snapshot, SnapshotChunk, Why};
 use crate::record::Record;
 use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 
 /// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
-const BUFFER_BYTES: usize = 256 << 10;
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct Scan {
     /// Chunks still to be scanned, the next one last.
     chunks: Vec<SnapshotChunk>,
     current: Option<OpenChunk>,
+    /// A ring, if the records are in one.
+    ring: Option<RingScan>,
     /// The files of the chunk that was scanned last: a follower comes back to it.
     kept: Option<ChunkFiles>,
     buffer: Vec<u8>,
@@ -113,6 +116,7 @@ impl Scan {
             direction,
             chunks,
             current: None,
+            ring: RingScan::of(snapshot, &selection),
             kept: None,
             buffer: Vec::new(),
             load: Load::default(),
@@ -192,13 +196,18 @@ impl Scan {
         std::mem::take(&mut self.damage)
     }
 
-    /// What was taken away since the snapshot, since the last call, in the order it was met. Whether
-    /// that leaves a gap is known once the scan is at its end.
+    /// What was taken away since the snapshot, since the last call, in the order it was met.
+    /// Whether that leaves a gap is known once the scan is at its end.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         let taken = std::mem::take(&mut self.lost).into_iter();
         let (feed, lowest) = (&self.feed.name, self.lowest_given);
+        // Who is lapped goes on far behind the oldest record that is left.
+        let lapped = |why| why == Why::Overwritten && self.direction == Direction::Forward;
         taken
-            .map(|(seqs, why)| Lost { feed: feed.clone(), seqs, why, gap: lowest < seqs.0 })
+            .map(|(seqs, why)| {
+                let gap = lowest < seqs.0 || lapped(why);
+                Lost { feed: feed.clone(), seqs, why, gap }
+            })
             .collect()
     }
 
@@ -236,6 +245,15 @@ impl Scan {
 
     /// Loads the next blocks; false at the end.
     fn fill(&mut self) -> bool {
+        if let Some(ring) = &mut self.ring {
+            return match ring.fill(self.direction, &mut self.buffer, &mut self.lost, &self.feed) {
+                Some((first_seq, at)) => {
+                    self.load = Load { first_seq, at, whole: self.selection.every_time() };
+                    true
+                }
+                None => false,
+            };
+        }
         loop {
             if let Some(mut open) = self.current.take() {
                 let more = self.fill_from(&mut open);

@@ -10,8 +10,9 @@ use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
 use crate::os::map::Map;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::global::check_head;
+use crate::registry::place;
 use crate::registry::segments::{self, Segments};
 use crate::time::TimeUnit;
 
@@ -24,6 +25,7 @@ pub(super) const PIECE: u64 = 64 * 1024;
 /// What is mapped: room for eight million entries. Address space, not memory.
 pub(super) const MAP_SIZE: usize = 1 << 30;
 pub(super) const SLOT_SIZE: usize = 512;
+pub(super) const LEASE_SIZE: usize = 12;
 /// A block is this many bytes, rounded down to whole records.
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -37,7 +39,8 @@ offsets! {
         COUNT_AT: 8, FIRST_ENTRY_AT: 8, DELETED_AT: 8, LAST_GC_US_AT: 8, LAST_GC_BOOT_AT: 8,
         LAST_GC_BOOT_ID_AT: 16, CLOCK_JUMP_AT: 32, SUPERSEDED_AT: 8,
     } = 608;
-    [1024] { LEASE_AT: 8, LEASE_CRC_AT: 4 } = 1036;
+    [1024] { LEASE_AT: 8, LEASE_CRC_AT: 8, SECOND_LEASE_AT: LEASE_SIZE } = 1052;
+    [0] { LEASE: 8, LEASE_CRC: 4 } = LEASE_SIZE;
     [2048] { SLOTS_AT: SLOT_SIZE * 2 } = 3072;
     [3072] { SEGMENTS_AT: segments::SLOT_SIZE * 2 } = HEADER_SIZE;
     [0] {
@@ -50,18 +53,19 @@ offsets! {
         CHUNK_ID: 8, CHUNK_BASE: 8, CHUNK_SESSION: 8, CHUNK_CREATED: 8, CHUNK_BOOT_NS: 8,
         CHUNK_FIXED_RESERVED: 16, CHUNK_COUNT: 8, CHUNK_MIN: 8, CHUNK_MAX: 8, CHUNK_SEALED: 8,
         CHUNK_MARKS: 8, CHUNK_REASON: 4, CHUNK_SEAL_CRC: 4,
-    } = 112;
+    } = WORD;
     [8] {
         SESSION_ID: 8, SESSION_BASE: 8, SESSION_OPENED: 8, SESSION_BOOT_NS: 8, SESSION_BOOT: 16,
         SESSION_PID: 4, SESSION_RESERVED: 4, SESSION_END: 8, SESSION_CLOSED: 8,
         SESSION_REJECTED: 8, SESSION_PASSED: 8, SESSION_LATE: 8, SESSION_REASON: 4,
         SESSION_CRC: 4,
-    } = 112;
+    } = WORD;
     [8] {
         RANGE_LO: 8, RANGE_HI: 8, RANGE_SESSION: 8, RANGE_RECORDED: 8, RANGE_REASON: 4,
         RANGE_RESERVED: 4, RANGE_MIN: 8, RANGE_MAX: 8,
     } = 64;
 }
+const _: () = assert!(WORD == place::WORD_AT && CHUNK_COUNT == place::SEALED_AT);
 const _: () =
     assert!(HEADER_SIZE.is_multiple_of(ENTRY_SIZE) && 512usize.is_multiple_of(ENTRY_SIZE));
 
@@ -439,6 +443,7 @@ impl FeedRegistry {
         };
         let mut head = [0; 128];
         map.read(0, &mut head);
+        map.check()?;
         check_head(path, &head, MAGIC, 128)?;
         if crc(&head[..HEADER_CRC_AT]) != get_u32(&head, HEADER_CRC_AT) {
             return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
@@ -509,6 +514,7 @@ impl FeedRegistry {
     fn word(&self, at: usize, what: &str) -> Result<u64> {
         // SYNC: count, first_entry, deleted; pairs with the Release in `set_word`.
         let word = self.map.u64_at(at).load(Ordering::Acquire);
+        self.map.check()?;
         unguard(word).ok_or_else(|| {
             Error::damaged(&self.path, at as u64, format!("the check bits of {what}"))
         })
@@ -517,6 +523,7 @@ impl FeedRegistry {
     fn set_word(&self, at: usize, value: u64) {
         // SYNC: count, first_entry, deleted; pairs with the Acquire in `word`.
         self.map.u64_at(at).store(guard(value), Ordering::Release);
+        faults::value("registry.word", value);
     }
 
     /// Entries there are. Zeros at the end that reached the disk later than the count are none.
@@ -599,8 +606,60 @@ impl FeedRegistry {
         (self.first_entry()?..count).map(|position| self.entry(position)).collect()
     }
 
+    /// As [`FeedRegistry::entries`], after the machine stopped: `count` may then be on disk and the
+    /// last entries not. They end where one was not stored whole, and with it goes what lies
+    /// behind. Also gives the count that is true.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] names the first entry that does not check, and one that was on disk: the
+    /// checkpoint says so.
+    pub fn surviving_entries(&self) -> Result<(Vec<Entry>, u64)> {
+        let (first, count) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
+        let fit = self.entries_that_fit()?.min(count);
+        let torn = (first..fit).find(|&position| self.is_torn(position)).unwrap_or(fit);
+        let entries: Vec<Entry> =
+            (first..torn).map(|position| self.entry(position)).collect::<Result<_>>()?;
+        if torn < count
+            && let Some(checkpoint) = self.checkpoint()
+        {
+            if !has_what_is_in(&entries, &checkpoint, first > 0) {
+                let what = format!("entry {torn} is gone, and the checkpoint needs it");
+                return Err(Error::damaged(&self.path, Self::offset(torn) as u64, what));
+            }
+        }
+        Ok((entries, torn))
+    }
+
+    /// So many entries have room in the file as it is now.
+    fn entries_that_fit(&self) -> Result<u64> {
+        let size = file::size(&self.file, &self.path)?.min(MAP_SIZE as u64);
+        Ok(size.saturating_sub(HEADER_SIZE as u64) / ENTRY_SIZE as u64)
+    }
+
+    /// Whether an entry was never stored to its end. Its last word is never zero; of a range, the
+    /// checksum is over all of it.
+    fn is_torn(&self, position: u64) -> bool {
+        let at = Self::offset(position);
+        self.map.u64_at(at + WORD).load(Ordering::Acquire) == 0
+            && self.map.u32_at(at + KIND).load(Ordering::Relaxed) != 3
+    }
+
     fn offset(position: u64) -> usize {
         HEADER_SIZE + position as usize * ENTRY_SIZE
+    }
+
+    /// The chunk at a position of the table, as it is now; also one that is collected.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also where that entry is no chunk.
+    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
+        match self.entry(position)? {
+            Entry::Chunk(chunk) => Ok(chunk),
+            _ => {
+                let at = Self::offset(position) as u64;
+                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
+            }
+        }
     }
 
     /// The entry at a position below the count.
@@ -609,10 +668,9 @@ impl FeedRegistry {
     /// [`Error::Damaged`] if it does not check.
     pub fn entry(&self, position: u64) -> Result<Entry> {
         let at = Self::offset(position);
-        // SYNC: place, session state; pairs with the Release in `set_place` and `close_session`.
-        let word = self.map.u64_at(at + WORD).load(Ordering::Acquire);
         let mut bytes = [0; ENTRY_SIZE];
-        self.map.read(at, &mut bytes);
+        let word = place::look(&self.map, at, &mut bytes);
+        self.map.check()?;
         decode_entry(&bytes, word, position).map_err(|(offset, what)| {
             let what = format!("{what} of entry {position}");
             Error::damaged(&self.path, (at + offset) as u64, what)
@@ -654,6 +712,18 @@ pub(super) fn decode_entry(
         3 => Ok(Entry::Range(read_range(bytes))),
         _ => Err((KIND, "the kind")),
     }
+}
+
+/// Whether entries that end too early still have the session and the chunk of a checkpoint, unless
+/// they may have been collected.
+pub(super) fn has_what_is_in(entries: &[Entry], checkpoint: &Checkpoint, collected: bool) -> bool {
+    let found = |entry: &&Entry| match entry {
+        Entry::Session(session) => session.session_id == checkpoint.session_id,
+        Entry::Chunk(chunk) => chunk.chunk_id == checkpoint.chunk_id,
+        Entry::Range(_) => false,
+    };
+    let wanted = 1 + usize::from(checkpoint.chunk_id > 0);
+    collected || entries.iter().filter(found).count() >= wanted
 }
 
 /// Up to which seq a table's entries hold records or account for them. A live chunk holds what the
@@ -741,11 +811,14 @@ fn read_close(bytes: &[u8]) -> Option<SessionClose> {
 }
 
 fn write_lease(map: &Map, lease: u64) {
-    let mut bytes = [0; 12];
-    put_u64(&mut bytes, 0, lease);
-    let sum = crc(&bytes[..8]);
-    put_u32(&mut bytes, LEASE_CRC_AT - LEASE_AT, sum);
-    map.write(LEASE_AT, &bytes);
+    let mut bytes = [0; LEASE_SIZE];
+    put_u64(&mut bytes, LEASE, lease);
+    let sum = crc(&bytes[..LEASE_CRC]);
+    put_u32(&mut bytes, LEASE_CRC, sum);
+    // One after the other: at any moment one of them is whole.
+    for at in [LEASE_AT, SECOND_LEASE_AT] {
+        map.write(at, &bytes);
+    }
 }
 
 /// A moment by three clocks: what dw-gc holds the wall clock to.
@@ -841,6 +914,29 @@ impl FeedRegistry {
             *allocated = size;
         }
         Ok(())
+    }
+
+    /// Makes the table end with `count` entries, durable, and everything behind them zero: an entry
+    /// of a writer that was cut off must not be taken for one that is counted later.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn cut(&self, count: u64) -> Result<()> {
+        let end = self.entries_that_fit()?;
+        let is_used = |position: &u64| {
+            let mut bytes = [0; ENTRY_SIZE];
+            self.map.read(Self::offset(*position), &mut bytes);
+            bytes != [0; ENTRY_SIZE]
+        };
+        let used: Vec<u64> = (count..end).filter(is_used).collect();
+        if used.is_empty() && self.word(COUNT_AT, "the count")? == count {
+            return Ok(());
+        }
+        self.set_word(COUNT_AT, count);
+        for position in used {
+            self.map.write(Self::offset(position), &[0; ENTRY_SIZE]);
+        }
+        self.sync()
     }
 
     /// Makes the next entry cheap to append: its room, and the pages it is stored to, which a sync
@@ -943,8 +1039,12 @@ impl FeedRegistry {
         put_u32(&mut bytes, CHUNK_REASON - CHUNK_COUNT, seal.reason);
         let sum = crc(&bytes[..CHUNK_SEAL_CRC - CHUNK_COUNT]);
         put_u32(&mut bytes, CHUNK_SEAL_CRC - CHUNK_COUNT, sum);
-        self.map.write(Self::offset(position) + CHUNK_COUNT, &bytes);
-        self.set_place(position, from, Place::OnDisk)
+        let to = Place::OnDisk.word();
+        self.moved(
+            position,
+            from,
+            place::seal(&self.map, Self::offset(position), &bytes, from.word(), to),
+        )
     }
 
     /// Where a chunk is now; `None` if the word does not check.
@@ -961,17 +1061,18 @@ impl FeedRegistry {
     /// # Errors
     /// [`Error::Invalid`] if somebody else moved it.
     pub fn set_place(&self, position: u64, from: Place, to: Place) -> Result<()> {
-        // SYNC: place; pairs with the Acquire in `entry`.
-        self.map
-            .u64_at(Self::offset(position) + WORD)
-            .compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
-            .map_err(|_| {
-                Error::Invalid(format!(
-                    "{}: entry {position} is not {from:?} any more",
-                    self.path.display()
-                ))
-            })
+        let done = place::swap(&self.map, Self::offset(position), from.word(), to.word());
+        faults::step("registry.place");
+        self.moved(position, from, done)
+    }
+
+    fn moved(&self, position: u64, from: Place, done: bool) -> Result<()> {
+        if done {
+            faults::step("registry.place");
+            return Ok(());
+        }
+        let what = format!("entry {position} is not {from:?} any more");
+        Err(Error::Invalid(format!("{}: {what}", self.path.display())))
     }
 
     /// Writes a session's closing part and closes it.
@@ -987,15 +1088,20 @@ impl FeedRegistry {
         put_u32(&mut bytes, SESSION_CRC - SESSION_END, sum);
         let at = Self::offset(position);
         self.map.write(at + SESSION_END, &bytes);
-        // SYNC: session state; pairs with the Acquire in `entry`.
+        // SYNC: session state; pairs with the Acquire in `place::look`.
         self.map.u64_at(at + WORD).store(guard(SESSION_IS_CLOSED), Ordering::Release);
+        faults::step("registry.session-closed");
     }
 
-    /// The lease: no seq at or above it was ever published. `None` if its checksum fails.
+    /// The lease: no seq at or above it was ever published. `None` if both its checksums fail.
     pub fn lease(&self) -> Option<u64> {
-        let mut bytes = [0; 12];
-        self.map.read(LEASE_AT, &mut bytes);
-        (crc(&bytes[..8]) == get_u32(&bytes, 8)).then(|| get_u64(&bytes, 0))
+        let leases = [LEASE_AT, SECOND_LEASE_AT].map(|at| {
+            let mut bytes = [0; LEASE_SIZE];
+            self.map.read(at, &mut bytes);
+            let holds = crc(&bytes[..LEASE_CRC]) == get_u32(&bytes, LEASE_CRC);
+            holds.then(|| get_u64(&bytes, LEASE))
+        });
+        leases.into_iter().flatten().max()
     }
 
     /// Raises the lease and makes it durable.
@@ -1065,22 +1171,28 @@ impl FeedRegistry {
         put_u64(&mut bytes, SLOT_WRITTEN, checkpoint.written_us);
         let sum = crc(&bytes[..SLOT_CRC]);
         put_u32(&mut bytes, SLOT_CRC, sum);
-        // Generations alternate between the slots, so the newest is never overwritten.
-        self.map.write(SLOTS_AT + (generation % 2) as usize * SLOT_SIZE, &bytes);
+        // Generations alternate between the slots, so the newest is never overwritten. The sum goes
+        // first and comes last: a slot that was not stored to its end has none, and one with a
+        // wrong sum is damaged.
+        let slot = SLOTS_AT + (generation % 2) as usize * SLOT_SIZE;
+        self.map.write(slot + SLOT_CRC, &[0; 4]);
+        self.map.write(slot, &bytes[..SLOT_CRC]);
+        self.map.write(slot + SLOT_CRC, &bytes[SLOT_CRC..]);
     }
 
     /// Makes the registry durable.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Damaged`] if the file was cut short.
     pub fn sync(&self) -> Result<()> {
-        file::sync(&self.file, &self.path)
+        file::sync(&self.file, &self.path)?;
+        self.map.check()
     }
 }
 
-/// Whether a slot is neither valid nor never written.
+/// Whether a slot is neither valid, nor never written or not to its end: then it has no sum.
 pub(super) fn slot_is_broken(bytes: &[u8; SLOT_SIZE]) -> bool {
-    read_checkpoint(bytes).is_none() && *bytes != [0; SLOT_SIZE]
+    read_checkpoint(bytes).is_none() && get_u32(bytes, SLOT_CRC) != 0
 }
 
 /// The checkpoint in a slot, if it checks.

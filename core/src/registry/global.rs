@@ -1,6 +1,5 @@
 //! `registry.bin`: which feeds exist. Read whole, replaced whole (FORMAT.md, registry.bin).
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::FORMAT_VERSION;
@@ -127,7 +126,7 @@ impl Registry {
         file::replace(path, &self.encode(), mode)?;
         if let Some(old) = old {
             // Whoever has the old file open sees it is old; that the mark fails harms nothing.
-            let _ = old.write_at(&1u32.to_le_bytes(), SUPERSEDED_AT as u64);
+            let _ = file::write_at(&old, path, SUPERSEDED_AT as u64, &1u32.to_le_bytes());
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! The live page: the few words that writer and readers share (FORMAT.md, live).
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -11,12 +10,13 @@ use crate::checksum::{GUARDED_MAX, crc, guard, unguard};
 use crate::error::{Error, Result};
 use crate::os::lock::Lock;
 use crate::os::map::Map;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
 
 const MAGIC: &[u8; 8] = b"DEEPWLIV";
-const PAGE_SIZE: usize = 4096;
+/// Size of the page, in bytes.
+pub const PAGE_SIZE: usize = 4096;
 const SAMPLES: u64 = 16;
 const SAMPLE_SIZE: usize = 16;
 
@@ -39,20 +39,20 @@ const STAMP_SIZE: usize = 72;
 /// Two stamps: a session overwrites the older one, so that one always holds.
 const STAMPS_AT: [usize; 2] = [128, 1536];
 const STATE_AT: usize = 256;
-const PUBLISHED_AT: usize = 320;
+/// Where the word is that rules: every record below it exists.
+pub const PUBLISHED_AT: usize = 320;
+const SEGMENT_AT: usize = 1024;
 /// Guarded: one of the two says the same as `published`.
 const VOUCHERS_AT: [usize; 2] = [328, 336];
 /// Where nothing is stored.
-const UNUSED: [(usize, usize); 7] = [
+const UNUSED: [(usize, usize); 6] = [
     (STAMPS_AT[0] + STAMP_SIZE, STATE_AT),
     (STATE_AT + 8, PUBLISHED_AT),
     (VOUCHERS_AT[1] + 8, LAST_PUBLISH_US_AT),
     (TICK_RESERVED_AT, SAMPLES_AT),
-    (SAMPLE_COUNT_AT + 8, SEGMENT_AT),
-    (SEGMENT_AT + 8, STAMPS_AT[1]),
+    (SAMPLE_COUNT_AT + 8, 1024),
     (STAMPS_AT[1] + STAMP_SIZE, PAGE_SIZE),
 ];
-const SEGMENT_AT: usize = 1024;
 
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
@@ -121,7 +121,7 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`].
     pub fn appear(&self, path: &Path) -> Result<()> {
-        file::rename(&unborn(path), path)
+        file::rename("cannot replace", &unborn(path), path)
     }
 
     /// Makes a page to go on where this one, which somebody has unlinked, ends; at `path`, to be
@@ -150,6 +150,15 @@ impl LivePage {
     fn make(path: &Path, id: &Identity, mode: u32) -> Result<(File, Map)> {
         let file = file::create_new(path, mode)?;
         file::allocate(&file, path, 0, PAGE_SIZE as u64)?;
+        let map = LivePage::lay_out(&file, path, id)?;
+        Ok((file, map))
+    }
+
+    /// Makes the first page of an allocated file a live page without a session, and maps it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lay_out(file: &File, path: &Path, id: &Identity) -> Result<Map> {
         let mut page = [0; 128];
         put(&mut page, MAGIC_AT, MAGIC);
         put_u32(&mut page, VERSION_AT, FORMAT_VERSION);
@@ -158,13 +167,13 @@ impl LivePage {
         put_u64(&mut page, LAYOUT_HASH_AT, id.layout_hash);
         let header_crc = crc(&page[..HEADER_CRC_AT]);
         put_u32(&mut page, HEADER_CRC_AT, header_crc);
-        let map = Map::writable(&file, path, PAGE_SIZE)?;
+        let map = Map::writable(file, path, PAGE_SIZE)?;
         map.write(0, &page);
         map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
         for at in VOUCHERS_AT {
             map.u64_at(at).store(guard(0), Ordering::Release);
         }
-        Ok((file, map))
+        Ok(map)
     }
 
     /// Maps the page, for the writer (`writable`) or a reader.
@@ -173,14 +182,33 @@ impl LivePage {
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
         let file: File = if writable { file::open_write(path)? } else { file::open_read(path)? };
-        let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
-        if meta.len() != PAGE_SIZE as u64 {
+        if file::size(&file, path)? != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, 0, "the live page is not 4096 bytes"));
         }
+        LivePage::of(&file, path, id, writable)
+    }
+
+    /// Maps the first page of a ring, for a reader.
+    ///
+    /// # Errors
+    /// As [`LivePage::open`].
+    pub fn open_in_ring(path: &Path, id: &Identity) -> Result<LivePage> {
+        let file = file::open_read(path)?;
+        if file::size(&file, path)? <= PAGE_SIZE as u64 {
+            return Err(Error::damaged(path, 0, "no ring is as small"));
+        }
+        LivePage::of(&file, path, id, false)
+    }
+
+    /// Maps the first page of a file of at least that size.
+    ///
+    /// # Errors
+    /// As [`LivePage::open`].
+    pub fn of(file: &File, path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
         let map = if writable {
-            Map::writable(&file, path, PAGE_SIZE)?
+            Map::writable(file, path, PAGE_SIZE)?
         } else {
-            Map::read_only(&file, path, PAGE_SIZE)?
+            Map::read_only(file, path, PAGE_SIZE)?
         };
         let mut header = [0; 128];
         map.read(0, &mut header);
@@ -192,12 +220,20 @@ impl LivePage {
         {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(LivePage { identity: (meta.dev(), meta.ino()), map })
+        Ok(LivePage { identity: file::identity(file, path)?, map })
     }
 
     /// Device and inode of the file that is mapped.
     pub fn identity(&self) -> (u64, u64) {
         self.identity
+    }
+
+    /// Whether the page is still there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short.
+    pub fn check(&self) -> Result<()> {
+        self.map.check()
     }
 
     /// The id of the staged session's segments; 0 for a page on disk.
@@ -241,6 +277,15 @@ impl LivePage {
         older.store(guard(seq), Ordering::Release);
         // SYNC: published; pairs with the Acquire in `published`.
         self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
+        faults::value("live.published", seq);
+    }
+
+    /// Says that this page's writer keeps no words beside `published`: who appends to a ring stores
+    /// that one word.
+    pub fn vouch_for_nothing(&self) {
+        for at in VOUCHERS_AT {
+            self.map.u64_at(at).store(0, Ordering::Release);
+        }
     }
 
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
@@ -316,8 +361,11 @@ impl LivePage {
         let sum = u64::from(crc(&bytes[..STAMP_CRC]));
         put_u64(&mut bytes, STAMP_CRC, sum);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
+        // Without its sum while it is not whole: a stamp with a wrong one is damaged.
+        self.map.u64_at(at + STAMP_CRC).store(0, Ordering::Release);
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
+            faults::step("live.stamp");
         }
     }
 
@@ -335,12 +383,14 @@ impl LivePage {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(OPEN), Ordering::Release);
+        faults::step("live.open");
     }
 
     /// Closes the session.
     pub fn end(&self) {
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        faults::step("live.closed");
     }
 
     /// The newest record time so far.
@@ -378,6 +428,7 @@ impl LivePage {
     /// Notes that every record below `seq` is on disk.
     pub fn set_durable(&self, seq: u64) {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
+        faults::value("live.durable", seq);
     }
 
     /// Notes that records were published just now.

@@ -73,10 +73,8 @@ impl Segments {
     /// # Errors
     /// [`Error::Io`]; [`Error::Damaged`] where somebody else's file or folder has that name.
     pub fn make_folder(base: &Path, store_id: [u8; 16], file_mode: u32) -> Result<PathBuf> {
-        let root = std::env::var_os(SHM_VARIABLE).filter(|text| !text.is_empty());
-        let root = root.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
         let name = format!("{}{}", folder_prefix(base, store_id)?, process::user_id());
-        let folder = root.join(name);
+        let folder = root().join(name);
         make_own_folder(&folder, file_mode)?;
         Ok(folder)
     }
@@ -127,6 +125,11 @@ impl Segments {
         self.folder.join(format!("{feed}.wait"))
     }
 
+    /// The ring of a feed.
+    pub fn ring_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.ring"))
+    }
+
     /// The live page of a staged feed.
     pub fn live_path(&self, feed: &str) -> PathBuf {
         self.folder.join(format!("{feed}.live"))
@@ -150,8 +153,19 @@ impl Segments {
         }
     }
 
+    /// The folders that the store at `base` has in the place that the environment names now, every
+    /// user's.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where `base` cannot be looked at.
+    pub fn folders(base: &Path, store_id: [u8; 16]) -> Result<Vec<PathBuf>> {
+        let prefix = folder_prefix(base, store_id)?;
+        let names = file::names(&root()).unwrap_or_default().into_iter();
+        Ok(names.filter(|name| name.starts_with(&prefix)).map(|name| root().join(name)).collect())
+    }
+
     /// Whether what stands in the folder now is the store's own.
-    fn is_ours(&self, base: &Path, store_id: [u8; 16]) -> bool {
+    pub fn is_ours(&self, base: &Path, store_id: [u8; 16]) -> bool {
         let reach = self.reach(base, store_id);
         matches!(reach, Reach::Here | Reach::OtherBoot) && self.is_of(base, store_id)
     }
@@ -177,10 +191,15 @@ impl Segments {
             return Ok(());
         }
         self.remove_stage(feed)?;
-        for ending in ["wait", "ring"] {
+        for ending in ["wait", "ring", "ring.new"] {
             file::remove_file(&self.folder.join(format!("{feed}.{ending}")))?;
         }
         file::remove_folder_if_empty(&self.folder)
+    }
+
+    /// Whether a path fits into the slot.
+    pub fn can_note(folder: &Path) -> bool {
+        folder.as_os_str().len() <= RESERVED - PATH
     }
 
     /// The slot's bytes.
@@ -189,7 +208,7 @@ impl Segments {
     /// [`Error::Invalid`] for a path that is too long.
     pub fn encode(&self) -> Result<[u8; SLOT_SIZE]> {
         let path = self.folder.as_os_str().as_bytes();
-        if path.len() > RESERVED - PATH {
+        if !Self::can_note(&self.folder) {
             return Err(Error::Invalid(format!(
                 "{}: a path this long cannot be noted; ${SHM_VARIABLE} names a shorter one",
                 self.folder.display()
@@ -236,6 +255,12 @@ fn folder_prefix(base: &Path, store_id: [u8; 16]) -> Result<String> {
     put_u64(&mut key, 16, device);
     put_u64(&mut key, 24, inode);
     Ok(format!("deepwater.{:016x}.", fnv1a(&key)))
+}
+
+/// Where segments are made.
+fn root() -> PathBuf {
+    let root = std::env::var_os(SHM_VARIABLE).filter(|text| !text.is_empty());
+    root.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from)
 }
 
 fn make_own_folder(folder: &Path, file_mode: u32) -> Result<()> {

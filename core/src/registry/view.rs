@@ -1,4 +1,5 @@
-//! Which live page speaks for a feed: the one on disk, or a staged session's in shared memory.
+//! Which live page speaks for a feed: the one on disk, or the one of a staged session or a ring, in
+//! shared memory.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ pub struct LiveView {
     pub segments: Option<Segments>,
     /// The page; none where it cannot be had.
     pub page: Option<Arc<LivePage>>,
-    /// Whether a staged session's segments are there; [`Reach::Here`] for sessions on disk.
+    /// Whether the segments of a session in memory are there; [`Reach::Here`] for those on disk.
     pub reach: Reach,
     /// What had the page's name: device and inode.
     found: Option<(u64, u64)>,
@@ -38,8 +39,8 @@ impl LiveView {
     fn after(before: Option<&LiveView>, feed: &FeedInfo, registry: &FeedRegistry) -> LiveView {
         let segments = registry.segments();
         let mut view = LiveView { segments, page: None, reach: Reach::Here, found: None };
-        if let Some(staged) = view.staged() {
-            view.reach = staged.reach(feed.base(), feed.id.store_id);
+        if let Some(segments) = view.in_memory() {
+            view.reach = segments.reach(feed.base(), feed.id.store_id);
             if view.reach != Reach::Here {
                 return view;
             }
@@ -48,12 +49,16 @@ impl LiveView {
         view.found = file::identity_of(&path).ok();
         let kept = before.and_then(|view| view.page.clone());
         let kept = kept.filter(|page| view.found.is_none_or(|found| found == page.identity()));
-        let open = || LivePage::open(&path, &feed.id, false).ok().map(Arc::new);
+        let open = || match view.is_ring() {
+            true => LivePage::open_in_ring(&path, &feed.id).ok().map(Arc::new),
+            false => LivePage::open(&path, &feed.id, false).ok().map(Arc::new),
+        };
         view.page = kept.or_else(open).filter(|page| match view.staged() {
             Some(staged) => page.segment_id() == staged.segment_id,
+            None if view.is_ring() => view.is_of_newest(page),
             None => page.segment_id() == 0 && view.is_of_newest(page),
         });
-        if view.page.is_none() && view.is_staged() {
+        if view.page.is_none() && view.in_memory().is_some() {
             view.page = view.left_on_disk(feed);
             view.reach = if view.page.is_some() { Reach::Here } else { Reach::Gone };
         }
@@ -69,7 +74,8 @@ impl LiveView {
 
     /// Where the page is.
     fn path(&self, feed: &FeedInfo) -> PathBuf {
-        match self.staged() {
+        match self.in_memory() {
+            Some(ring) if self.is_ring() => ring.ring_path(&feed.name),
             Some(staged) => staged.live_path(&feed.name),
             None => feed.live_path(),
         }
@@ -97,9 +103,19 @@ impl LiveView {
         self.segments.as_ref().filter(|segments| segments.kind == SegmentKind::Staged)
     }
 
+    /// Whether the newest session has a ring.
+    pub fn is_ring(&self) -> bool {
+        self.segments.as_ref().is_some_and(|segments| segments.kind == SegmentKind::Ring)
+    }
+
+    /// Where the newest session's segments are, if its page is among them.
+    fn in_memory(&self) -> Option<&Segments> {
+        self.segments.as_ref().filter(|segments| segments.kind != SegmentKind::Disk)
+    }
+
     /// How a session ended that nobody has closed, where its page cannot be had.
     pub fn end_without_page(&self, session: &SessionEntry) -> SessionEnd {
-        match self.staged().filter(|staged| staged.session_id == session.session_id) {
+        match self.in_memory().filter(|segments| segments.session_id == session.session_id) {
             Some(_) if self.reach != Reach::OtherBoot => SessionEnd::MemoryGone,
             _ => SessionEnd::PowerLoss,
         }

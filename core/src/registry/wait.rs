@@ -6,8 +6,9 @@
 //! no wake is missed. Whoever wakes clears the word, so that a follower that was killed in its
 //! sleep costs one wake and no more.
 
+use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::FORMAT_VERSION;
@@ -15,6 +16,7 @@ use crate::bytes::{get_id, get_u32, get_u64, put, put_u32, put_u64};
 use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::os::futex::{self, Waited};
+use crate::os::memory::{Memory, Site};
 use crate::os::{file, map::Map};
 use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
@@ -25,10 +27,51 @@ const HEADER_SIZE: usize = 128;
 const STORE_ID_AT: usize = 16;
 const FEED_ID_AT: usize = 32;
 const HEADER_CRC_AT: usize = 124;
-const WAITERS_AT: usize = 256;
-const WAKE_AT: usize = 320;
+/// 1 once a follower has said that it is about to sleep.
+pub const WAITERS_AT: usize = 256;
+/// The word they sleep on, raised by each wake.
+pub const WAKE_AT: usize = 320;
 const OVERRUNS_AT: usize = 384;
 const OVERRUN_RECORDS_AT: usize = 392;
+
+const WAITERS: Site = Site::relaxed("wait.waiters");
+// SYNC: waiters; pairs with `ARM`: either the writer's load behind this fence sees the follower's
+// store, or the follower sees what was published before it.
+const LOOK: Site = Site::new("wait.look", Ordering::SeqCst);
+// SYNC: waiters; pairs with `LOOK`.
+const ARM: Site = Site::new("wait.arm", Ordering::SeqCst);
+// SYNC: wake; pairs with `SEE_WAKE`: who has seen the word raised arms after it was cleared.
+const RAISE: Site = Site::new("wait.raise", Ordering::Release);
+// SYNC: wake; pairs with `RAISE`.
+const SEE_WAKE: Site = Site::new("wait.see_wake", Ordering::Acquire);
+
+/// The sites whose order the handshake depends on; each is shown to be needed.
+pub const SITES: [Site; 4] = [LOOK, ARM, RAISE, SEE_WAKE];
+
+/// Says that the caller is about to sleep; returns the word to sleep on. It looks for news once
+/// more before it does.
+pub fn arm(memory: &impl Memory) -> u32 {
+    let word = memory.load_half(WAKE_AT, SEE_WAKE);
+    memory.store_half(WAITERS_AT, 1, WAITERS);
+    memory.fence(ARM);
+    word
+}
+
+/// Whether anybody sleeps, or is about to, since the last time that somebody did. After something
+/// was published.
+#[inline]
+pub fn look(memory: &impl Memory) -> bool {
+    memory.fence(LOOK);
+    memory.load_half(WAITERS_AT, WAITERS) != 0
+}
+
+/// Raises the word, so that nobody who armed before goes to sleep; those who sleep are still to be
+/// woken.
+pub fn raise(memory: &impl Memory) {
+    // Cleared before the word is raised: who arms after that is seen by the next look.
+    memory.store_half(WAITERS_AT, 0, WAITERS);
+    memory.add_half(WAKE_AT, 1, RAISE);
+}
 
 /// A feed's `NAME.wait`, mapped for writing: by the writer, and by followers who may.
 pub struct WaitFile {
@@ -71,11 +114,25 @@ impl WaitFile {
     /// [`Error::Io`], where it may not be written too; [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity) -> Result<WaitFile> {
         let file = file::open_write(path)?;
-        let size = file::size(&file, path)?;
+        let map = Map::writable(&file, path, PAGE_SIZE)?;
+        WaitFile::of(&file, path, id, map)
+    }
+
+    /// Reads how often followers of a feed were lapped, and how many records they lost by it.
+    ///
+    /// # Errors
+    /// As [`WaitFile::open`], but that it need not be writable.
+    pub fn overruns_in(path: &Path, id: &Identity) -> Result<(u64, u64)> {
+        let file = file::open_read(path)?;
+        let map = Map::read_only(&file, path, PAGE_SIZE)?;
+        Ok(WaitFile::of(&file, path, id, map)?.overruns())
+    }
+
+    fn of(file: &File, path: &Path, id: &Identity, map: Map) -> Result<WaitFile> {
+        let size = file::size(file, path)?;
         if size != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, size, "a wait file is 4096 bytes"));
         }
-        let map = Map::writable(&file, path, PAGE_SIZE)?;
         let mut head = [0; HEADER_SIZE];
         map.read(0, &mut head);
         check_head(path, &head, MAGIC, HEADER_SIZE)?;
@@ -85,7 +142,7 @@ impl WaitFile {
         if !own {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(WaitFile { identity: file::identity(&file, path)?, map })
+        Ok(WaitFile { identity: file::identity(file, path)?, map })
     }
 
     /// Device and inode of the file that is mapped.
@@ -93,36 +150,29 @@ impl WaitFile {
         self.identity
     }
 
+    /// Whether a follower has said that it is about to sleep, and was not woken since.
+    pub fn is_armed(&self) -> bool {
+        self.map.u32_at(WAITERS_AT).load(Ordering::Relaxed) != 0
+    }
+
     /// Wakes every follower that sleeps. The writer, after it has published.
     #[inline]
     pub fn wake(&self) {
-        // SYNC: waiters; pairs with the fence in `arm`: either this load sees the follower's store,
-        // or the follower sees what was published.
-        fence(Ordering::SeqCst);
-        if self.map.u32_at(WAITERS_AT).load(Ordering::Relaxed) != 0 {
+        if look(&self.map) {
             self.wake_sleepers();
         }
     }
 
     #[cold]
     fn wake_sleepers(&self) {
-        // Cleared before the word is raised: who arms after that is seen by the next wake.
-        self.map.u32_at(WAITERS_AT).store(0, Ordering::Relaxed);
-        // SYNC: wake; pairs with the Acquire in `arm`.
-        let word = self.map.u32_at(WAKE_AT);
-        word.fetch_add(1, Ordering::Release);
-        futex::wake_all(word);
+        raise(&self.map);
+        futex::wake_all(self.map.u32_at(WAKE_AT));
     }
 
     /// Says that the caller is about to sleep. It must look for news once more after this and only
     /// then call [`WaitFile::sleep`].
     pub fn arm(&self) -> Armed {
-        // SYNC: wake; pairs with the Release in `wake_sleepers`.
-        let armed = Armed(self.map.u32_at(WAKE_AT).load(Ordering::Acquire));
-        self.map.u32_at(WAITERS_AT).store(1, Ordering::Relaxed);
-        // SYNC: waiters; pairs with the fence in `wake`.
-        fence(Ordering::SeqCst);
-        armed
+        Armed(arm(&self.map))
     }
 
     /// Sleeps until a wake that came after `armed`, at most `timeout`.
@@ -143,8 +193,7 @@ impl WaitFile {
         self.map.u64_at(OVERRUN_RECORDS_AT).fetch_add(records, Ordering::Relaxed);
     }
 
-    /// How often followers were lapped, and how many records they lost by it.
-    pub fn overruns(&self) -> (u64, u64) {
+    fn overruns(&self) -> (u64, u64) {
         let load = |at| self.map.u64_at(at).load(Ordering::Relaxed);
         (load(OVERRUNS_AT), load(OVERRUN_RECORDS_AT))
     }

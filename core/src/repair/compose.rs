@@ -9,13 +9,12 @@ use crate::chunk::{self, ChunkPaths, PART_LIMIT, Shown};
 use crate::error::{Error, Result};
 use crate::os::process;
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_REMOVED, RANGE_SKIPPED, RangeEntry,
-    Seal,
+    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REMOVED, RANGE_SKIPPED,
+    RangeEntry, Seal, SessionEnd,
 };
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
 use crate::registry::salvage::{Part, Row, Salvage};
-use crate::registry::segments::Reach;
 use crate::registry::view::LiveView;
 use crate::repair::inspect::{Found, Want, inspect};
 use crate::repair::roster::{complete, order_of, written_records};
@@ -99,8 +98,6 @@ struct Composer {
     page: Result<LivePage>,
     /// The seq on the live page, where that is believed.
     published: Option<u64>,
-    /// Whether the memory of the newest session is there, if it was a staged one.
-    staged: Option<Reach>,
     standing: Standing,
     /// Rows that replace those of a chunk.
     replaced: Vec<(u64, Vec<Row>)>,
@@ -128,15 +125,13 @@ impl Composer {
             )));
         }
         let page = LivePage::open(&feed.live_path(), &feed.id, false);
+        let told = |page: &LivePage| page.session().and(page.try_published());
         let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).ok();
-        let view = registry.as_ref().map(|registry| LiveView::of(&feed, registry));
-        // Without a table to say where the session's page is, the one on disk speaks.
-        let speaks = match &view {
-            Some(view) => view.page.as_deref(),
-            None => page.as_ref().ok(),
+        let view = registry.map(|registry| LiveView::of(&feed, &registry));
+        let published = match view.filter(LiveView::is_staged) {
+            Some(view) => view.page.as_deref().and_then(told),
+            None => page.as_ref().ok().and_then(told),
         };
-        let published = speaks.and_then(|page| page.session().and(page.try_published()));
-        let staged = view.filter(LiveView::is_staged).map(|view| view.reach);
         let shelf = Shelf::read(&feed)?;
         let standing = Standing::judge(&feed, Vec::new(), None, published);
         let plan = Plan {
@@ -152,7 +147,6 @@ impl Composer {
             salvage,
             new_page: false,
             unfinished: false,
-            force_lost: false,
         };
         Ok(Composer {
             plan,
@@ -160,7 +154,6 @@ impl Composer {
             shelf,
             page,
             published,
-            staged,
             standing,
             replaced: Vec::new(),
             added: Vec::new(),
@@ -178,7 +171,7 @@ impl Composer {
         let checkpoint = self.plan.salvage.checkpoint;
         let feed = &self.plan.feed;
         self.standing = Standing::judge(feed, entries, checkpoint.as_ref(), self.published);
-        if let Some(((_, end), _)) = self.standing.broken_tail {
+        if let Some((_, end)) = self.standing.broken_tail {
             // The blocks are looked at one by one.
             self.standing.end = end;
         }
@@ -227,7 +220,10 @@ impl Composer {
         let begins = sessions.clone().any(|session| session.base_seq == gap.1);
         let ended = before.is_some_and(|before| {
             let mut of_it = sessions.clone().filter(|s| s.session_id == before.session_id);
-            of_it.any(|s| s.close.is_some_and(|close| !close.reason.is_exact()))
+            of_it.any(|s| {
+                let close = s.close.map(|close| close.reason);
+                matches!(close, Some(SessionEnd::PowerLoss | SessionEnd::Unknown))
+            })
         });
         let follow = before.zip(after).is_some_and(|(before, after)| {
             chunk::number(before.chunk_id) + 1 == chunk::number(after.chunk_id)
@@ -274,8 +270,7 @@ impl Composer {
             Ok(page) => {
                 let stale = |stamp: u64| {
                     // Until the next session stamps it, the page is as the last one closed it.
-                    self.staged.is_none()
-                        && last.is_some_and(|session| session.session_id == stamp)
+                    last.is_some_and(|session| session.session_id == stamp)
                         && closed.is_some_and(|close| Some(close.end_seq) != self.published)
                 };
                 let fault = if !page.words_check() {
@@ -295,12 +290,10 @@ impl Composer {
             // Whoever has the old page mapped learns of the new one by the table.
             (self.plan.new_page, self.changed) = (true, true);
         }
+        let left = |c: &&(ChunkEntry, u64)| c.0.seal.is_none() && c.0.place == Place::Live;
         let open = last.filter(|session| session.close.is_none());
-        let left = |chunk: &(ChunkEntry, u64)| chunk.0.place.is_open();
-        self.plan.unfinished = open.is_some() || self.standing.chunks().iter().any(left);
-        if self.plan.unfinished && self.look_at_stage() {
-            return;
-        }
+        self.plan.unfinished =
+            open.is_some() || self.standing.chunks().iter().any(|chunk| left(&chunk));
         if let Some(session) = open {
             let what = format!(
                 "session {} was not closed: its writer died, or the machine stopped",
@@ -326,10 +319,12 @@ impl Composer {
         for (entry, end) in self.standing.chunks() {
             match entry.place {
                 Place::Expired | Place::Lost => continue,
-                place if place.is_open() && self.options.written => continue,
-                // What is in memory, recovery brings to disk.
-                place if place.is_staged() && !self.standing.proven => continue,
-                _ => {}
+                Place::Staged | Place::Flushing => {
+                    self.look_at_staged(&entry, end);
+                    continue;
+                }
+                Place::Live if self.options.written => continue,
+                Place::Live | Place::OnDisk => {}
             }
             let count = end.saturating_sub(entry.base_seq);
             let unproven = doubtful && entry.seal.is_none();
@@ -371,26 +366,23 @@ impl Composer {
         }
     }
 
-    /// Memory that is gone, or not to be seen from here, is not given up but by hand. True if it is
-    /// to be left alone.
-    fn look_at_stage(&mut self) -> bool {
-        let lost = matches!(self.staged, Some(Reach::Gone | Reach::OtherDevice));
-        if !lost || self.published.is_some() {
-            return false;
+    /// A chunk in shared memory: the next writer takes it over, unless it is given up by hand.
+    fn look_at_staged(&mut self, entry: &ChunkEntry, end: u64) {
+        let seqs = (entry.base_seq, end.max(entry.base_seq));
+        if self.options.written {
+            return;
         }
-        let end = self.standing.end;
-        let (action, what) = match self.options.force_lost {
-            true => (Action::Remove, "is given up"),
-            false => (Action::Leave, "may be another namespace's; --force-lost gives it up"),
-        };
-        let what = format!(
-            "the shared memory of the last session is not here, and {what}: records from seq {end} \
-             on that were not on disk"
-        );
-        self.find(Finding::new(Kind::Staged, action, what));
-        self.plan.force_lost = self.options.force_lost;
-        self.plan.unfinished &= self.options.force_lost;
-        !self.options.force_lost
+        if !self.options.force_lost {
+            let what = "staged in shared memory; the next dw-write takes it over, or dw-repair; \
+                        --force-lost gives up what is not there any more";
+            let finding = Finding::new(Kind::Staged, Action::Leave, what);
+            return self.find(finding.of_chunk(entry.chunk_id).with_seqs(seqs, None));
+        }
+        let lost = ChunkEntry { place: Place::Lost, seal: None, ..*entry };
+        self.replaced.push((entry.chunk_id, vec![Row::new(Entry::Chunk(lost))]));
+        self.add_range(seqs, entry.session_id, RANGE_LOST, None);
+        let finding = Finding::new(Kind::Staged, Action::Remove, "staged, and given up");
+        self.find(finding.of_chunk(entry.chunk_id).with_seqs(seqs, None));
     }
 
     fn drop_files(&mut self, chunk_id: u64) {

@@ -23,6 +23,7 @@ use crate::registry::live::LivePage;
 use crate::registry::salvage::{Row, Salvage};
 use crate::registry::view::LiveView;
 use crate::store::Platform;
+use crate::writer::recover;
 
 pub use apply::{Applied, apply};
 pub use compose::plan;
@@ -217,8 +218,6 @@ pub struct Plan {
     new_page: bool,
     /// The last session was not closed, or a chunk not sealed.
     unfinished: bool,
-    /// What was in memory that is not there is given up.
-    force_lost: bool,
 }
 
 impl Plan {
@@ -234,15 +233,25 @@ impl Plan {
         files == 0 && !others && !self.unfinished
     }
 
-    /// Whether records are gone for good.
-    pub fn loses(&self) -> bool {
-        self.findings.iter().any(|finding| finding.action == Action::Remove)
-    }
-
-    /// Records that are gone for good, as far as their number is known.
+    /// Records that are gone for good.
     pub fn records_gone(&self) -> u64 {
         self.findings.iter().map(Finding::records_gone).sum()
     }
+}
+
+/// Brings to disk what a writer that died has left in shared memory, as the next writer would.
+/// What is missing counts as unreachable, with `force_lost` as lost.
+///
+/// # Errors
+/// [`Error::NoFeed`]; [`Error::Damaged`] and [`Error::Io`], and then the plan finds out more.
+pub fn adopt(platform: &Platform, name: &str, options: Options, _lock: &Lock) -> Result<()> {
+    let feed = platform.feed_info(name)?;
+    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
+    let open = last_session(&registry.entries()?).is_some_and(|session| session.close.is_none());
+    if open && LiveView::of(&feed, &registry).is_staged() {
+        recover::settle(&feed, &registry, options.force_lost)?;
+    }
+    Ok(())
 }
 
 /// Takes a feed's lock for a repair.

@@ -14,7 +14,8 @@ use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_UNREACHABLE, RangeEntry,
 };
 use crate::registry::info::FeedInfo;
-use crate::writer::{log_sealed, recover};
+use crate::writer::journal::log_sealed;
+use crate::writer::recover;
 
 /// Brings a staged chunk, with its records below `end`, to disk and seals it there; returns its
 /// newest record time. Of a chunk whose memory is gone it keeps what the disk proves, and puts the

@@ -5,7 +5,6 @@
 //! next chunk ready, and keeps the live page's clocks. Chunks that are staged in memory it copies
 //! to disk.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -17,19 +16,17 @@ use crate::os::faults::step;
 use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
+use crate::writer::OnDurable;
+use crate::writer::chunks::{Early, LEASE_STEP, Queue, RESTAGE, ROTATE, Shared};
+use crate::writer::clocks::Clocks;
 use crate::writer::flush::Flush;
+use crate::writer::journal::{log_closed, log_sealed};
 use crate::writer::stage::{self, Page};
-use crate::writer::{
-    Early, LEASE_STEP, OnDurable, RESTAGE, ROTATE, Shared, log_closed, log_sealed,
-};
 
 /// How often it looks while records come.
 const BUSY_TICK: Duration = Duration::from_millis(1);
 /// How rarely when none do.
 const IDLE_TICK: Duration = Duration::from_millis(50);
-const SAMPLE_NS: u64 = 1_000_000_000;
-/// How often refused rows get a line in the log.
-const REJECTS_EVERY: Duration = Duration::from_secs(60);
 /// Least and most that is mapped in ahead of the tail, in bytes.
 const AHEAD_BYTES: (usize, usize) = (256 << 10, 8 << 20);
 /// Written back as soon as this much has gathered, so that a sync has little left to do.
@@ -47,15 +44,13 @@ pub(super) fn start(
     let page = shared.page();
     let published = page.live.published();
     let now = Instant::now();
-    // The count that the session's rate begins from.
-    let sampled_ns = process::boottime_ns();
-    page.live.sample(sampled_ns, published);
     let policy = &shared.feed.spec.policy;
     let window = Duration::from_secs(policy.live_window_seconds);
     let flush = shared
         .is_staged()
         .then(|| Flush::new(shared.feed.folder.clone(), policy.file_mode, window));
     let mut background = Background {
+        clocks: Clocks::start(&page.live),
         page,
         flush,
         session,
@@ -65,11 +60,9 @@ pub(super) fn start(
         tick: BUSY_TICK,
         synced_at: now,
         looked_at: now,
-        sampled_ns,
         mapped: (0, 0),
         written_back: (0, 0),
         folder_dirty: true,
-        rejects_logged: (0, None),
         shared,
     };
     std::thread::Builder::new()
@@ -107,15 +100,13 @@ struct Background {
     synced_at: Instant,
     /// When it looked last whether its shared memory still has its names.
     looked_at: Instant,
-    sampled_ns: u64,
+    clocks: Clocks,
     /// Chunk id, and the byte up to which it is mapped in.
     mapped: (u64, usize),
     /// Chunk id, and the byte up to which writeback was started.
     written_back: (u64, usize),
     /// Whether the folder has names that are not durable yet.
     folder_dirty: bool,
-    /// How many refused rows the log knows of, and since when.
-    rejects_logged: (u64, Option<Instant>),
 }
 
 impl Background {
@@ -135,19 +126,14 @@ impl Background {
     }
 
     fn fail(&self, error: &Error) {
-        let fields: [(&str, &dyn Display); 3] = [
-            ("feed", &self.shared.feed.name),
-            ("session", &self.session.session_id),
-            ("why", error),
-        ];
-        self.shared.log.event("writer-failed", &fields);
+        self.shared.journal.failed(&error.to_string());
         self.shared.fail(self.explain(error));
     }
 
     /// Sleeps a tick, or until the writing thread asks for something.
     fn wait(&self) -> (Option<SessionEnd>, u64) {
         let mut queue = self.shared.queue();
-        let asked = |q: &super::Queue| {
+        let asked = |q: &Queue| {
             q.stop.is_some() || q.sync_to > q.durable || q.early.is_some() || q.short_of_memory
         };
         if !asked(&queue) {
@@ -159,19 +145,18 @@ impl Background {
 
     fn work(&mut self, sync_to: u64) -> Result<()> {
         self.take_page();
-        let published = self.page.live.published();
+        let published = self.published()?;
         let moved = published != self.published;
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
-        self.keep_clocks(published, moved);
-        if self.rejects_logged.1.is_none_or(|at| at.elapsed() >= REJECTS_EVERY) {
-            self.log_rejects();
-        }
+        self.clocks.keep(&self.page.live);
+        self.shared.journal.rejects(self.page.live.counters().rejected, false);
         self.published = published;
         self.shared.wake(&self.page, published);
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
             chunk.close_blocks(published, false);
+            chunk.check()?;
         }
         drop(chunks);
         self.seal_ended(published)?;
@@ -190,6 +175,12 @@ impl Background {
             self.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// The word that rules, unless the page it is on was cut off: then it is no number.
+    fn published(&self) -> Result<u64> {
+        let published = self.page.live.published();
+        self.page.live.check().map(|()| published)
     }
 
     /// Goes on with the page that the writing thread has made, where it had to make another.
@@ -238,34 +229,6 @@ impl Background {
             self.shared.progress.notify_all();
         }
         Ok(())
-    }
-
-    fn keep_clocks(&mut self, published: u64, moved: bool) {
-        let now_ns = process::boottime_ns();
-        if moved {
-            self.page.live.set_last_publish(process::wall_us(), now_ns);
-        }
-        if moved && now_ns - self.sampled_ns >= SAMPLE_NS {
-            self.page.live.sample(now_ns, published);
-            self.sampled_ns = now_ns;
-        }
-    }
-
-    /// Tells of rows refused since the last time.
-    fn log_rejects(&mut self) {
-        let rejected = self.page.live.counters().rejected;
-        if rejected == self.rejects_logged.0 {
-            return;
-        }
-        self.rejects_logged = (rejected, Some(Instant::now()));
-        let last = self.shared.last_reject.lock().unwrap_or_else(|e| e.into_inner()).clone();
-        let fields: [(&str, &dyn Display); 4] = [
-            ("feed", &self.shared.feed.name),
-            ("session", &self.session.session_id),
-            ("rejected", &rejected),
-            ("last", &last),
-        ];
-        self.shared.log.event("rejects", &fields);
     }
 
     /// Everything that makes the next records cheap: room, pages, the next chunk, the lease, early
@@ -369,7 +332,7 @@ impl Background {
         } else if let Some(flush) = &mut self.flush {
             let seal = flush.seal(registry, &chunk, end_seq, reason)?;
             let numbers = (chunk.chunk_id(), chunk.base_seq());
-            log_sealed(&self.shared.log, &self.shared.feed, numbers, &seal);
+            log_sealed(self.shared.journal.log(), &self.shared.feed, numbers, &seal);
             self.note_durable(end_seq);
         } else {
             let seal = chunk.seal(end_seq, reason)?;
@@ -378,7 +341,7 @@ impl Background {
             self.shared.registry.seal_chunk(position, Place::Live, &seal)?;
             step("seal.entry");
             let numbers = (chunk.chunk_id(), chunk.base_seq());
-            log_sealed(&self.shared.log, &self.shared.feed, numbers, &seal);
+            log_sealed(self.shared.journal.log(), &self.shared.feed, numbers, &seal);
         }
         self.shared.queue().chunks.retain(|c| !Arc::ptr_eq(c, &chunk));
         // The last use of what it has in memory.
@@ -402,7 +365,7 @@ impl Background {
 
     /// Data, index, folder, then the checkpoint and the registry: FORMAT.md, Durability.
     fn checkpoint(&mut self) -> Result<()> {
-        let published = self.page.live.published();
+        let published = self.published()?;
         self.seal_ended(published)?;
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
@@ -463,8 +426,8 @@ impl Background {
     /// Seals everything, makes it durable and closes the session.
     fn finish(&mut self, reason: SessionEnd) -> Result<()> {
         self.take_page();
-        let published = self.page.live.published();
-        self.keep_clocks(published, published != self.published);
+        let published = self.published()?;
+        self.clocks.keep(&self.page.live);
         let ready = self.shared.queue().ready.take();
         if let Some(chunk) = ready {
             chunk.discard()?;
@@ -483,6 +446,8 @@ impl Background {
             counters: self.page.live.counters(),
             reason,
         };
+        // The seals before the end that rests on them: a session that is closed is taken at its word.
+        self.shared.registry.sync()?;
         self.shared.registry.close_session(self.session.position, &close);
         self.write_checkpoint(None, published)?;
         step("finish.closed");
@@ -492,8 +457,9 @@ impl Background {
         if let Some(wait) = &self.page.wait {
             wait.wake();
         }
-        self.log_rejects();
-        log_closed(&self.shared.log, &self.shared.feed, &self.session, &close);
+        let journal = &self.shared.journal;
+        journal.rejects(close.counters.rejected, true);
+        log_closed(journal.log(), &self.shared.feed, &self.session, &close);
         match self.flush.is_some() {
             true => stage::end(&self.shared.feed, &self.shared.segments, &self.page.live),
             false => Ok(()),

@@ -11,16 +11,17 @@ use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
+    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
     RangeEntry, SessionClose, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::Segments;
 use crate::registry::view::LiveView;
-use crate::writer::adopt::{adopt, note_range};
+use crate::writer::adopt::adopt;
+use crate::writer::chunks::LEASE_STEP;
+use crate::writer::journal::{log_closed, log_sealed};
 use crate::writer::stage::{self, Page};
-use crate::writer::{LEASE_STEP, log_closed, log_sealed};
 
 /// Where a session begins.
 pub struct Start {
@@ -42,37 +43,18 @@ pub struct Settled {
     /// The first seq that was surely never used.
     pub next_seq: u64,
     /// The highest number of a chunk.
-    pub last_chunk: u64,
+    pub last_number: u64,
     /// The newest record time.
     pub running_max: u64,
 }
 
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
 pub fn start(feed: &FeedInfo) -> Result<Start> {
-    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
-    if registry.is_deleted()? {
-        let what = "the feed was deleted; where it is still listed, delete it again";
-        return Err(Error::Invalid(format!("{}: {what}", feed.name)));
-    }
+    let registry = open_registry(feed)?;
     let settled = settle(feed, &registry, false)?;
     let next_seq = settled.next_seq;
-    let mut session = SessionEntry {
-        position: 0,
-        session_id: settled.session_id + 1,
-        base_seq: next_seq,
-        opened_us: process::wall_us(),
-        opened_boot_ns: process::boottime_ns(),
-        boot_id: process::boot_id(),
-        pid: std::process::id(),
-        close: None,
-    };
-    let stamp = SessionStamp {
-        session_id: session.session_id,
-        pid: session.pid,
-        pid_start: process::start_ticks(session.pid).unwrap_or(0),
-        boot_id: session.boot_id,
-        opened_us: session.opened_us,
-    };
+    let mut session = session_after(&settled);
+    let stamp = stamp_of(&session);
     // Before the session is in the table: a session that is there has noted where its page is.
     let (page, segments) = stage::begin(feed, &registry, &stamp, next_seq, settled.running_max)?;
     step("recover.begun");
@@ -80,8 +62,43 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     step("recover.session");
     let lease = next_seq + LEASE_STEP;
     registry.set_lease(lease)?;
-    let (next_chunk_id, running_max) = (settled.last_chunk + 1, settled.running_max);
+    let (next_chunk_id, running_max) = (settled.last_number + 1, settled.running_max);
     Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
+}
+
+/// Opens a feed's registry for its writer.
+pub fn open_registry(feed: &FeedInfo) -> Result<FeedRegistry> {
+    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
+    if registry.is_deleted()? {
+        let what = "the feed was deleted; where it is still listed, delete it again";
+        return Err(Error::Invalid(format!("{}: {what}", feed.name)));
+    }
+    Ok(registry)
+}
+
+/// A session of this process, not in the table yet.
+pub fn session_after(settled: &Settled) -> SessionEntry {
+    SessionEntry {
+        position: 0,
+        session_id: settled.session_id + 1,
+        base_seq: settled.next_seq,
+        opened_us: process::wall_us(),
+        opened_boot_ns: process::boottime_ns(),
+        boot_id: process::boot_id(),
+        pid: std::process::id(),
+        close: None,
+    }
+}
+
+/// What it stamps on its live page.
+pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
+    SessionStamp {
+        session_id: session.session_id,
+        pid: session.pid,
+        pid_start: process::start_ticks(session.pid).unwrap_or(0),
+        boot_id: session.boot_id,
+        opened_us: session.opened_us,
+    }
 }
 
 /// Does what the next writer does first: brings what the last session has left in memory to disk,
@@ -92,39 +109,45 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
 /// unreachable; with `force_lost` as lost.
 ///
 /// # Errors
-/// [`Error::Damaged`] where damage may have cost records, then dw-repair must look first, and
-/// otherwise with [`Error::Io`] as they come; what was in memory is there still.
+/// [`Error::Damaged`] where damage may have cost records: then dw-repair must look first; and
+/// [`Error::Io`] as it comes; what was in memory is there still.
 pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
     let view = LiveView::of(feed, registry);
     let standing = Standing::of(feed, registry, view.page.as_deref())?;
-    if let Some(doubt) = standing.doubts(feed, registry, &view).first() {
+    if let Some(doubt) = standing.doubts.first() {
         return Err(Error::damaged(&feed.folder, 0, doubt));
     }
-    settle_as(feed, registry, (&view, &standing), force_lost)
+    settle_as(feed, registry, &view, &standing, force_lost)
 }
 
-/// As [`settle`], with what is known of how the feed stands: whatever is damaged is settled for.
+/// As [`settle`], with what is known of how the feed stands.
 ///
 /// # Errors
-/// As [`settle`].
+/// [`Error::Io`], [`Error::Damaged`].
 pub fn settle_as(
     feed: &FeedInfo,
     registry: &FeedRegistry,
-    (view, standing): (&LiveView, &Standing),
+    view: &LiveView,
+    standing: &Standing,
     force_lost: bool,
 ) -> Result<Settled> {
+    registry.cut(standing.count)?;
     let running_max = seal_left_over(feed, registry, standing, view)?;
     step("recover.sealed");
     let last = last_session(&standing.entries);
     let next_seq = first_seq(registry, standing)?;
-    if let Some(session) = last.filter(|s| s.close.is_none()) {
+    if let Some(session) = last {
         let reason = missing_reason(view, &session, force_lost);
-        let close = note_unclean_end(registry, &session, standing, (view, reason), next_seq)?;
+        note_hole(registry, &session, standing, reason, next_seq)?;
+        step("adopt.noted");
+    }
+    if let Some(session) = last.filter(|s| s.close.is_none()) {
+        let close = note_unclean_end(registry, &session, standing, view)?;
         log_closed(&feed.log(), feed, &session, &close);
     }
     let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
-    let last_chunk = numbers.max().unwrap_or(0);
-    remove_strays(feed, standing, last_chunk)?;
+    let last_number = numbers.max().unwrap_or(0);
+    remove_strays(feed, standing, last_number)?;
     step("adopt.closed");
     if let Some(segments) = view.staged() {
         match view.page.as_deref().filter(|page| page.session().is_some()) {
@@ -133,7 +156,7 @@ pub fn settle_as(
         }
     }
     let session_id = last.map_or(0, |s| s.session_id);
-    Ok(Settled { session_id, next_seq, last_chunk, running_max })
+    Ok(Settled { session_id, next_seq, last_number, running_max })
 }
 
 /// Why the seqs behind what is known of a session cannot be read.
@@ -223,13 +246,40 @@ pub fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> R
     ChunkPaths::new(&feed.folder, chunk.chunk_id).remove()
 }
 
-/// Closes the session that did not close itself, and puts the hole up to the lease on record.
+/// Puts the hole between the last session and the lease on record, or what is not on record yet of
+/// it: a recovery that was cut off may have raised the lease.
+fn note_hole(
+    registry: &FeedRegistry,
+    session: &SessionEntry,
+    standing: &Standing,
+    reason: u32,
+    next_seq: u64,
+) -> Result<()> {
+    let noted = standing.entries.iter().filter_map(|entry| match entry {
+        Entry::Range(range) if range.session_id == session.session_id => Some(range.seqs.1),
+        _ => None,
+    });
+    let from = noted.max().unwrap_or(0).max(standing.end);
+    if standing.exact || from >= next_seq {
+        return Ok(());
+    }
+    registry.append_range(&RangeEntry {
+        seqs: (from, next_seq),
+        session_id: session.session_id,
+        recorded_us: process::wall_us(),
+        reason,
+        times: None,
+    })?;
+    registry.sync()
+}
+
+/// Closes the session that did not close itself. After the hole behind it is on record: a recovery
+/// that dies in between finds the session open and does this again.
 fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    (view, missing): (&LiveView, u32),
-    next_seq: u64,
+    view: &LiveView,
 ) -> Result<SessionClose> {
     let (reason, closed_us) = unclean_end(registry, view, session);
     // The page's counts are the session's own only if the page is.
@@ -241,18 +291,6 @@ fn note_unclean_end(
         counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };
-    let range = RangeEntry {
-        seqs: (standing.end, next_seq),
-        session_id: session.session_id,
-        recorded_us: process::wall_us(),
-        reason: missing,
-        times: None,
-    };
-    // The hole first: a recovery that dies in between finds the session open and does this again.
-    if next_seq > standing.end && !standing.exact {
-        note_range(registry, &range)?;
-    }
-    step("adopt.noted");
     registry.close_session(session.position, &close);
     registry.sync()?;
     Ok(close)
@@ -260,14 +298,14 @@ fn note_unclean_end(
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
 /// those of chunks whose removal was cut short.
-fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
+fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Result<()> {
     let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
     let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| chunk::number(id) > last_chunk || gone.contains(&id)) {
+        if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
             file::remove_file(&item.path())?;
         }
     }
@@ -278,7 +316,6 @@ fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Resul
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::registry::feed::Entry;
     use crate::schema::{FeedSpec, Sync};
     use crate::store::Platform;
     use crate::writer::WriterOptions;
@@ -315,20 +352,10 @@ mod tests {
                 let Some(Entry::Session(session)) = standing.entries.first().copied() else {
                     panic!("no session");
                 };
+                let reason = missing_reason(&view, &session, false);
+                note_hole(&registry, &session, &standing, reason, next_seq).unwrap();
                 if closed {
-                    let reason = missing_reason(&view, &session, false);
-                    let why = (&view, reason);
-                    note_unclean_end(&registry, &session, &standing, why, next_seq).unwrap();
-                } else {
-                    // Up to the hole, and no further.
-                    let range = RangeEntry {
-                        seqs: (standing.end, next_seq),
-                        session_id: session.session_id,
-                        recorded_us: 0,
-                        reason: RANGE_SKIPPED,
-                        times: None,
-                    };
-                    registry.append_range(&range).unwrap();
+                    note_unclean_end(&registry, &session, &standing, &view).unwrap();
                 }
             }
             let writer = platform.create_writer("t").unwrap();

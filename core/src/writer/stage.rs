@@ -13,7 +13,7 @@ use crate::registry::live::{LivePage, SessionStamp};
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::wait::WaitFile;
 use crate::schema::Stage;
-use crate::writer::{Early, Shared, Writer};
+use crate::writer::chunks::{ChunkWriter, Early, Shared};
 
 /// So many bytes of staged chunks may have ended without being on disk, where chunks are small.
 const BACKLOG_BYTES: u64 = 1 << 30;
@@ -61,7 +61,8 @@ pub fn begin(
         live.appear(&path)?;
         live
     } else {
-        if let Ok(folder) = folder {
+        // Without it followers poll.
+        if let Some(folder) = folder.ok().filter(|folder| Segments::can_note(folder)) {
             segments.device = file::identity_of(&folder)?.0;
             segments.folder = folder;
         }
@@ -196,7 +197,7 @@ impl Shared {
     }
 }
 
-impl Writer {
+impl ChunkWriter {
     /// Makes again what somebody has unlinked.
     pub(super) fn restage(&mut self) -> Result<()> {
         self.shared.restage()?;
@@ -205,9 +206,9 @@ impl Writer {
     }
 
     /// After shared memory had no room for a batch, which was taken back: ends the chunk with what
-    /// is published of it and waits until its memory is given back. False if it holds nothing.
-    pub(super) fn end_chunk_early(&mut self) -> Result<bool> {
-        let Some(chunk) = self.chunk.take_if(|_| self.at > 0) else { return Ok(false) };
+    /// is published of it and waits until its memory is given back. False if there is none to give.
+    pub(super) fn end_chunk_early(&mut self) -> bool {
+        let Some(chunk) = self.chunk.take_if(|_| self.at > 0) else { return false };
         let chunk_id = chunk.chunk_id();
         drop(chunk);
         (self.at, self.limit) = (0, 0);
@@ -217,9 +218,7 @@ impl Writer {
             self.shared.wake.notify_one();
             queue = self.shared.progress.wait(queue).unwrap_or_else(|e| e.into_inner());
         }
-        let failed = queue.failure.is_some();
-        drop(queue);
-        if failed { Err(self.shared.poisoned()) } else { Ok(true) }
+        queue.failure.is_none()
     }
 
     /// The error for a batch that shared memory has no room for.

@@ -42,8 +42,8 @@ pub(super) struct Chunks {
     reach: u64,
     /// What was published, and whether the feed was deleted, at the last look.
     seen: (u64, bool),
-    /// The chunk being read, as it was at the last look.
-    current: Option<ChunkEntry>,
+    /// Position in the table of the chunk being read.
+    current: Option<u64>,
     /// A run that waits until what comes before it is told.
     held: Option<(usize, usize)>,
     untold: VecDeque<Untold>,
@@ -150,7 +150,9 @@ impl Chunks {
 
     /// Takes what the scan could not give; false if that is nothing.
     fn keep_untold(&mut self) -> bool {
-        self.untold.extend(self.scan.take_lost().into_iter().map(Untold::Lost));
+        // Whoever follows has been past all that is older.
+        let lost = self.scan.take_lost().into_iter().map(|lost| Lost { gap: true, ..lost });
+        self.untold.extend(lost.map(Untold::Lost));
         self.untold.extend(self.scan.take_damage().into_iter().map(Untold::Damage));
         !self.untold.is_empty()
     }
@@ -182,23 +184,21 @@ impl Chunks {
         }
         let first = self.registry.first_entry()?;
         let count = self.registry.count()?;
-        if let Some(chunk) = self.current.filter(|chunk| chunk.position < first) {
-            self.current = None;
-            if let Some(end_seq) = self.end_of_opened(&chunk)?.filter(|&end| end > self.next) {
-                return Ok(self.take_up(chunk, end_seq));
-            }
-        }
-        for position in self.current.map_or(first, |chunk| chunk.position)..count {
+        // Entries that are collected stay readable, so that the chunk being read is found again.
+        for position in self.current.unwrap_or(first)..count {
             let Entry::Chunk(chunk) = self.registry.entry(position)? else { continue };
             faults::step("follow.entry");
+            // A chunk that never had a record is no place to look at: its base may lie beyond that
+            // of the chunk which took its place.
+            let empty = chunk.place == Place::Expired && chunk.seal.is_none();
             let chunk_end = self.end_of(&chunk, end, count)?;
-            if chunk_end <= self.next {
+            if empty || chunk_end <= self.next {
                 continue;
             }
             if chunk.base_seq > self.next {
                 return self.pass_over(chunk.base_seq, first);
             }
-            self.current = Some(chunk);
+            self.current = Some(position);
             return Ok(self.take_up(chunk, chunk_end));
         }
         Ok(Found::Nothing)
@@ -206,13 +206,10 @@ impl Chunks {
 
     /// The seq after the last record of a chunk, as far as records lie below `end`.
     fn end_of(&self, chunk: &ChunkEntry, end: u64, count: u64) -> Result<u64> {
-        match (chunk.seal, chunk.place) {
+        if let Some(seal) = chunk.seal {
             // It may have been sealed since `published` was read: of a batch that goes on in the
             // next chunk, the rest of this one would be a part.
-            (Some(seal), _) => return Ok((chunk.base_seq + seal.count).min(end)),
-            // It never had a record.
-            (None, Place::Expired) => return Ok(chunk.base_seq),
-            (None, _) => {}
+            return Ok((chunk.base_seq + seal.count).min(end));
         }
         for position in chunk.position + 1..count {
             if let Entry::Chunk(next) = self.registry.entry(position)? {
@@ -252,14 +249,6 @@ impl Chunks {
         Found::Records
     }
 
-    /// The end of a chunk that is collected, entry and all, if its files are still open: they were
-    /// cut off behind the last record when it was sealed.
-    fn end_of_opened(&self, chunk: &ChunkEntry) -> Result<Option<u64>> {
-        let Some(files) = self.scan.opened(chunk.chunk_id) else { return Ok(None) };
-        let records = files.size()? / self.feed.layout.record_size() as u64;
-        Ok(Some(chunk.base_seq + records))
-    }
-
     /// Steps over the seqs up to `to`, which are in no chunk: skipped, lost, or collected.
     fn pass_over(&mut self, to: u64, first: u64) -> Result<Found> {
         let mut holes: Vec<RangeEntry> = Vec::new();
@@ -283,7 +272,8 @@ impl Chunks {
                 continue;
             }
             let end = holes.iter().map(|hole| hole.seqs.0).filter(|&lo| lo > self.next).min();
-            let collected = first > self.current.map_or(0, |chunk| chunk.position + 1);
+            // Before the first chunk of a table whose beginning is collected.
+            let collected = self.current.is_none() && first > 0;
             let why = if collected { Why::Collected } else { Why::Unrecorded };
             self.lose(end.unwrap_or(to).min(to), why);
         }
