@@ -15,8 +15,8 @@ pub const PAGE: Page = Page {
     usage: &["dw-ls [OPTIONS] [FEED...]"],
     description: &[
         "Lists the feeds of a store, or those named: records, oldest and newest time, records a \
-         second over the last ten seconds by arrival, bytes on disk (a ring: in memory), and who \
-         writes.",
+         second over the last ten seconds by arrival, bytes on disk (of a ring, in memory), and \
+         who writes.",
         "--gaps prints a line for each stretch between two writers, with how the first one ended \
          (ended, signal, error, crashed, power-loss), and for what was lost, unreachable, \
          repaired, collected or rejected. FROM and TO are times of arrival; what goes on has no \

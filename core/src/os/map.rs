@@ -182,8 +182,7 @@ impl RingMap {
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses; [`Error::Invalid`] for a capacity that is no
-    /// multiple
-    /// of the page size.
+    /// multiple of the page size.
     pub fn new(
         file: &File,
         path: &Path,

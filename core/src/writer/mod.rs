@@ -55,8 +55,7 @@ pub struct Appended {
 ///
 /// Records become visible to readers when the call returns, durable as the sync policy says; those
 /// of a transient feed (`persist: false`) never. Dropping a writer closes it; [`Writer::close`]
-/// says
-/// whether that went well.
+/// says whether that went well.
 pub struct Writer {
     kind: Kind,
 }
