@@ -31,8 +31,8 @@
 //! | [`ring`] | the newest records of a transient feed, in shared memory |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
-//! | [`check`] | whether a store is well |
 //! | [`gc`] | removes what is past its retention, and what was left half done |
+//! | [`check`] | whether a store is well |
 //! | [`repair`] | what is damaged, and what can be saved |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).

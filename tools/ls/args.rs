@@ -23,8 +23,8 @@ pub const PAGE: Page = Page {
          TO.",
         "--watch shows the feeds on a terminal, anew each second, until q: state, rate over the \
          last ten seconds, how far the newest record's time is behind the clock (LAG), how long \
-         ago the last record came (LAST), records, and what came in the last 30 seconds. j k, \
-         arrows, PgUp, PgDn, Home and End scroll.",
+         ago the last record came (LAST), records, how full a ring is, and what came in the last \
+         30 seconds. j k, arrows, PgUp, PgDn, Home and End scroll.",
         "Times are RFC 3339 in --tz, else UTC; with --json they are raw numbers in the feed's \
          unit, and one object is printed a line.",
     ],
