@@ -13,7 +13,8 @@
 //!
 //! Records out: [`reader`] takes a snapshot (up to which seq, which chunks), finds the blocks that
 //! a selection can match through each chunk's index ([`chunk::index`]), verifies them and lends
-//! runs of records, which [`text::encode`] writes as text.
+//! runs of records, which [`text::encode`] writes as text. A follower ([`reader::follow`]) goes on
+//! with what is published later; a merge ([`reader::merge`]) brings several feeds into one order.
 //!
 //! # The rooms, from the ground up
 //!
@@ -30,8 +31,8 @@
 //! | [`ring`] | the newest records of a transient feed, in shared memory |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
-//! | [`check`] | whether a store is well |
 //! | [`gc`] | removes what is past its retention, and what was left half done |
+//! | [`check`] | whether a store is well |
 //! | [`repair`] | what is damaged, and what can be saved |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).

@@ -299,8 +299,8 @@ pub struct Policy {
     pub retention_seconds: Option<u64>,
     /// How many bytes of data and index are kept; none: any.
     pub max_size_bytes: Option<u64>,
-    /// False: a ring in shared memory, nothing on disk. Chunk size and age, retention, greatest size
-    /// and sync then mean nothing.
+    /// False: a ring in shared memory, nothing on disk. Chunk size and age, retention,
+    /// greatest size and sync then mean nothing.
     pub persist: bool,
     /// Size of the ring of a transient feed, in bytes.
     pub ring_size_bytes: u64,

@@ -14,6 +14,7 @@ mod kit;
 mod power;
 #[path = "../suite/random.rs"]
 mod random;
+mod ring;
 #[path = "../suite/small_disk.rs"]
 mod small_disk;
 mod space;

@@ -76,9 +76,8 @@ struct Shape {
     sync: Sync,
     per_batch: u64,
     marks: bool,
+    /// Whether chunks are born in shared memory: of that a crash leaves nothing.
     staged: bool,
-    /// Chunks that collecting leaves; none: it is not done.
-    chunks_kept: Option<u64>,
 }
 
 impl Shape {
@@ -89,10 +88,8 @@ impl Shape {
         let blocks = *random.pick(&[1, 3]);
         let per_block = 65_536 / record_size as u64;
         let per_batch = 1 + per_block / *random.pick(&[1, 3, 10]);
-        let marks = random.below(3) == 0;
-        let staged = random.below(4) == 0;
-        let chunks_kept = (random.below(3) == 0).then(|| 1 + random.below(3));
-        Shape { record_size, zeros, blocks, sync, per_batch, marks, staged, chunks_kept }
+        let (marks, staged) = (random.below(3) == 0, random.below(2) == 0);
+        Shape { record_size, zeros, blocks, sync, per_batch, marks, staged }
     }
 
     fn spec(&self) -> FeedSpec {
@@ -106,9 +103,10 @@ impl Shape {
         let limit =
             self.chunks_kept.map(|n| format!(r#""max_size_bytes":{},"#, n * (chunk + 8192)));
         FeedSpec::from_json(&format!(
-            r#"{{"feed_name":"t","mode":"UF","ts_col":"ts","chunk_size_bytes":{chunk},
-            "stage":"{stage}",{}"fields":[{{"name":"ts","type":"uint64"}}{padding}]}}"#,
-            limit.unwrap_or_default()
+            r#"{{"feed_name":"t","mode":"UF","ts_col":"ts","chunk_size_bytes":{},"stage":"{}",
+            "fields":[{{"name":"ts","type":"uint64"}}{padding}]}}"#,
+            chunk.max(65_536),
+            if self.staged { "shm" } else { "disk" }
         ))
         .unwrap()
     }

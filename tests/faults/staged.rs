@@ -100,7 +100,8 @@ fn until_killed(env: &TestEnv, child: &mut Child, from: u64, disturb: impl Fn())
     seen
 }
 
-/// Ends a feed that was killed at some moment: all that was seen is there, for every kind of reader,
+/// Ends a feed that was killed at some moment: all that was seen is there, for every kind of
+/// reader,
 /// and the next writer goes on behind it.
 fn check(env: &TestEnv, step: &str, seen: u64) -> u64 {
     let there = read(&open(env));

@@ -220,9 +220,10 @@ fn indexes() {
 
 #[test]
 fn tables() {
-    // Session 1, its three chunks, session 2, its chunk, session 3, its chunk, and one that is empty.
+    // Session 1, its three chunks, session 2, its chunk, session 3, its chunk, and one that is
+    // empty.
     let entry = |n: i64, at: i64| 4096 + n * 128 + at;
-    let mut flips = vec![0, 8, 20, 33, 52, 100, 126, 300, 512, 520, 528, 568, 700, 1024, 1034];
+    let mut flips = vec![0, 8, 20, 33, 52, 100, 126, 300, 512, 520, 528, 600, 700, 1024, 1034];
     flips.extend([1100, 2048 + 40, 2560 + 40]);
     flips.extend([
         entry(0, 0),

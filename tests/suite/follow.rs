@@ -275,6 +275,24 @@ fn files_that_are_replaced_are_found_again() {
     }
 }
 
+#[test]
+fn what_the_readme_says_of_live() {
+    let env = TestEnv::new();
+    let printed = env.quiet(&super::real_feeds::readme_block("run: live"));
+    let trade = |ts: &str, price: &str, feed: &str| {
+        format!("{{{feed}\"ts\":1700000{ts},\"price\":{price}}}\n")
+    };
+    let trades = |feed: &str| {
+        [("000000000", "42.5"), ("001000000", "42.75"), ("002000000", "43.25")]
+            .map(|(ts, price)| trade(ts, price, feed))
+    };
+    let quote = "{\"_feed\":\"quotes\",\"ts\":1700000000500000,\"bid\":42.0,\"ask\":43.0}\n";
+    let (plain, named) = (trades(""), trades("\"_feed\":\"trades\","));
+    let replayed = "ts,price\n1700000000000000,42.5\n1700000001000000,42.75\n1700000002000000,43.25\n";
+    let wanted = [&plain.concat(), &named[0], quote, &named[1], &named[2], &plain.concat(), replayed];
+    assert_eq!(printed, wanted.concat());
+}
+
 /// CPU time a process has used, in nanoseconds.
 fn cpu_ns(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("it runs");
@@ -415,6 +433,32 @@ fn several_feeds_come_as_they_arrive() {
     quotes.finish();
     env.quiet("dw-mkfeed --delete --yes quotes");
     assert_eq!(follower.end().0.code(), Some(1));
+}
+
+#[test]
+fn more_feeds_than_the_kernel_waits_for() {
+    const FEEDS: usize = 130;
+    let env = TestEnv::new();
+    let fields = r#"[{"name":"ts","type":"timestamp"},{"name":"n","type":"uint64"}]"#;
+    let spec = |i: usize| {
+        format!(r#"{{"feed_name":"f{i}","mode":"UF","ts_col":"ts","fields":{fields}}}"#)
+    };
+    let specs: Vec<String> = (0..FEEDS).map(spec).collect();
+    fs::write(env.path("specs.json"), format!("[{}]", specs.join(","))).unwrap();
+    env.quiet("dw-mkfeed --spec specs.json");
+    let names: Vec<String> = (0..FEEDS).map(|i| format!("f{i}")).collect();
+    let mut args: Vec<&str> = names.iter().map(String::as_str).collect();
+    // Every one of them has a bell.
+    for name in &args {
+        write(&env, name, "1,0\n");
+    }
+    args.push("--with-feed");
+    let follower = follow(&env, &args);
+    until_asleep(&follower, &NANOSLEEP);
+    for (n, feed) in [0, 77, 129].into_iter().enumerate() {
+        write(&env, &names[feed], &format!("2,{feed}\n"));
+        assert_eq!(follower.until_lines(n + 1)[n], format!("f{feed},2,{feed}"));
+    }
 }
 
 /// Record `n` of the paced feed, 64 bytes.

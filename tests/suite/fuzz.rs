@@ -200,7 +200,8 @@ fn repair_there(env: &TestEnv) -> Repaired {
     Repaired { whole: output.status.code() != Some(2), gone }
 }
 
-/// One case: struck, read, repaired, read again. The first `promised` records of the model are below
+/// One case: struck, read, repaired, read again. The first `promised` records of the model are
+/// below
 /// the last checkpoint; of the others some may never have reached the disk.
 fn mutate(template: &Path, (model, promised): (&Model, u64), seed: u64, real: bool) {
     let mut random = Random::new(seed);

@@ -116,6 +116,17 @@ fn a_power_loss_takes_its_seqs_along() {
 }
 
 #[test]
+fn what_a_ring_has_overwritten_is_no_gap() {
+    let env = TestEnv::new();
+    env.quiet(
+        "dw-mkfeed trades ts:timestamp --ring=64KiB
+        seq 40000 | dw-write trades --columns ts",
+    );
+    assert!(objects(&env, "dw-ls", &["trades", "--json"])[0]["seq_lo"].as_u64() > Some(0));
+    assert_eq!(whys(&gaps(&env)), ["ended"]);
+}
+
+#[test]
 fn what_is_gone_is_told() {
     let env = TestEnv::new();
     env.quiet(

@@ -78,6 +78,17 @@ fn store() -> Vec<Situation> {
         "room enough"; one_feed; "--min-free 0" => 0, "disk-space", "-", "free, 0B wanted";
         "low space"; one_feed; "--min-free 999TiB"
             => 1, "disk-space", "-", "under 999TiB; make room";
+        "a leftover segment"; |env| {
+            one_feed(env);
+            let chunks = shm_folder(env).join("trades.chunks");
+            fs::create_dir(&chunks).unwrap();
+            fs::write(chunks.join("00000001.data"), [0; 1 << 20]).unwrap();
+        }; "" => 1, "segments", "-", "trades.chunks, 1MiB of memory; dw-gc removes that";
+        "segments of a feed that is gone"; |env| {
+            one_feed(env);
+            fs::write(shm_folder(env).join("gone.wait"), [0; 4096]).unwrap();
+            fs::write(shm_folder(env).join("gone.ring"), [0; 4096]).unwrap();
+        }; "" => 1, "segments", "-", " and 1 more, 8KiB of memory";
         "room in shared memory"; in_shm; "--min-free 1" => 0, "shm-space", "-", "free, 1B wanted";
     }
 }
@@ -146,6 +157,45 @@ fn writers() -> Vec<Situation> {
             mkfeed(env, "--sync none");
             write_on(env)
         }; "" => 0, "backlog", "trades", "1 record not durable yet";
+        "staged, and being written"; |env| {
+            mkfeed(env, "--stage shm --sync none");
+            write_on(env)
+        }; "" => 0, "backlog", "trades", "1 record not durable yet";
+        "staged, and killed"; |env| staged_and_killed(env); ""
+            => 1, "writer", "trades", "died without closing the feed";
+        "staged, and killed, and adopted"; |env| { staged_and_killed(env); write_on(env) }; ""
+            => 0, "writer", "trades", "being written by process";
+        "staged, and its memory removed"; |env| { staged_and_killed(env); remove_shm(env); }; ""
+            => 1, "writer", "trades", "died, and its shared memory is gone";
+        "staged, and its memory removed, and another writes"; |env| {
+            staged_and_killed(env);
+            remove_shm(env);
+            write_on(env)
+        }; "" => 1, "lost", "trades", "(out of reach, noted 0";
+        "staged, and a power loss"; |env| staged_and_killed(env); "boot=b"
+            => 1, "writer", "trades", "was cut off when the machine stopped";
+        "a ring"; |env| { mkfeed(env, "--ring=64KiB"); write_on(env) }; "--check-feeds"
+            => 0, "ring", "trades", "0% of 64KiB in use, 0.0 s of history; 0 overruns";
+        "a ring, and a follower that was lapped"; lapped; ""
+            => 0, "ring", "trades", "1 overrun of followers";
+        "a ring that is stale"; |env| aged_with(env, "--ring=64KiB"); "--max-age 200ms"
+            => 1, "fresh", "trades", "over 0.2s";
+        "a ring whose writer was killed"; |env| {
+            mkfeed(env, "--ring=64KiB");
+            let mut writer = write_on(env);
+            writer.signal("KILL");
+            writer.wait();
+        }; "" => 1, "writer", "trades", "died without closing the feed";
+        "a ring that was removed"; |env| {
+            mkfeed(env, "--ring=64KiB");
+            let writer = write_on(env);
+            fs::remove_file(shm_folder(env).join("trades.ring")).unwrap();
+            writer
+        }; "" => 1, "ring", "trades", "its ring was deleted";
+        "a ring, and a boot since"; |env| {
+            mkfeed(env, "--ring=64KiB");
+            env.quiet("echo 1,1 | dw-write trades --columns ts,n");
+        }; "boot=b" => 0, "ring", "trades", "no ring since the machine started";
         "rejected rows"; |env| {
             mkfeed(env, "");
             env.sh("printf '1,1\nx,2\n3,x\n' | dw-write trades --columns ts,n");
@@ -221,7 +271,7 @@ fn files() -> Vec<Situation> {
         "half deleted"; |env| { one_feed(env); open_registry(env).set_deleted(); }; ""
             => 1, "feed-registry", "trades", "dw-mkfeed --delete trades ends that";
         "lost records"; |env| { one_feed(env); lose(env, RANGE_LOST, 60); }; ""
-            => 1, "lost", "trades", "7 records lost, last seq 10..17 (lost, noted 1m";
+            => 1, "lost", "trades", "up to 7 records lost, last seq 10..17 (lost, noted 1m";
         "records out of reach"; |env| { one_feed(env); lose(env, RANGE_UNREACHABLE, 60); }; ""
             => 1, "lost", "trades", "(out of reach, noted 1m";
         "records lost long ago"; |env| { one_feed(env); lose(env, RANGE_LOST, 90_000); }; ""
@@ -409,6 +459,40 @@ fn set_last_publish(env: &TestEnv, seconds_from_now: i64) {
 fn open_registry(env: &TestEnv) -> FeedRegistry {
     let feed = Platform::open(env.base()).unwrap().feed_info("trades").unwrap();
     FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap()
+}
+
+fn staged_and_killed(env: &TestEnv) {
+    mkfeed(env, "--stage shm");
+    let mut writer = write_on(env);
+    writer.signal("KILL");
+    writer.wait();
+}
+
+/// A ring, its writer, and a follower that was stopped until the ring had gone round.
+fn lapped(env: &TestEnv) -> (Running, Running) {
+    mkfeed(env, "--ring=64KiB");
+    let mut writer = write_on(env);
+    let follower = Running::tool(env, "dw-cat", &["trades", "-f", "--seq", "0.."]);
+    until("the first record", || follower.out().contains("\"n\":5").then_some(()));
+    follower.signal("STOP");
+    writer.send(&"6,6\n".repeat(10_000));
+    until("the records", || good(env, "dw-ls", &["--json"]).contains("10001").then_some(()));
+    follower.signal("CONT");
+    until("the overrun", || {
+        let said = env.cmd("dw-health").args(["trades"]).output().unwrap();
+        text(&said.stdout).contains("1 overrun").then_some(())
+    });
+    (writer, follower)
+}
+
+/// Where the store has its shared memory.
+fn shm_folder(env: &TestEnv) -> PathBuf {
+    let mut folders = fs::read_dir(env.shm()).unwrap().flatten();
+    folders.next().expect("a folder of segments").path()
+}
+
+fn remove_shm(env: &TestEnv) {
+    fs::remove_dir_all(shm_folder(env)).unwrap();
 }
 
 /// Notes that the feed's records are in shared memory.

@@ -13,6 +13,7 @@ mod gc;
 mod generated;
 mod health;
 mod kill;
+#[allow(dead_code)]
 mod kit;
 mod live;
 mod logs;
@@ -25,6 +26,7 @@ mod real_feeds;
 mod ring;
 mod round_trip;
 mod sample;
+#[allow(dead_code)]
 mod small_disk;
 mod sqlite;
 mod staged;

@@ -18,7 +18,7 @@ const XAUUSD: &str = "xauusd_quotes_oanda_2014-05-01.csv.gz";
 const SAMPLE: &str = "tests/data/binance_trades_sample.jsonl";
 
 /// The fenced block of the README behind a comment, as it stands.
-fn readme_block(comment: &str) -> String {
+pub fn readme_block(comment: &str) -> String {
     let readme = repository_text("README.md");
     let start = format!("<!-- {comment} -->\n```\n");
     let (_, rest) = readme.split_once(&start).unwrap_or_else(|| panic!("README has no {start}"));

@@ -36,7 +36,7 @@ fn record(ts: u64, n: u64) -> [u8; RECORD] {
 
 /// Records whose times rise, but for a late one here and there.
 pub fn records(numbers: std::ops::Range<u64>) -> Vec<[u8; RECORD]> {
-    let time = |n: u64| 1_700_000_000_000_000 + n * 10 - if n % 17 == 0 { 500 } else { 0 };
+    let time = |n: u64| 1_700_000_000_000_000 + n * 10 - if n.is_multiple_of(17) { 500 } else { 0 };
     numbers.map(|n| record(time(n), n)).collect()
 }
 

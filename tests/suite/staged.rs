@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 use super::env::TestEnv;
 use super::kit::{Running, good, not_run, objects, run, text, until};
+use super::small_disk::{SmallDisk, where_one_may_mount};
 
 /// A store with the staged feed `t`.
 fn store(policy: &str) -> TestEnv {
@@ -403,101 +405,110 @@ fn a_copied_store_has_no_part_in_the_memory_of_its_original() {
     assert!(numbers(&env).into_iter().eq(0..300));
 }
 
-/// A small file system, gone when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    /// None, and said so, where we may not mount one.
-    fn mount(at: &Path, size: &str, test: &str) -> Option<Small> {
-        let mut command = std::process::Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(at);
-        let output = command.output().expect("mount starts");
-        if !output.status.success() {
-            not_run(&format!("{test} (no right to mount one)"));
-            return None;
-        }
-        Some(Small(at.to_owned()))
-    }
-
-    fn resize(&self, size: &str) {
-        let mut command = std::process::Command::new("mount");
-        command.args(["-o", &format!("remount,size={size}")]).arg(&self.0);
-        assert!(command.status().expect("mount starts").success());
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
+/// Raw records with the numbers of a range.
+fn raw(numbers: std::ops::Range<u64>) -> Vec<u8> {
+    numbers.flat_map(|n| [n, n]).flat_map(u64::to_le_bytes).collect()
 }
 
 #[test]
 fn little_shared_memory_makes_the_writer_wait_and_lose_nothing() {
-    for (size, policy) in [
-        ("900k", "--chunk-size 64KiB"),
-        ("3m", "--chunk-size 64MiB"),
-        ("3m", "--chunk-size 1MiB --live-window 1h"),
-    ] {
-        let env = store(policy);
-        let Some(_small) = Small::mount(env.shm(), size, "little shared memory") else { return };
-        let input: Vec<u8> =
-            (0..500_000u64).flat_map(|n| [n, n]).flat_map(u64::to_le_bytes).collect();
-        fs::write(env.path("rows"), &input).expect("room");
-        let output = run(&env, "dw-write", &["t", "--format", "raw", "rows"], b"");
-        assert!(output.status.success(), "{size} {policy}: {}", text(&output.stderr));
-        let read = run(&env, "dw-cat", &["t", "-o", "raw"], b"");
-        assert!(read.stdout == input, "{size} {policy}: not what was written");
-        assert_eq!(names(&segments(&env)), ["t.wait".to_owned()].into());
-    }
+    let test = "staged::little_shared_memory_makes_the_writer_wait_and_lose_nothing";
+    where_one_may_mount(test, || {
+        for (size, policy) in [
+            ("size=900k", "--chunk-size 64KiB"),
+            ("size=3m", "--chunk-size 64MiB"),
+            ("size=3m", "--chunk-size 1MiB --live-window 1h"),
+        ] {
+            let env = store(policy);
+            let _small = SmallDisk::mount(env.shm(), size).expect("a small disk");
+            let input = raw(0..500_000);
+            fs::write(env.path("rows"), &input).expect("room");
+            let output = run(&env, "dw-write", &["t", "--format", "raw", "rows"], b"");
+            assert!(output.status.success(), "{size} {policy}: {}", text(&output.stderr));
+            let read = run(&env, "dw-cat", &["t", "-o", "raw"], b"");
+            assert!(read.stdout == input, "{size} {policy}: not what was written");
+            assert_eq!(names(&segments(&env)), ["t.wait".to_owned()].into());
+        }
+    });
 }
 
 #[test]
 fn no_shared_memory_at_all_is_refused_before_a_record_is_taken() {
-    let env = store("");
-    let Some(small) = Small::mount(env.shm(), "128k", "no shared memory") else { return };
-    let output = run(&env, "dw-write", &COLUMNS, rows(0..10).as_bytes());
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("shared memory is full") && said.contains("bytes free"), "{said}");
-    assert!(numbers(&env).is_empty());
-    // A batch that is larger than all of it is not taken in part.
-    small.resize("1500k");
-    let mut first = writer(&env);
-    first.send(&rows(0..10));
-    until_count(&env, 10);
-    let platform = Platform::open(env.base()).expect("a store");
-    assert!(platform.create_writer("t").is_err(), "one writer at a time");
-    first.finish();
-    assert!(numbers(&env).into_iter().eq(0..10));
-    assert_eq!(names(&segments(&env)), ["t.wait".to_owned()].into());
+    let test = "staged::no_shared_memory_at_all_is_refused_before_a_record_is_taken";
+    where_one_may_mount(test, || {
+        let env = store("");
+        let small = SmallDisk::mount(env.shm(), "size=128k").expect("a small disk");
+        let output = run(&env, "dw-write", &COLUMNS, rows(0..10).as_bytes());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("shared memory is full") && said.contains("bytes free"), "{said}");
+        assert!(numbers(&env).is_empty());
+        small.resize(1536 << 10);
+        let mut writer = writer(&env);
+        writer.send(&rows(0..10));
+        until_count(&env, 10);
+        writer.finish();
+        assert!(numbers(&env).into_iter().eq(0..10));
+        assert_eq!(names(&segments(&env)), ["t.wait".to_owned()].into());
+    });
 }
 
 #[test]
 fn a_full_disk_leaves_the_records_in_memory_for_the_next_writer() {
-    let env = TestEnv::new();
-    fs::create_dir(env.base()).expect("a folder");
-    let Some(disk) = Small::mount(&env.base(), "1m", "a full disk under a staged feed") else {
-        return;
+    let test = "staged::a_full_disk_leaves_the_records_in_memory_for_the_next_writer";
+    where_one_may_mount(test, || {
+        let env = TestEnv::new();
+        let disk = SmallDisk::mount(&env.base(), "size=1m").expect("a small disk");
+        env.quiet("dw-mkfeed t ts:timestamp n:uint64 --stage shm --chunk-size 256KiB");
+        fs::write(env.path("rows"), raw(0..200_000)).expect("room");
+        let output = run(&env, "dw-write", &["t", "--format", "raw", "rows"], b"");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("No space left") && said.contains("in shared memory only"), "{said}");
+        let there = numbers(&env);
+        assert!(there.iter().copied().eq(0..there.len() as u64) && there.len() > 60_000);
+        // Again, while there is still no room: nothing is lost by trying.
+        let output = run(&env, "dw-write", &COLUMNS, b"");
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        assert_eq!(numbers(&env), there);
+        disk.resize(16 << 20);
+        let output = run(&env, "dw-write", &COLUMNS, b"");
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(numbers(&env), there);
+        assert_eq!(names(&segments(&env)), ["t.wait".to_owned()].into());
+    });
+}
+
+#[test]
+fn what_is_left_in_memory_is_swept_and_what_no_disk_has_is_not() {
+    let env = store("--mode 0644");
+    let mut first = writer(&env);
+    first.send(&rows(0..100));
+    until_count(&env, 100);
+    let folder = segments(&env);
+    for (name, mode) in [("", 0o755), ("t.chunks", 0o755), ("t.live", 0o644), ("t.wait", 0o666)] {
+        let meta = fs::metadata(folder.join(name)).expect("it is there");
+        assert_eq!(meta.permissions().mode() & 0o777, mode, "{name:?}");
+    }
+    let sweep = || -> BTreeSet<String> {
+        let steps = objects(&env, "dw-gc", &["--json"]);
+        let one = |step: &Value| format!("{} {}", step["feed"], step["reason"]);
+        steps.iter().map(one).collect()
     };
-    env.quiet("dw-mkfeed t ts:timestamp n:uint64 --stage shm --chunk-size 256KiB");
-    let input: Vec<u8> = (0..200_000u64).flat_map(|n| [n, n]).flat_map(u64::to_le_bytes).collect();
-    fs::write(env.path("rows"), &input).expect("room");
-    let output = run(&env, "dw-write", &["t", "--format", "raw", "rows"], b"");
-    let said = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("No space left") && said.contains("in shared memory only"), "{said}");
-    let there = numbers(&env);
-    assert!(there.iter().copied().eq(0..there.len() as u64) && there.len() > 60_000);
-    // Again, while there is still no room: nothing is lost by trying.
-    let output = run(&env, "dw-write", &COLUMNS, b"");
-    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
-    assert_eq!(numbers(&env), there);
-    disk.resize("16m");
-    let output = run(&env, "dw-write", &COLUMNS, b"");
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(numbers(&env), there);
-    assert_eq!(names(&segments(&env)), ["t.wait".to_owned()].into());
+    assert!(sweep().is_empty(), "of a feed that is written");
+    env.quiet(&format!("cp -a {} aside", folder.display()));
+    kill(&mut first);
+    assert!(sweep().is_empty(), "what nobody has adopted");
+    until_count(&env, 100);
+    assert!(run(&env, "dw-write", &COLUMNS, b"").status.success());
+    // As of an adopter that was killed before it had unlinked them, and of a feed that is gone.
+    let script =
+        String::from("cp -a aside/t.chunks aside/t.live {0}; cp aside/t.live {0}/gone.live");
+    env.quiet(&script.replace("{0}", &folder.display().to_string()));
+    let left = ["\"gone\" \"leftover\"", "\"t\" \"leftover\""].map(str::to_owned);
+    assert_eq!(sweep(), left.into());
+    assert_eq!(names(&folder), ["t.wait".to_owned()].into());
+    assert!(numbers(&env).into_iter().eq(0..100));
 }
 
 #[test]

@@ -127,6 +127,9 @@ fn what_happens_is_seen() {
     terminal.seen("the end", has("trades", 1, "idle"));
     terminal.seen("a new feed", has("another", 1, "idle"));
     env.quiet("dw-mkfeed --delete --yes another");
+    env.quiet("dw-mkfeed ring ts:timestamp --ring=64KiB; seq 4096 | dw-write ring --columns ts");
+    terminal.seen("half a ring", |screen| screen.contains("RING") && has("ring", 6, "50%")(screen));
+    env.quiet("dw-mkfeed --delete --yes ring");
     terminal.seen("no new feed", |screen| feeds(screen) == ["trades"]);
     fs::remove_file(env.base().join("feeds/trades/feed_registry.bin")).unwrap();
     terminal.seen("the damage", |screen| screen.contains("No such file"));

@@ -19,9 +19,23 @@ pub const PAGE: Page = Page {
     description: &[
         "Prints records in the order they arrived, as JSON lines unless told otherwise. A range of \
          times is found through the index, whatever the size of the history, and its answer is \
-         exact for late and repeated times too. The feed may be written meanwhile.",
+         exact for late and repeated times too. The feed may be written meanwhile. Several feeds \
+         are merged by time (equal times by the order of the feeds, then of arrival); -n and -r \
+         then count and turn the merged order.",
         "Ranges are half-open: --until is not included. The range and --where choose records, then \
          -n, then -r. Damaged blocks are named on stderr and left out, and the exit status is 1.",
+        "With -f dw-cat goes on with records as they come, each once and in order, over restarts and \
+         crashes of the writer and over dw-gc; those of several feeds as they arrive. Alone it begins \
+         with what comes next; with -n, --since, --seq, --playback or --replay, in history. The \
+         range and --where choose among late rows too. It ends when its reader does, when the clock \
+         has passed --until and all is printed, when a range of seqs or -n +N is done, when the feed \
+         is deleted (exit status 1), or by a signal. What is read is printed before it sleeps or \
+         ends. Records that are gone are named on stderr as seq A..B.",
+        "--cursor-file keeps the place in FILE, for each feed: about once a second, after what was \
+         printed is out, at the end and on signals. A run that was killed repeats records and loses \
+         none. Where the file has no place yet, the other options say where to begin. Of several \
+         feeds, whose records come by time, some after the place may come twice. With --until, the \
+         place stays before the first record that is later.",
         "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above \
          2^53, times in nanoseconds among them: --ints string prints those as strings.",
     ],
@@ -41,6 +55,12 @@ pub const PAGE: Page = Page {
             "Chosen fields of chosen records of the last five minutes",
         ),
         ("dw-cat trades -o table | head -20", "A look at the beginning"),
+        (
+            "dw-cat trades -n 10 -f --until +1s",
+            "The last ten records and those of the next second",
+        ),
+        ("dw-cat trades --cursor-file place", "What is new since this was run last"),
+        ("dw-cat trades --replay=1000 -o csv", "As it happened, a thousand times as fast"),
     ],
     more: &[page::TIMES],
     exit_status: &[
@@ -48,7 +68,7 @@ pub const PAGE: Page = Page {
         (
             "1",
             "Damaged blocks were left out, or records that dw-gc took after older ones had been \
-             printed.",
+             printed; a feed that was followed is deleted.",
         ),
         ("2", "Could not: wrong usage, no such feed, input or output."),
     ],

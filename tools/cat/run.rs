@@ -136,9 +136,12 @@ fn begin(
             }
             _ => 0,
         };
-        // What is gone already was not asked for.
-        let first = first.max(feed.snapshot.first_seq().min(end));
-        feed.selection.seqs.0 = feed.selection.seqs.0.max(first);
+        // What is gone already was not asked for, and is not to be told as lost.
+        let there = match request.follow || cursor.is_some() {
+            true => feed.snapshot.first_seq().min(end),
+            false => 0,
+        };
+        feed.selection.seqs.0 = feed.selection.seqs.0.max(first).max(there);
     }
     Ok(())
 }

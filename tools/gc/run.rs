@@ -92,7 +92,8 @@ fn put(out: &mut Out, line: &str) -> Result<(), out::Error> {
 fn line(step: &Step, json: bool) -> String {
     if json {
         let object = json!({
-            "action": step.action.as_str(), "feed": step.feed, "chunk": step.chunk_id.map(json_number),
+            "action": step.action.as_str(), "feed": step.feed,
+            "chunk": step.chunk_id.map(json_number),
             "seq_lo": step.seqs.map(|seqs| seqs.0), "seq_hi": step.seqs.map(|seqs| seqs.1),
             "bytes": step.bytes, "reason": step.reason.as_str(),
         });

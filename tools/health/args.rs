@@ -63,6 +63,7 @@ const CHECKS: Section = Section {
         ("manifest, version, registry", "The store's own files read, and are of a known format."),
         ("disk-space", "At least --min-free is free where the store lies."),
         ("shm-space", "The same of shared memory, where feeds have records there."),
+        ("segments", "Nothing is left in shared memory that nobody needs."),
         ("feed-spec, feed-registry, live-page", "The feed's own files read."),
         ("chunks", "The files of every chunk are there and long enough."),
         ("ring", "The ring of a transient feed is there; the history it holds is shown."),

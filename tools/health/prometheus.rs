@@ -34,6 +34,12 @@ const METRICS: &[Metric] = &[
         "Room where feeds have shared memory.",
     ),
     metric(
+        Check::Segments,
+        "deepwater_shm_left_over_bytes",
+        "gauge",
+        "Shared memory that nobody needs; dw-gc removes it.",
+    ),
+    metric(
         Check::FeedRegistry,
         "deepwater_feed_records_total",
         "counter",

@@ -15,16 +15,16 @@ pub const PAGE: Page = Page {
     usage: &["dw-ls [OPTIONS] [FEED...]"],
     description: &[
         "Lists the feeds of a store, or those named: records, oldest and newest time, records a \
-         second over the last ten seconds by arrival, bytes on disk (of a ring, in memory), and who \
-         writes.",
+         second over the last ten seconds by arrival, bytes on disk (of a ring, in memory), and \
+         who writes.",
         "--gaps prints a line for each stretch between two writers, with how the first one ended \
          (ended, signal, error, crashed, power-loss), and for what was lost, unreachable, \
          repaired, collected or rejected. FROM and TO are times of arrival; what goes on has no \
          TO.",
         "--watch shows the feeds on a terminal, anew each second, until q: state, rate over the \
          last ten seconds, how far the newest record's time is behind the clock (LAG), how long \
-         ago the last record came (LAST), records, and what came in the last 30 seconds. j k, \
-         arrows, PgUp, PgDn, Home and End scroll.",
+         ago the last record came (LAST), records, how full a ring is, and what came in the last \
+         30 seconds. j k, arrows, PgUp, PgDn, Home and End scroll.",
         "Times are RFC 3339 in --tz, else UTC; with --json they are raw numbers in the feed's \
          unit, and one object is printed a line.",
     ],

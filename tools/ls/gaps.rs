@@ -135,8 +135,12 @@ fn missing(feed: &Feed) -> impl Iterator<Item = Gap> {
     })
 }
 
-/// What dw-gc took: everything before the first record, but for what never was a record.
+/// What dw-gc took: everything before the first record, but for what never was a record. A ring
+/// forgets by itself.
 fn collected(feed: &Feed) -> Option<Gap> {
+    if !feed.reader.feed().spec.policy.persist {
+        return None;
+    }
     let first_seq = feed.snapshot.first_seq();
     let mut at = 0;
     let mut holes: Vec<(u64, u64)> = feed.snapshot.holes.iter().map(|hole| hole.seqs).collect();

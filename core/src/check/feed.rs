@@ -1,7 +1,6 @@
 //! The checks of one feed.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Check, Finding, Limits, Now, Verdict};
@@ -17,7 +16,7 @@ use crate::registry::feed::{
 use crate::registry::global::FeedEntry;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{Counters, LivePage, writer_of};
-use crate::registry::segments::{Reach, SegmentKind};
+use crate::registry::segments::{Reach, Segments};
 use crate::registry::view::LiveView;
 use crate::ring::{self, Found};
 use crate::schema::Sync;
@@ -39,14 +38,14 @@ const NAMED: usize = 3;
 #[derive(Default)]
 pub(super) struct Looked {
     pub findings: Vec<Finding>,
-    /// Where its shared memory lies, if it has records there.
-    pub shm: Option<PathBuf>,
+    /// Where its newest session has shared-memory files.
+    pub segments: Option<Segments>,
 }
 
 /// Checks one feed; a feed that was deleted meanwhile has no findings.
 pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now: Now) -> Looked {
     let name = Some(&*entry.name);
-    let failed = |findings| Looked { findings, shm: None };
+    let failed = |findings| Looked { findings, segments: None };
     let info = match platform.info_of(entry) {
         Ok(info) => info,
         Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
@@ -57,7 +56,6 @@ pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now:
     if !info.spec.policy.persist {
         return look_at_ring(platform, entry, info, spec, limits, now);
     }
-    let live = LivePage::open(&info.live_path(), &info.id, false);
     let feed = match Feed::look(info) {
         Ok(feed) => feed,
         Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
@@ -66,10 +64,7 @@ pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now:
         }
     };
     let mut findings = vec![spec, feed.registry()];
-    findings.push(match &live {
-        Ok(_) => Finding::new(Check::LivePage, name, false, "live reads".to_owned()),
-        Err(error) => Finding::of_error(Check::LivePage, name, error),
-    });
+    findings.push(feed.live_page());
     findings.push(feed.chunks());
     findings.push(feed.writer(now));
     findings.extend(limits.max_age.as_ref().map(|ages| {
@@ -79,7 +74,7 @@ pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now:
     findings.push(feed.backlog(now));
     findings.push(feed.lost(now));
     findings.push(feed.rejects());
-    Looked { findings, shm: feed.shm() }
+    Looked { findings, segments: feed.view.segments }
 }
 
 /// Checks a transient feed: its page is the ring's, and it has nothing on disk.
@@ -125,7 +120,7 @@ fn look_at_ring(
         Err(error) if is_deleted(platform, entry, &error) => return Looked::default(),
         Err(error) => {
             let registry = Finding::of_error(Check::FeedRegistry, name, &error);
-            return Looked { findings: vec![spec, registry], shm: None };
+            return Looked { findings: vec![spec, registry], segments: None };
         }
     };
     let mut findings = vec![spec, feed.registry(), finding, feed.writer(now)];
@@ -134,7 +129,7 @@ fn look_at_ring(
         feed.fresh(wanted, now)
     }));
     findings.push(feed.rejects());
-    Looked { findings, shm: feed.shm() }
+    Looked { findings, segments: feed.view.segments }
 }
 
 /// Whether files are missing because the feed was deleted since the registry was read.
@@ -240,6 +235,17 @@ impl Feed {
             false => format!("{} published so far", counted(self.end, "record")),
         };
         self.finding(Check::FeedRegistry, self.is_deleted, cause).value(self.end as f64)
+    }
+
+    /// The page on disk; a staged session has another, and leaves this one what it said last.
+    fn live_page(&self) -> Finding {
+        if self.view.is_staged() || self.view.page.is_none() {
+            let page = LivePage::open(&self.info.live_path(), &self.info.id, false);
+            if let Err(error) = page {
+                return Finding::of_error(Check::LivePage, Some(&self.info.name), &error);
+            }
+        }
+        self.finding(Check::LivePage, false, "live reads".to_owned())
     }
 
     /// Looks for every chunk's files by name and size.
@@ -493,8 +499,9 @@ impl Feed {
         };
         let age = Duration::from_micros(now.wall_us.saturating_sub(last.recorded_us));
         let how = if last.reason == RANGE_LOST { "lost" } else { "out of reach" };
+        // What was in memory may have been less: its range goes up to the lease.
         let cause = format!(
-            "{} lost, last seq {}..{} ({how}, noted {} ago); dw-ls --gaps {} has them all",
+            "up to {} lost, last seq {}..{} ({how}, noted {} ago); dw-ls --gaps {} has them all",
             counted(count, "record"),
             last.seqs.0,
             last.seqs.1,
@@ -502,13 +509,6 @@ impl Feed {
             self.info.name
         );
         self.finding(Check::Lost, age < LOSS_ALARM, cause).value(count as f64)
-    }
-
-    /// Where its records are in shared memory: of this boot, and where we are.
-    fn shm(&self) -> Option<PathBuf> {
-        let segments = self.registry.segments().filter(|s| s.kind != SegmentKind::Disk)?;
-        let reach = segments.reach(self.info.base(), self.info.id.store_id);
-        (reach == Reach::Here).then_some(segments.folder)
     }
 
     /// Rows refused by whoever writes, or wrote last. Never a failure: what is refused was told.

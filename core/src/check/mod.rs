@@ -3,16 +3,18 @@
 
 mod feed;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::num::NonZero;
 use std::panic::resume_unwind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::gc::segments::{Left, left_in};
 use crate::os::{file, process};
 use crate::registry::global::FeedEntry;
+use crate::registry::segments::{Reach, SegmentKind, Segments};
 use crate::store::Platform;
 use crate::text::words;
 
@@ -32,6 +34,8 @@ pub enum Check {
     DiskSpace,
     /// Room where feeds have shared memory; not looked at where none has any. Value: free bytes.
     ShmSpace,
+    /// Nothing is left in shared memory that nobody needs. Value: bytes of it.
+    Segments,
     /// `feed.json` reads and fits the registry.
     FeedSpec,
     /// `feed_registry.bin` reads. Value: records published so far.
@@ -63,6 +67,7 @@ impl Check {
             Check::Registry => "registry",
             Check::DiskSpace => "disk-space",
             Check::ShmSpace => "shm-space",
+            Check::Segments => "segments",
             Check::FeedSpec => "feed-spec",
             Check::FeedRegistry => "feed-registry",
             Check::LivePage => "live-page",
@@ -216,16 +221,20 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     let mut entries: Vec<&FeedEntry> = registry.feeds.iter().filter(wanted).collect();
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let now = Now::read();
-    let mut shm = BTreeSet::new();
+    let mut noted = BTreeMap::new();
     let mut of_feeds = Vec::new();
     for looked in look_at_all(&entries, |entry| feed::look(&platform, entry, limits, now)) {
         of_feeds.extend(looked.findings);
-        shm.extend(looked.shm);
+        // One of each folder will do, but for one with records there.
+        if let Some(segments) = looked.segments {
+            let kept = noted.entry(segments.folder.clone()).or_insert_with(|| segments.clone());
+            if kept.kind == SegmentKind::Disk {
+                *kept = segments;
+            }
+        }
     }
-    let room = "writers will wait for the disk; remove what else is there, or enlarge it";
-    let shm = shm.iter().map(|at| space(Check::ShmSpace, at, limits.min_free_bytes, room));
-    // Where there are several, the one with the least room counts.
-    found.extend(shm.min_by_key(|finding| finding.value.map(|bytes| bytes as u64)));
+    found.extend(shm_space(&platform, noted.values(), limits.min_free_bytes));
+    found.push(left_over(&platform, noted.values()));
     found.extend(of_feeds);
     Ok(found)
 }
@@ -245,6 +254,49 @@ fn look_at_all<T: Send>(feeds: &[&FeedEntry], look: impl Fn(&FeedEntry) -> T + S
         let looked = parts.into_iter().map(|part| part.join());
         looked.flat_map(|part| part.unwrap_or_else(|panic| resume_unwind(panic))).collect()
     })
+}
+
+/// Room in the shared memory that feeds have records in; where there are several, the least.
+fn shm_space<'a>(
+    platform: &Platform,
+    noted: impl Iterator<Item = &'a Segments>,
+    needed: u64,
+) -> Option<Finding> {
+    let room = "writers will wait for the disk; remove what else is there, or enlarge it";
+    let reach = |segments: &Segments| segments.reach(platform.base(), platform.store_id());
+    let here = noted.filter(|s| s.kind != SegmentKind::Disk && reach(s) == Reach::Here);
+    let found = here.map(|segments| space(Check::ShmSpace, &segments.folder, needed, room));
+    found.min_by_key(|finding| finding.value.map(|bytes| bytes as u64))
+}
+
+/// What is left in shared memory that nobody needs.
+fn left_over<'a>(platform: &Platform, noted: impl Iterator<Item = &'a Segments>) -> Finding {
+    let (base, store_id) = (platform.base(), platform.store_id());
+    let ours = noted.filter(|segments| segments.is_ours(base, store_id));
+    let ours = ours.map(|segments| segments.folder.clone());
+    let folders = Segments::folders(base, store_id).map(|named| named.into_iter().chain(ours));
+    let look = |folders: BTreeSet<PathBuf>| -> Result<Vec<Left>> {
+        let left: Result<Vec<Vec<Left>>> =
+            folders.iter().map(|folder| left_in(platform, folder)).collect();
+        Ok(left?.into_iter().flatten().collect())
+    };
+    match folders.map(Iterator::collect).and_then(look) {
+        Ok(left) if left.is_empty() => {
+            Finding::new(Check::Segments, None, false, "nothing left over".to_owned()).value(0.0)
+        }
+        Ok(left) => {
+            let bytes = left.iter().map(|left| left.bytes).sum();
+            let first = left[0].path.display();
+            let more = match left.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let size = words::size(bytes);
+            let cause = format!("left over: {first}{more}, {size} of memory; dw-gc removes that");
+            Finding::new(Check::Segments, None, true, cause).value(bytes as f64)
+        }
+        Err(error) => Finding::of_error(Check::Segments, None, &error),
+    }
 }
 
 fn space(check: Check, at: &Path, needed: u64, what_to_do: &str) -> Finding {

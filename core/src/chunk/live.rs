@@ -306,7 +306,8 @@ impl LiveChunk {
         }
     }
 
-    /// Makes the times of the block that record `count` falls in, and of those behind it, again from
+    /// Makes the times of the block that record `count` falls in, and of those behind it, again
+    /// from
     /// the records below: others that were stored there and not published have widened them.
     /// Writing thread, or whoever seals.
     pub fn narrow(&self, count: usize) {

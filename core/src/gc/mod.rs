@@ -8,7 +8,7 @@
 mod apply;
 mod clock;
 mod feed;
-mod segments;
+pub(crate) mod segments;
 
 use std::path::PathBuf;
 

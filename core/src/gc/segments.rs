@@ -2,7 +2,7 @@
 //! sessions that were closed or adopted by somebody who was killed before he had unlinked them, and
 //! of another boot. Never data that no disk has yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
@@ -24,24 +24,41 @@ const STAGED: [&str; 3] = [".live.new", ".live", ".chunks"];
 pub(super) fn plan(platform: &Platform) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for folder in folders(platform)? {
-        for name in file::names(&folder).unwrap_or_default() {
-            let Some((feed, ending)) = split(&name) else { continue };
-            if is_left(platform, &folder, feed, ending)? {
-                let path = folder.join(&name);
-                steps.push(Step {
-                    action: Action::Sweep,
-                    feed: feed.to_owned(),
-                    chunk_id: None,
-                    seqs: None,
-                    bytes: feed::sizes(&path).0,
-                    reason: Reason::Leftover,
-                    disk_bytes: 0,
-                    target: Target::Segment(path),
-                });
-            }
+        for left in left_in(platform, &folder)? {
+            steps.push(Step {
+                action: Action::Sweep,
+                feed: left.feed,
+                chunk_id: None,
+                seqs: None,
+                bytes: left.bytes,
+                reason: Reason::Leftover,
+                disk_bytes: 0,
+                target: Target::Segment(left.path),
+            });
         }
     }
     Ok(steps)
+}
+
+/// A segment that nobody needs.
+pub(crate) struct Left {
+    pub feed: String,
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// What is left over in one folder of the store's. Looks only.
+pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
+    let listed: HashSet<String> = platform.list_feeds()?.into_iter().collect();
+    let mut all = Vec::new();
+    for name in file::names(folder).unwrap_or_default() {
+        let Some((feed, ending)) = split(&name) else { continue };
+        if is_left(platform, &listed, folder, feed, ending)? {
+            let path = folder.join(&name);
+            all.push(Left { feed: feed.to_owned(), bytes: feed::sizes(&path).0, path });
+        }
+    }
+    Ok(all)
 }
 
 /// Removes a segment that is still left over; whether it was.
@@ -58,7 +75,8 @@ pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
         },
         Err(_) => None,
     };
-    if !is_left(platform, folder, feed, ending)? {
+    let listed: HashSet<String> = platform.list_feeds()?.into_iter().collect();
+    if !is_left(platform, &listed, folder, feed, ending)? {
         return Ok(false);
     }
     match ending {
@@ -91,8 +109,14 @@ fn folders(platform: &Platform) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-fn is_left(platform: &Platform, folder: &Path, feed: &str, ending: &str) -> Result<bool> {
-    if !platform.list_feeds()?.iter().any(|name| name == feed) {
+fn is_left(
+    platform: &Platform,
+    listed: &HashSet<String>,
+    folder: &Path,
+    feed: &str,
+    ending: &str,
+) -> Result<bool> {
+    if !listed.contains(feed) {
         return Ok(true);
     }
     // A feed that cannot be looked at keeps what it has.

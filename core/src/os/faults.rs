@@ -8,10 +8,13 @@
 //!
 //!   | item | what happens |
 //!   |---|---|
-//!   | `pause=NAME[:N]` | at the N-th step of that name (1 if not given) the process makes the file `NAME.reached` in the folder `$DEEPWATER_FAULTS_DIR` and waits until there is a file `NAME.go` |
+//!   | `pause=NAME[:N]` | at the N-th step of that name (1 if not given) the process makes the
+//! file `NAME.reached` in the folder `$DEEPWATER_FAULTS_DIR` and waits until there is a file
+//! `NAME.go` |
 //!   | `kill=NAME[:N]` | there it kills itself (SIGKILL) |
 //!   | `kill-at=N` | it kills itself before step number N |
-//!   | `fail=OP[@ENDING]:N:ERRNO` | the N-th such operation, on a path with that ending, fails; `N+`: that one and all later |
+//!   | `fail=OP[@ENDING]:N:ERRNO` | the N-th such operation, on a path with that ending, fails;
+//! `N+`: that one and all later |
 //!   | `skip=OP[@ENDING]` | such operations are left out, and say they were done |
 //!   | `log=FILE` | each step is a line of FILE: number, operation, path, offset, length |
 //!

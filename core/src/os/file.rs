@@ -238,6 +238,15 @@ pub fn rename(doing: &'static str, from: &Path, to: &Path) -> Result<()> {
     faults::io(io, || fs::rename(from, to)).map_err(|e| Error::io(doing, to, e))
 }
 
+/// Gives a file a second name, which nothing has yet.
+///
+/// # Errors
+/// [`Error::Io`], also where the file system cannot.
+pub fn link(from: &Path, to: &Path) -> Result<()> {
+    faults::io(Io::on(Op::Create, to), || fs::hard_link(from, to))
+        .map_err(|e| Error::io("cannot link", to, e))
+}
+
 /// Unlinks a file; that it is gone already is fine.
 ///
 /// # Errors

@@ -181,8 +181,8 @@ impl RingMap {
     /// The file must be as long: who maps it checks.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses; [`Error::Invalid`] for a capacity that is no multiple
-    /// of the page size.
+    /// [`Error::Io`] where the system refuses; [`Error::Invalid`] for a capacity that is no
+    /// multiple of the page size.
     pub fn new(
         file: &File,
         path: &Path,

@@ -1,8 +1,8 @@
 //! Words that processes share, as the protocols between them use them.
 //!
-//! Every load, store and fence that a protocol rests on is a [`Site`] with a name. The protocols are
-//! written against [`Memory`], so that a model checker runs the very same code on memory of its own
-//! and can weaken one site at a time.
+//! Every load, store and fence that a protocol rests on is a [`Site`] with a name. The protocols
+//! are written against [`Memory`], so that a model checker runs the very same code on memory of its
+//! own and can weaken one site at a time.
 
 use std::sync::atomic::{Ordering, fence};
 

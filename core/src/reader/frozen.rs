@@ -12,6 +12,9 @@ pub(super) struct Frozen {
     record_size: usize,
 }
 
+/// Seqs that were overwritten, and why.
+pub(super) type Gone = ((u64, u64), Why);
+
 /// A part of what was copied, as if it were a block of a chunk.
 pub(super) struct FrozenBlock {
     pub entry: BlockEntry,
@@ -24,7 +27,7 @@ impl Frozen {
         reader: &Reader,
         snapshot: &Snapshot,
         seqs: (u64, u64),
-    ) -> Result<(Frozen, Vec<((u64, u64), Why)>)> {
+    ) -> Result<(Frozen, Vec<Gone>)> {
         let record_size = reader.layout().record_size();
         let mut frozen = Frozen { runs: Vec::new(), record_size };
         let selection = Selection { seqs, ..Selection::ALL };

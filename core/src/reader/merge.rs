@@ -542,3 +542,88 @@ impl Merge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::schema::FeedSpec;
+    use crate::store::Platform;
+
+    /// Times in no order at all, so that every block overlaps every other one.
+    fn scattered(platform: &Platform, feed: &str, records: u64) -> Vec<(u64, u64)> {
+        let json = format!(
+            r#"{{"feed_name":"{feed}","mode":"UF","fields":[{{"name":"ts","type":"uint64"}}],
+                "ts_col":"ts","chunk_size_bytes":262144}}"#
+        );
+        platform.create_feed(&FeedSpec::from_json(&json).unwrap(), false).unwrap();
+        let mut writer = platform.create_writer(feed).unwrap();
+        let times: Vec<u64> =
+            (0..records).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44).collect();
+        let bytes: Vec<u8> = times.iter().flat_map(|time| time.to_le_bytes()).collect();
+        writer.append_batch(&bytes).unwrap();
+        (0..).zip(times).map(|(seq, time)| (time, seq)).collect()
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_order_exact() {
+        let folder = tempfile::tempdir().unwrap();
+        let platform = Platform::create(folder.path()).unwrap();
+        let mut wanted: Vec<(u64, usize, u64)> = Vec::new();
+        for (feed, records) in [("a", 100_000), ("b", 70_000)] {
+            let order = usize::from(feed == "b");
+            let records = scattered(&platform, feed, records);
+            wanted.extend(records.into_iter().map(|(time, seq)| (time, order, seq)));
+        }
+        wanted.sort_unstable();
+        let readers = ["a", "b"].map(|feed| platform.create_reader(feed).unwrap());
+        let snapshots = readers.each_ref().map(|reader| reader.snapshot().unwrap());
+        let feeds = [0, 1].map(|i| (&readers[i], &snapshots[i], Selection::ALL));
+        for direction in [Direction::Forward, Direction::Reverse] {
+            let mut merge = Merge::new(&feeds, direction);
+            merge.budget_bytes = 256 << 10;
+            let (mut found, mut most) = (Vec::new(), 0);
+            while let Some((feed, run)) = merge.next_run() {
+                for (i, time) in run.records.chunks_exact(8).enumerate() {
+                    let time = u64::from_le_bytes(time.try_into().unwrap());
+                    found.push((time, feed, run.first_seq + i as u64));
+                }
+                most = most.max(merge.held_bytes);
+            }
+            if direction == Direction::Reverse {
+                found.reverse();
+            }
+            assert!(found == wanted, "{direction:?}: {} of {}", found.len(), wanted.len());
+            // All of it would be two megabytes.
+            assert!(most <= 256 << 10, "{most} bytes");
+            assert_eq!((merge.take_damage(), merge.held_bytes), (Vec::new(), 0));
+            let all_is_free = merge.free.len() == merge.blocks.len();
+            assert!(all_is_free, "{} of {}", merge.free.len(), merge.blocks.len());
+        }
+    }
+
+    #[test]
+    fn a_position_is_below_all_that_is_still_to_come() {
+        let folder = tempfile::tempdir().unwrap();
+        let platform = Platform::create(folder.path()).unwrap();
+        scattered(&platform, "a", 40_000);
+        let reader = platform.create_reader("a").unwrap();
+        let snapshot = reader.snapshot().unwrap();
+        let mut merge = Merge::new(&[(&reader, &snapshot, Selection::ALL)], Direction::Forward);
+        merge.budget_bytes = 128 << 10;
+        let mut left: std::collections::BTreeSet<u64> = (0..40_000).collect();
+        let mut given = 0;
+        while let Some((_, run)) = merge.next_run() {
+            for seq in run.first_seq..run.first_seq + (run.records.len() / 8) as u64 {
+                assert!(left.remove(&seq), "{seq} twice");
+                given += 1;
+            }
+            if given % 1000 == 0 || left.len() < 10 {
+                let position = merge.position(0);
+                assert!(left.first().is_none_or(|&first| position <= first), "{position}");
+            }
+        }
+        assert!(left.is_empty());
+        assert_eq!(merge.position(0), 40_000);
+    }
+}

@@ -309,7 +309,7 @@ impl Reader {
         let anew = Reader::open(&self.feed)?;
         if anew.registry.is_superseded() {
             let path = self.feed.registry_path();
-            return Err(Error::damaged(path, 568, "superseded, and no other file is here"));
+            return Err(Error::damaged(path, 600, "superseded, and no other file is here"));
         }
         anew.snapshot_of_mapped()
     }

@@ -12,8 +12,8 @@ use crate::registry::info::FeedInfo;
 use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, protocol};
 
-/// So much of a ring that is being written, one part of so many, is left to be overwritten while the
-/// rest is read.
+/// So much of a ring that is being written, one part of so many, is left to be overwritten while
+/// the rest is read.
 const MARGIN: u64 = 32;
 
 impl Reader {
@@ -144,8 +144,11 @@ impl RingScan {
                 return (gone < count).then_some((from, (gone, count)));
             }
             let (oldest, published) = self.ring.held();
-            let half = published.saturating_sub(self.ring.head().records() / 2);
-            self.left.0 = half.max(oldest).min(hi);
+            let records = self.ring.head().records();
+            let half = published.saturating_sub(records / 2).max(oldest);
+            // Behind the end of the scan there is nothing to be had.
+            let next = if half < hi { half } else { oldest + records / MARGIN };
+            self.left.0 = next.min(hi);
             self.lose((lo, self.left.0), lost, feed);
         }
         None

@@ -593,8 +593,10 @@ impl FeedRegistry {
             && let Some(checkpoint) = self.checkpoint()
             && reach_of(&entries, &checkpoint) < checkpoint.seq
         {
-            let what = format!("entry {end} is gone, and a checkpoint is behind it");
-            return Err(Error::damaged(&self.path, Self::offset(end) as u64, what));
+            if !has_what_is_in(&entries, &checkpoint, first > 0) {
+                let what = format!("entry {torn} is gone, and the checkpoint needs it");
+                return Err(Error::damaged(&self.path, Self::offset(torn) as u64, what));
+            }
         }
         Ok((entries, end))
     }
@@ -685,6 +687,18 @@ pub(super) fn decode_entry(
         3 => Ok(Entry::Range(read_range(bytes))),
         _ => Err((KIND, "the kind")),
     }
+}
+
+/// Whether entries that end too early still have the session and the chunk of a checkpoint, unless
+/// they may have been collected.
+pub(super) fn has_what_is_in(entries: &[Entry], checkpoint: &Checkpoint, collected: bool) -> bool {
+    let found = |entry: &&Entry| match entry {
+        Entry::Session(session) => session.session_id == checkpoint.session_id,
+        Entry::Chunk(chunk) => chunk.chunk_id == checkpoint.chunk_id,
+        Entry::Range(_) => false,
+    };
+    let wanted = 1 + usize::from(checkpoint.chunk_id > 0);
+    collected || entries.iter().filter(found).count() >= wanted
 }
 
 /// Up to which seq a table's entries hold records or account for them. A live chunk holds what the
@@ -1107,7 +1121,8 @@ impl FeedRegistry {
         valid.max_by_key(|c| c.generation)
     }
 
-    /// Whether a checkpoint was damaged: a sector is written whole, so a slot is valid or all zeros.
+    /// Whether a checkpoint was damaged: a sector is written whole, so a slot is valid or all
+    /// zeros.
     pub fn checkpoint_is_broken(&self) -> bool {
         self.slots().iter().any(slot_is_broken)
     }
@@ -1156,8 +1171,7 @@ impl FeedRegistry {
     }
 }
 
-/// Whether a slot must have been damaged since it was stored. One that was never stored, or not to
-/// its end, has no sum.
+/// Whether a slot is neither valid, nor never written or not to its end: then it has no sum.
 pub(super) fn slot_is_broken(bytes: &[u8; SLOT_SIZE]) -> bool {
     read_checkpoint(bytes).is_none() && get_u32(bytes, SLOT_CRC) != 0
 }

@@ -177,7 +177,8 @@ impl FeedInfo {
 
 /// What stands in the checksum's place while it is computed.
 const NO_SUM: &str = "00000000";
-/// The checksum stands last: its digits, and behind them a quote, a line's end, a brace and another.
+/// The checksum stands last: its digits, and behind them a quote, a line's end, a brace and
+/// another.
 const SUM_FROM_END: usize = NO_SUM.len() + 4;
 
 /// Whether the text of a `feed.json` agrees with its checksum.

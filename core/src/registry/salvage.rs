@@ -9,17 +9,21 @@ use crate::error::{Error, Result};
 use crate::os::file;
 use crate::registry::feed::{
     COUNT_AT, CREATED_AT, Checkpoint, ChunkEntry, DELETED_AT, ENTRY_SIZE, Entry, FEED_ID_AT,
-    FIRST_ENTRY_AT, FeedRegistry, Geometry, HEADER_CRC_AT, HEADER_SIZE, Identity, LAST_GC_US_AT,
-    LAYOUT_HASH_AT, LEASE_AT, LEASE_SIZE, MAP_SIZE, PIECE, Place, SECOND_LEASE_AT, SEGMENTS_AT,
-    SLOT_SIZE, SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, is_torn,
-    reach_of, read_checkpoint, read_leases, slot_is_broken,
+    FIRST_ENTRY_AT, FeedRegistry, Geometry, HEADER_CRC_AT, HEADER_SIZE, Identity, KIND,
+    LAST_GC_US_AT, LAYOUT_HASH_AT, LEASE_AT, LEASE_SIZE, MAP_SIZE, PIECE, Place, SECOND_LEASE_AT,
+    SEGMENTS_AT, SLOT_SIZE, SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry,
+    has_what_is_in, reach_of, read_checkpoint, slot_is_broken,
 };
 use crate::registry::global::check_head;
 use crate::registry::segments::{self, Segments};
 
 /// Where nothing is stored in the header page; 76..124 lies under the header's checksum.
-const UNUSED: [(usize, usize); 3] =
-    [(128, COUNT_AT), (SUPERSEDED_AT + 8, LEASE_AT), (SECOND_LEASE_AT + LEASE_SIZE, SLOTS_AT)];
+const UNUSED: [(usize, usize); 4] = [
+    (128, COUNT_AT),
+    (SUPERSEDED_AT + 8, LEASE_AT),
+    (LEASE_AT + LEASE_SIZE, SECOND_LEASE_AT),
+    (SECOND_LEASE_AT + LEASE_SIZE, SLOTS_AT),
+];
 
 /// A part of the file that does not check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,10 +146,11 @@ impl Salvage {
             Some(deleted) => self.deleted = deleted != 0,
             None => self.lose(Part::Header, at(DELETED_AT, "the check bits of deleted")),
         }
-        let leases = read_leases(bytes);
-        self.lease = leases.into_iter().flatten().max();
-        if leases.contains(&None) {
-            self.lose(Part::Lease, at(LEASE_AT, "the checksum of the lease"));
+        for lease in [LEASE_AT, SECOND_LEASE_AT] {
+            match crc(&bytes[lease..lease + 8]) == get_u32(bytes, lease + 8) {
+                true => self.lease = self.lease.max(Some(get_u64(bytes, lease))),
+                false => self.lose(Part::Lease, at(lease, "the checksum of a lease")),
+            }
         }
         for i in 0..2 {
             let from = SLOTS_AT + i * SLOT_SIZE;
@@ -192,41 +197,52 @@ impl Salvage {
             let what = format!("the file ends here, and has {count} entries");
             self.lose(Part::Entry, at(bytes.len(), &what));
         }
-        let stored = || slots[..fit].iter().rposition(|slot| slot.iter().any(|byte| *byte != 0));
-        let end = match torn {
-            Some(torn) if counted.is_some() && !short => torn,
-            _ => stored().map_or(0, |last| last + 1),
+        let stored = |slot: &&[u8]| get_u64(slot, WORD) != 0 || get_u32(slot, KIND) == 3;
+        let first = first.min(count);
+        // An entry that never reached the disk ends the table, if no checkpoint needs it.
+        let torn = slots[first..count].iter().position(|slot| !stored(slot));
+        let end = match torn.map(|torn| first + torn) {
+            Some(torn) if self.may_end(&slots[first..torn], first) => torn,
+            Some(torn) if counted.is_some() => {
+                let offset = HEADER_SIZE + torn * ENTRY_SIZE;
+                self.lose(Part::Entry, at(offset, &format!("entry {torn} was not stored")));
+                count
+            }
+            _ => count,
         };
         for (position, slot) in slots.iter().enumerate().take(end).skip(first) {
-            let mut raw = [0; ENTRY_SIZE];
-            raw.copy_from_slice(slot);
-            match decode_entry(&raw, get_u64(&raw, WORD), position as u64) {
-                Ok(entry) => self.rows.push(Row { entry, raw: Some(raw) }),
+            match decode(slot, position) {
+                Ok(row) => self.rows.push(row),
+                // Room, or what was told above.
+                Err(_) if !stored(slot) => {}
                 Err((offset, what)) => {
                     let offset = HEADER_SIZE + position * ENTRY_SIZE + offset;
-                    let what = format!("{what} of entry {position}");
-                    self.lose(Part::Entry, at(offset, &what));
+                    self.lose(Part::Entry, at(offset, &format!("{what} of entry {position}")));
                 }
             }
         }
-        let entries: Vec<Entry> = self.rows.iter().map(|row| row.entry).collect();
-        let short = self.checkpoint.is_some_and(|c| reach_of(&entries, &c) < c.seq);
-        if counted.is_some() && end < fit && short && !self.lost_rows {
-            let offset = HEADER_SIZE + end * ENTRY_SIZE;
-            self.lose(Part::Entry, at(offset, &format!("zeros from entry {end} on")));
-        }
     }
 
-    /// Whether entries that are all there is do not reach up to the newest checkpoint.
-    fn is_short(&self, slots: &[&[u8]]) -> bool {
-        let entries = slots.iter().enumerate().filter_map(|(position, slot)| {
-            let mut raw = [0; ENTRY_SIZE];
-            raw.copy_from_slice(slot);
-            decode_entry(&raw, get_u64(&raw, WORD), position as u64).ok()
-        });
-        let entries: Vec<Entry> = entries.collect();
-        self.checkpoint.is_some_and(|c| reach_of(&entries, &c) < c.seq)
+    /// Whether a table may end with these entries, the first of them at `first`, though its count
+    /// says that there were more.
+    fn may_end(&self, slots: &[&[u8]], first: usize) -> bool {
+        let rows = slots.iter().enumerate().map(|(i, slot)| decode(slot, first + i).ok());
+        let entries: Option<Vec<Entry>> = rows.map(|row| row.map(|row| row.entry)).collect();
+        let broken = self.wrong.iter().any(|wrong| wrong.part == Part::Checkpoint);
+        let (Some(entries), false) = (entries, broken) else { return false };
+        self.checkpoint.is_none_or(|checkpoint| {
+            has_what_is_in(&entries, &checkpoint, first > 0)
+                && reach_of(&entries, &checkpoint) >= checkpoint.seq
+        })
     }
+}
+
+/// Reads an entry; what is wrong with it, and at which byte.
+fn decode(slot: &[u8], position: usize) -> std::result::Result<Row, (usize, &'static str)> {
+    let mut raw = [0; ENTRY_SIZE];
+    raw.copy_from_slice(slot);
+    let entry = decode_entry(&raw, get_u64(&raw, WORD), position as u64)?;
+    Ok(Row { entry, raw: Some(raw) })
 }
 
 /// Writes a new registry at `path`, durable: the rows in this order, and what a damaged one had

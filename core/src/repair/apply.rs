@@ -3,13 +3,12 @@
 
 use std::fmt::Display;
 use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::chunk::Shown;
 use crate::chunk::proof::Standing;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::os::faults::step;
 use crate::os::lock::Lock;
 use crate::os::{file, process};
@@ -110,14 +109,12 @@ fn undone_name(path: &Path) -> PathBuf {
 
 fn write_file(new: &NewFile, mode: u32) -> Result<()> {
     let path = undone_name(&new.path);
-    let mut out = file::create_new(&path, mode)?;
+    let out = file::create_new(&path, mode)?;
     match &new.content {
-        Content::Bytes(bytes) => {
-            out.write_all(bytes).map_err(|e| Error::io("cannot write", &path, e))?;
-        }
+        Content::Bytes(bytes) => file::write_at(&out, &path, 0, bytes)?,
         Content::Part { source, from, len } => copy(&out, &path, (source, *from, *len))?,
     }
-    out.sync_all().map_err(|e| Error::io("cannot sync", &path, e))
+    file::sync(&out, &path)
 }
 
 fn copy(out: &File, path: &Path, (source, from, len): (&Path, u64, u64)) -> Result<()> {
@@ -130,14 +127,14 @@ fn copy(out: &File, path: &Path, (source, from, len): (&Path, u64, u64)) -> Resu
     while done < len {
         let bytes = &mut bytes[..(len - done).min(STEP) as usize];
         file::read_at(&open, &real, from + done, bytes)?;
-        out.write_all_at(bytes, done).map_err(|e| Error::io("cannot write", path, e))?;
+        file::write_at(out, path, done, bytes)?;
         done += bytes.len() as u64;
     }
     Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|e| Error::io("cannot replace", to, e))
+    file::rename("cannot replace", from, to)
 }
 
 fn put_table(plan: &Plan, table: &NewTable, keeper: &mut Quarantine) -> Result<()> {
@@ -210,15 +207,11 @@ impl Quarantine {
         let stamp = process::wall_us();
         let stamp = jiff::Timestamp::from_microsecond(stamp as i64).unwrap_or_default();
         let stamp = stamp.strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
+        // Nobody else repairs this feed now, so what is free stays free.
         let mut names = std::iter::once(stamp.clone()).chain((2..).map(|n| format!("{stamp}-{n}")));
-        let folder = loop {
-            let folder = own.join(names.next().unwrap_or_default());
-            match fs::create_dir(&folder) {
-                Ok(()) => break folder,
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(Error::io("cannot create the folder", &folder, e)),
-            }
-        };
+        let free = names.find(|name| own.join(name).symlink_metadata().is_err());
+        let folder = own.join(free.unwrap_or(stamp));
+        file::make_folder(&folder, self.mode)?;
         for folder in [self.base.as_path(), &all, &own] {
             file::sync_folder(folder)?;
         }
@@ -246,8 +239,8 @@ impl Quarantine {
         let to = self.name_for(path)?;
         if !meta.is_file() {
             rename(path, &to)?;
-        } else if fs::hard_link(path, &to).is_err() {
-            fs::copy(path, &to).map_err(|e| Error::io("cannot copy to", &to, e))?;
+        } else if file::link(path, &to).is_err() {
+            return self.copy(path, &meta, &to);
         }
         self.sync(&to)
     }
@@ -257,11 +250,16 @@ impl Quarantine {
         let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
         let to = self.name_for(path)?;
         if meta.is_file() {
-            fs::copy(path, &to).map_err(|e| Error::io("cannot copy to", &to, e))?;
-        } else {
-            rename(path, &to)?;
+            return self.copy(path, &meta, &to);
         }
+        rename(path, &to)?;
         self.sync(&to)
+    }
+
+    fn copy(&self, path: &Path, meta: &fs::Metadata, to: &Path) -> Result<()> {
+        let out = file::create_new(to, meta.permissions().mode() & 0o777)?;
+        copy(&out, to, (path, 0, meta.len()))?;
+        self.sync(to)
     }
 
     fn sync(&self, path: &Path) -> Result<()> {

@@ -305,7 +305,8 @@ impl Composer {
         }
     }
 
-    /// Where damage is why the end is not known: what lies behind it in the files is not sealed over
+    /// Where damage is why the end is not known: what lies behind it in the files is not sealed
+    /// over
     /// but kept in quarantine, and named.
     fn is_doubtful(&self) -> bool {
         let unproven = self.published.is_none() && !self.standing.exact && self.plan.unfinished;
@@ -472,7 +473,8 @@ impl Composer {
         (bytes, Row::new(Entry::Chunk(entry)))
     }
 
-    /// A chunk that lost blocks: a chunk for each run of good ones, and a range for each of bad ones.
+    /// A chunk that lost blocks: a chunk for each run of good ones, and a range for each of bad
+    /// ones.
     fn cut(&mut self, want: &Want, found: &Found) {
         let geometry = self.plan.feed.geometry();
         let per_block = geometry.block_records as u64;

@@ -260,11 +260,13 @@ pub fn adopt(platform: &Platform, name: &str, options: Options, _lock: &Lock) ->
 /// [`Error::Locked`] with the writer's pid while the feed is written; [`Error::Io`].
 pub fn lock(platform: &Platform, name: &str) -> Result<Lock> {
     let feed = platform.feed_place(name)?;
+    let info = platform.feed_info(name).ok();
     let page = LivePage::open(&feed.live_path(), &feed.id, false).ok();
     let stamp = page.as_ref().and_then(LivePage::session);
+    let pid = info.as_ref().and_then(LiveView::pid).or(stamp.map(|stamp| stamp.pid));
     let locked = |pid| Error::Locked { feed: name.to_owned(), pid };
     let Some(lock) = Lock::try_feed(&feed.lock)? else {
-        return Err(locked(stamp.map(|stamp| stamp.pid)));
+        return Err(locked(pid));
     };
     // Somebody may have removed the file that a living writer has locked.
     let Some(stamp) = stamp.filter(|_| page.as_ref().is_some_and(LivePage::is_open)) else {

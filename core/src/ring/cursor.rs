@@ -78,18 +78,17 @@ impl Cursor {
     pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
         if self.seen <= self.next_seq {
             self.seen = protocol::published(self.ring.memory());
+            faults::step("ring.seen");
         }
         let end_seq = self.seen.min(end_seq);
         if end_seq <= self.next_seq {
             return Copied::Nothing;
         }
-        faults::step("ring.seen");
         let head = self.ring.head();
         let fitting = (into.len() / head.record_size).min(head.records() as usize);
         let count = ((end_seq - self.next_seq) as usize).min(fitting);
         let bytes = count * head.record_size;
         let reserved = protocol::copy(self.ring.memory(), self.at, &mut into[..bytes]);
-        faults::step("ring.copied");
         if self.ring.oldest_at(reserved) > self.next_seq {
             return self.lapped();
         }

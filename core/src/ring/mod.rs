@@ -259,8 +259,8 @@ impl Found {
 /// Opens a feed's ring, where the last session has noted that it is.
 ///
 /// # Errors
-/// [`Error::Invalid`] if it lies in a shared memory that is not ours; [`Error::Io`] where it may not
-/// be opened; [`Error::Damaged`], [`Error::Version`].
+/// [`Error::Invalid`] if it lies in a shared memory that is not ours; [`Error::Io`] where it may
+/// not be opened; [`Error::Damaged`], [`Error::Version`].
 pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<Found> {
     let Some(segments) = registry.segments().filter(|s| s.kind == SegmentKind::Ring) else {
         return Ok(Found::Never);

@@ -446,7 +446,7 @@ impl Background {
             counters: self.page.live.counters(),
             reason,
         };
-        // The seals before the end that rests on them: a session that is closed is taken at its word.
+        // The seals before the end that rests on them: a closed session is taken at its word.
         self.shared.registry.sync()?;
         self.shared.registry.close_session(self.session.position, &close);
         self.write_checkpoint(None, published)?;

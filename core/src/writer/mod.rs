@@ -54,8 +54,8 @@ pub struct Appended {
 /// Appends records to a feed. One writer a feed; readers need no leave of it.
 ///
 /// Records become visible to readers when the call returns, durable as the sync policy says; those
-/// of a transient feed (`persist: false`) never. Dropping a writer closes it; [`Writer::close`] says
-/// whether that went well.
+/// of a transient feed (`persist: false`) never. Dropping a writer closes it; [`Writer::close`]
+/// says whether that went well.
 pub struct Writer {
     kind: Kind,
 }

@@ -66,7 +66,7 @@ pub fn begin(
             segments.device = file::identity_of(&folder)?.0;
             segments.folder = folder;
         }
-        let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
+        let live = open_on_disk(feed)?;
         live.begin(stamp, next_seq, running_max);
         live
     };
@@ -80,10 +80,18 @@ pub fn begin(
     Ok((Page { live, wait }, segments))
 }
 
+/// The page on disk. One that is missing is dw-repair's to put back.
+fn open_on_disk(feed: &FeedInfo) -> Result<LivePage> {
+    LivePage::open(&feed.live_path(), &feed.id, true).map_err(|error| match error {
+        Error::Io { path, .. } if !path.exists() => Error::damaged(path, 0, "it is missing"),
+        other => other,
+    })
+}
+
 /// Ends a session's stage, of which everything is on disk: what its page said last goes to the page
 /// on disk, where it is found from now on, and its memory is given back.
 pub fn end(feed: &FeedInfo, segments: &Segments, page: &LivePage) -> Result<()> {
-    let on_disk = LivePage::open(&feed.live_path(), &feed.id, true)?;
+    let on_disk = open_on_disk(feed)?;
     on_disk.take_over(page);
     on_disk.end();
     step("end.page");

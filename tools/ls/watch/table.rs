@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deepwater::Platform;
 use deepwater::os::process;
-use deepwater::reader::Reader;
+use deepwater::reader::{Reader, RingState};
 use deepwater::registry::live::{LivePage, writer_of};
 use deepwater::text::words::{grouped, span};
 use jiff::Timestamp;
@@ -34,6 +34,8 @@ struct Row {
     lag: Option<Duration>,
     silence: Option<Duration>,
     records: u64,
+    /// How much of a ring is in use, 0 to 1; none: the feed has none.
+    ring: Option<f64>,
     /// Seq and time, nanoseconds since boot, of the last look.
     seen: Option<(u64, u64)>,
     /// Records a second, the newest last.
@@ -114,14 +116,22 @@ impl<'a> Table<'a> {
         let base = self.platform.base().display();
         let clock = self.now.strftime("%H:%M:%SZ");
         let head = format!("{base}  {count} {feeds}, {writing} being written  {clock}");
+        let rings = self.rows.iter().any(|row| row.ring.is_some());
+        let shape = Shape { name_columns: name, rings, blocks: self.blocks };
         let titles = format!(
-            "{:<name$} {:<8} {:>10} {:>7} {:>7} {:>15}  LAST {SPARKS} s",
-            "FEED", "STATE", "RATE/s", "LAG", "LAST", "RECORDS"
+            "{:<name$} {:<8} {:>10} {:>7} {:>7} {:>15}{}  LAST {SPARKS} s",
+            "FEED",
+            "STATE",
+            "RATE/s",
+            "LAG",
+            "LAST",
+            "RECORDS",
+            if rings { "  RING" } else { "" }
         );
         let mut lines = vec![(Style::Plain, head), (Style::Title, titles)];
         for row in seen {
             let style = if row.alarm { Style::Alarm } else { Style::Plain };
-            lines.push((style, row.line(name, self.blocks)));
+            lines.push((style, row.line(&shape)));
         }
         if rows > FRAME {
             let (first, last) = (self.top + usize::from(!seen.is_empty()), self.top + seen.len());
@@ -139,6 +149,14 @@ impl<'a> Table<'a> {
     }
 }
 
+/// What all lines have in common.
+struct Shape {
+    name_columns: usize,
+    /// Whether any feed has a ring: then there is a column for it.
+    rings: bool,
+    blocks: bool,
+}
+
 impl Row {
     fn new(name: String) -> Row {
         Row {
@@ -152,6 +170,7 @@ impl Row {
             lag: None,
             silence: None,
             records: 0,
+            ring: None,
             seen: None,
             sparks: VecDeque::new(),
         }
@@ -190,6 +209,8 @@ impl Row {
             (None, false) => "idle",
         };
         self.records = snapshot.records();
+        let ring = snapshot.ring.as_ref();
+        self.ring = ring.map(|part| RingState::of(&part.ring, reader.feed()).fill());
         let now_ns = process::boottime_ns();
         self.spark(now_ns, snapshot.end_seq);
         let live = live.as_deref();
@@ -220,14 +241,17 @@ impl Row {
         self.seen = Some((now_ns, end_seq));
     }
 
-    fn line(&self, name_columns: usize, blocks: bool) -> String {
+    fn line(&self, shape: &Shape) -> String {
+        let Shape { name_columns, rings, blocks } = *shape;
         let name: String = self.name.chars().take(name_columns).collect();
         if let Some(error) = &self.error {
             return format!("{name:<name_columns$} {error}");
         }
         let time = |time: Option<Duration>| time.map_or("-".to_owned(), span);
+        let fill = self.ring.map_or("-".to_owned(), |fill| format!("{:.0}%", fill * 100.0));
+        let ring = if rings { format!(" {fill:>5}") } else { String::new() };
         let line = format!(
-            "{name:<name_columns$} {:<8} {:>10} {:>7} {:>7} {:>15}  {}",
+            "{name:<name_columns$} {:<8} {:>10} {:>7} {:>7} {:>15}{ring}  {}",
             self.state,
             rate(self.rate),
             time(self.lag),
