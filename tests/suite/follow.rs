@@ -288,8 +288,10 @@ fn what_the_readme_says_of_live() {
     };
     let quote = "{\"_feed\":\"quotes\",\"ts\":1700000000500000,\"bid\":42.0,\"ask\":43.0}\n";
     let (plain, named) = (trades(""), trades("\"_feed\":\"trades\","));
-    let replayed = "ts,price\n1700000000000000,42.5\n1700000001000000,42.75\n1700000002000000,43.25\n";
-    let wanted = [&plain.concat(), &named[0], quote, &named[1], &named[2], &plain.concat(), replayed];
+    let replayed =
+        "ts,price\n1700000000000000,42.5\n1700000001000000,42.75\n1700000002000000,43.25\n";
+    let wanted =
+        [&plain.concat(), &named[0], quote, &named[1], &named[2], &plain.concat(), replayed];
     assert_eq!(printed, wanted.concat());
 }
 
@@ -440,9 +442,8 @@ fn more_feeds_than_the_kernel_waits_for() {
     const FEEDS: usize = 130;
     let env = TestEnv::new();
     let fields = r#"[{"name":"ts","type":"timestamp"},{"name":"n","type":"uint64"}]"#;
-    let spec = |i: usize| {
-        format!(r#"{{"feed_name":"f{i}","mode":"UF","ts_col":"ts","fields":{fields}}}"#)
-    };
+    let spec =
+        |i: usize| format!(r#"{{"feed_name":"f{i}","mode":"UF","ts_col":"ts","fields":{fields}}}"#);
     let specs: Vec<String> = (0..FEEDS).map(spec).collect();
     fs::write(env.path("specs.json"), format!("[{}]", specs.join(","))).unwrap();
     env.quiet("dw-mkfeed --spec specs.json");

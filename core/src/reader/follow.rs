@@ -25,6 +25,9 @@ use rings::Rings;
 /// files can be replaced.
 pub const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 
+/// How long one pauses that cannot be woken: where records come, and where none do.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+
 /// What a follower comes to next.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -99,6 +102,8 @@ pub struct Follower {
     feed: FeedInfo,
     source: Source,
     bell: Bell,
+    /// The next pause of one that cannot be woken.
+    pause: Duration,
     looked_around: Instant,
 }
 
@@ -153,6 +158,7 @@ impl Reader {
             feed: self.feed.clone(),
             source,
             bell: Bell::default(),
+            pause: PAUSES.0,
             looked_around: Instant::now(),
         };
         follower.look_around();
@@ -253,17 +259,18 @@ impl Follower {
     }
 
     /// For those that may not write a wait file, or have none.
-    fn poll(followers: &[Follower], longest: Duration) -> Result<()> {
-        const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
+    fn poll(followers: &mut [Follower], longest: Duration) -> Result<()> {
         let began = Instant::now();
-        let mut pause = PAUSES.0;
-        while !Self::any_news(followers)? {
-            let left = longest.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            std::thread::sleep(pause.min(left));
+        let mut pause = followers.first().map_or(PAUSES.1, |follower| follower.pause);
+        let mut news = Self::any_news(followers)?;
+        while !news && began.elapsed() < longest {
+            std::thread::sleep(pause.min(longest.saturating_sub(began.elapsed())));
             pause = (pause * 2).min(PAUSES.1);
+            news = Self::any_news(followers)?;
+        }
+        if let Some(follower) = followers.first_mut() {
+            // Where much comes the next may come soon.
+            follower.pause = if news { PAUSES.0 } else { pause };
         }
         Ok(())
     }

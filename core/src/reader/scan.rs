@@ -133,11 +133,6 @@ impl Scan {
         self.chunks.push(chunk);
     }
 
-    /// The chunk whose files are open, if it is that one.
-    pub(super) fn opened(&self, chunk_id: u64) -> Option<&ChunkFiles> {
-        self.kept.as_ref().filter(|files| files.chunk_id == chunk_id)
-    }
-
     /// The next run of selected records; `None` at the end. What could not be read is left out and
     /// told by [`Scan::take_damage`].
     ///

@@ -188,11 +188,8 @@ impl Chunks {
         for position in self.current.unwrap_or(first)..count {
             let Entry::Chunk(chunk) = self.registry.entry(position)? else { continue };
             faults::step("follow.entry");
-            // A chunk that never had a record is no place to look at: its base may lie beyond that
-            // of the chunk which took its place.
-            let empty = chunk.place == Place::Expired && chunk.seal.is_none();
             let chunk_end = self.end_of(&chunk, end, count)?;
-            if empty || chunk_end <= self.next {
+            if chunk_end <= self.next {
                 continue;
             }
             if chunk.base_seq > self.next {
@@ -204,7 +201,8 @@ impl Chunks {
         Ok(Found::Nothing)
     }
 
-    /// The seq after the last record of a chunk, as far as records lie below `end`.
+    /// The seq after the last record of a chunk, as far as records lie below `end`. A chunk that
+    /// never had a record ends where the one that took its place begins, and so before its own base.
     fn end_of(&self, chunk: &ChunkEntry, end: u64, count: u64) -> Result<u64> {
         if let Some(seal) = chunk.seal {
             // It may have been sealed since `published` was read: of a batch that goes on in the
@@ -221,11 +219,6 @@ impl Chunks {
 
     /// Goes on in a chunk that has records at `next`.
     fn take_up(&mut self, mut entry: ChunkEntry, end_seq: u64) -> Found {
-        let gone = match entry.place {
-            Place::Expired => Some(Why::Collected),
-            Place::Lost => Some(Why::Lost),
-            _ => None,
-        };
         if entry.seal.is_some_and(|seal| entry.base_seq + seal.count > end_seq) {
             // The chunk counts as it stood when `published` was read.
             entry.seal = None;
@@ -239,11 +232,11 @@ impl Chunks {
             self.next = end_seq;
             return Found::Passed;
         }
-        // Files that are open outlive their removal.
-        if let Some(why) = gone.filter(|_| self.scan.opened(entry.chunk_id).is_none()) {
-            self.lose(end_seq, why);
+        if entry.place == Place::Lost {
+            self.lose(end_seq, Why::Lost);
             return Found::Passed;
         }
+        // One that is being collected may have its files still; if not, the scan will say so.
         self.scan.go_on(chunk, self.next);
         self.reach = end_seq;
         Found::Records
