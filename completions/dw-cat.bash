@@ -23,7 +23,7 @@ _dw__cat() {
 
     case "${cmd}" in
         dw__cat)
-            opts="-S -U -n -r -o -b -q -v -h -V --feed --since --until --tz --seq --where --lines --reverse --playback --output --fields --no-header --time --ints --with-seq --with-feed --base-path --quiet --verbose --color --help --version"
+            opts="-S -U -n -r -f -o -b -q -v -h -V --feed --since --until --tz --seq --where --lines --reverse --playback --follow --spin --replay --cursor-file --output --fields --no-header --time --ints --with-seq --with-feed --base-path --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -67,6 +67,25 @@ _dw__cat() {
                     ;;
                 -n)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --replay)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cursor-file)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
                     return 0
                     ;;
                 --output)
@@ -122,7 +141,7 @@ _dw__cat__feeds() {
     _dw__cat "$@"
     case "$2" in -*) return 0 ;; esac
     case "$3" in
-        --since|-S|--until|-U|--tz|--seq|--where|--lines|-n|--output|-o|--fields|--time|--ints|--base-path|-b|--color) return 0 ;;
+        --since|-S|--until|-U|--tz|--seq|--where|--lines|-n|--replay|--cursor-file|--output|-o|--fields|--time|--ints|--base-path|-b|--color) return 0 ;;
     esac
     COMPREPLY=( $(compgen -W "$(dw-ls --names 2>/dev/null)" -- "$2") )
 }

@@ -23,7 +23,7 @@ _dw__ls() {
 
     case "${cmd}" in
         dw__ls)
-            opts="-l -b -q -v -h -V --feed --long --chunks --sessions --layout --names --json --tz --base-path --quiet --verbose --color --help --version"
+            opts="-l -b -q -v -h -V --feed --long --chunks --sessions --gaps --watch --layout --names --json --tz --base-path --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -8,6 +8,8 @@ never\t'Not at all'"
 complete -c dw-ls -s l -l long -d 'Layout and policy of each feed'
 complete -c dw-ls -l chunks -d 'The chunks of each feed'
 complete -c dw-ls -l sessions -d 'The sessions of each feed, with the reason each closed, and holes in the seqs'
+complete -c dw-ls -l gaps -d 'When nothing was being recorded, and why; what was lost, collected, rejected'
+complete -c dw-ls -l watch -d 'A live table on the terminal: rate, lag, last arrival, records; q leaves it'
 complete -c dw-ls -l names -d 'Bare names, a line each'
 complete -c dw-ls -l json -d 'JSON, an object a line'
 complete -c dw-ls -s q -l quiet -d 'Errors only'

@@ -23,7 +23,7 @@ _dw__mkfeed() {
 
     case "${cmd}" in
         dw__mkfeed)
-            opts="-b -q -v -h -V --feed --spec --infer --update --dry-run --delete --yes --ts --time-unit --packed --chunk-size --chunk-age --retention --max-size --sync --order --live --mode --base-path --quiet --verbose --color --help --version"
+            opts="-b -q -v -h -V --feed --spec --infer --update --dry-run --delete --yes --ts --time-unit --packed --chunk-size --chunk-age --retention --max-size --ring --stage --live-window --sync --order --live --mode --base-path --quiet --verbose --color --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -69,6 +69,18 @@ _dw__mkfeed() {
                     return 0
                     ;;
                 --max-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ring)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --stage)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --live-window)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -121,7 +133,7 @@ _dw__mkfeed__feeds() {
     _dw__mkfeed "$@"
     case "$2" in -*) return 0 ;; esac
     case "$3" in
-        --spec|--ts|--time-unit|--chunk-size|--chunk-age|--retention|--max-size|--sync|--order|--live|--mode|--base-path|-b|--color) return 0 ;;
+        --spec|--ts|--time-unit|--chunk-size|--chunk-age|--retention|--max-size|--ring|--stage|--live-window|--sync|--order|--live|--mode|--base-path|-b|--color) return 0 ;;
     esac
     COMPREPLY=( $(compgen -W "$(dw-ls --names 2>/dev/null)" -- "$2") )
 }

@@ -6,6 +6,9 @@ complete -c dw-mkfeed -l chunk-size -d 'Size of a chunk\'s data, 64KiB to 16GiB 
 complete -c dw-mkfeed -l chunk-age -d 'Age at which a chunk ends [default: a day, or an eighth of the retention if shorter]' -r
 complete -c dw-mkfeed -l retention -d 'How long records are kept after they arrived: a duration, or forever [default: forever]' -r
 complete -c dw-mkfeed -l max-size -d 'How much is kept, indexes counted: a size, or none [default: none]' -r
+complete -c dw-mkfeed -l ring -d 'A ring in shared memory and nothing on disk: the newest SIZE, 64KiB to 1TiB [default: 16MiB]' -r
+complete -c dw-mkfeed -l stage -d 'Where chunks are born: disk, or shm (shared memory, copied to disk in the background)' -r
+complete -c dw-mkfeed -l live-window -d 'How long a chunk of a shm feed stays in memory once it is on disk [default: 0s]' -r
 complete -c dw-mkfeed -l sync -d 'When records become durable: every DUR, none (the kernel\'s time), or batch [default: 1s]' -r
 complete -c dw-mkfeed -l order -d 'A record older than one before it: accept, reject or clamp [default: accept]' -r
 complete -c dw-mkfeed -l live -d 'Whether dw-health expects it to be written all the time: yes or no [default: yes]' -r -f -a "yes\t'Yes'

@@ -2,8 +2,11 @@
 
 pub mod cat;
 pub mod cli;
+pub mod gc;
+pub mod health;
 pub mod ls;
 pub mod mkfeed;
+pub mod repair;
 pub mod write;
 
 use cli::page::Page;
@@ -22,6 +25,9 @@ pub const TOOLS: &[Tool] = &[
     Tool { page: &write::args::PAGE, command: write::args::command },
     Tool { page: &cat::args::PAGE, command: cat::args::command },
     Tool { page: &ls::args::PAGE, command: ls::args::command },
+    Tool { page: &gc::args::PAGE, command: gc::args::command },
+    Tool { page: &health::args::PAGE, command: health::args::command },
+    Tool { page: &repair::args::PAGE, command: repair::args::command },
 ];
 
 /// The command line of every program: man pages and completions are made from them.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use deepwater::Platform;
+use deepwater::checksum::crc;
 use deepwater::reader::{Direction, Selection};
 use deepwater::schema::{FeedSpec, Sync};
 use deepwater::writer::WriterOptions;
@@ -41,6 +42,14 @@ fn append(bencher: Bencher<'_, '_>, batch: u64) {
     let mut writer = platform.create_writer_with("t", options).unwrap();
     let bytes = records(batch);
     bencher.counter(ItemsCount::new(batch)).bench_local(|| writer.append_batch(&bytes).unwrap());
+}
+
+/// What the background thread does when a block is full: the checksum of its 64 KiB.
+#[divan::bench]
+fn block_checksum(bencher: Bencher<'_, '_>) {
+    let per_block = 65_536 / RECORD_SIZE as u64;
+    let block = records(per_block);
+    bencher.counter(ItemsCount::new(per_block)).bench_local(|| crc(divan::black_box(&block)));
 }
 
 /// A second out of two million records, the feed opened anew each time.

@@ -10,6 +10,13 @@ pub fn crc_append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }
 
+/// FNV-1a (64 bit) of `bytes`: an identity, no protection.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 const VALUE_BITS: u32 = 48;
 
 /// The largest value a guarded word can carry.

@@ -69,6 +69,24 @@ pub enum Error {
         /// The version found.
         found: u32,
     },
+    /// A staged feed's newest records are in shared memory that is not there from here.
+    OtherMemory {
+        /// The feed.
+        feed: String,
+        /// The folder of its segments, as the writer noted it.
+        path: PathBuf,
+    },
+    /// Shared memory has no room for what was to be stored.
+    MemoryFull {
+        /// The feed.
+        feed: String,
+        /// The folder of its segments.
+        path: PathBuf,
+        /// Bytes of records that were to be stored.
+        wanted_bytes: u64,
+        /// Bytes free there.
+        free_bytes: u64,
+    },
     /// A record, batch or argument that the call cannot take.
     Invalid(String),
     /// An earlier sync or allocation failed: the writer takes nothing more.
@@ -79,6 +97,23 @@ impl Error {
     /// Wraps a system error with what was being done and to which file.
     pub fn io(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Error::Io { doing, path: path.as_ref().to_owned(), source }
+    }
+
+    /// What to do about it, where the message itself does not say.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let Error::Damaged { path, .. } = self else { return None };
+        let name = path.file_name().and_then(|name| name.to_str());
+        match name {
+            Some("manifest.json" | "registry.bin") => {
+                Some("dw-repair --rebuild-registry makes it again from the feeds")
+            }
+            _ => Some("dw-repair --dry-run shows what can be saved"),
+        }
+    }
+
+    /// Whether a file is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
     /// Damage at byte `offset` of `path`.
@@ -124,6 +159,20 @@ impl fmt::Display for Error {
                  release that wrote the store",
                 path.display(),
                 crate::FORMAT_VERSION
+            ),
+            Error::OtherMemory { feed, path } => write!(
+                f,
+                "{feed}: its newest records are in shared memory, in {}, and that is another \
+                 device here (a container has its own /dev/shm); read it where it is written, or \
+                 share that folder",
+                path.display()
+            ),
+            Error::MemoryFull { feed, path, wanted_bytes, free_bytes } => write!(
+                f,
+                "{feed}: shared memory is full: {wanted_bytes} bytes of records to store, \
+                 {free_bytes} bytes free in {}; make room there, or use smaller chunks or stage \
+                 disk (dw-mkfeed --update)",
+                path.display()
             ),
             Error::Poisoned(why) => {
                 write!(f, "the writer has stopped after an error: {why}; open the feed again")

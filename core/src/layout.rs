@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use crate::checksum::fnv1a;
 use crate::error::{Error, Result};
 use crate::schema::{FeedSpec, FieldSpec, FieldType, MAX_RECORD_BYTES};
 use crate::time::TimeUnit;
@@ -246,10 +247,4 @@ fn push_padding(padding: &mut Vec<Range<usize>>, range: Range<usize>) {
         Some(last) if last.end == range.start => last.end = range.end,
         _ => padding.push(range),
     }
-}
-
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }

@@ -13,7 +13,8 @@
 //!
 //! Records out: [`reader`] takes a snapshot (up to which seq, which chunks), finds the blocks that
 //! a selection can match through each chunk's index ([`chunk::index`]), verifies them and lends
-//! runs of records, which [`text::encode`] writes as text.
+//! runs of records, which [`text::encode`] writes as text. A follower ([`reader::follow`]) goes on
+//! with what is published later; a merge ([`reader::merge`]) brings several feeds into one order.
 //!
 //! # The rooms, from the ground up
 //!
@@ -24,10 +25,15 @@
 //! | [`layout`], [`record`] | where fields lie; records as values |
 //! | [`text`] | rows to records and back, without I/O |
 //! | [`os`] | system calls, mappings, locks, signals: the only `unsafe` |
+//! | [`log`] | what happened to the store, a line an event |
 //! | [`registry`] | which feeds there are, what each consists of, the live page |
 //! | [`chunk`] | a run of records and its index; what recovery may believe |
+//! | [`ring`] | the newest records of a transient feed, in shared memory |
 //! | [`reader`], [`writer`] | the two users of it all |
 //! | [`store`] | the base directory: makes, opens and deletes feeds |
+//! | [`gc`] | removes what is past its retention, and what was left half done |
+//! | [`check`] | whether a store is well |
+//! | [`repair`] | what is damaged, and what can be saved |
 //!
 //! Each uses only those above it in this table (`tests/tidy.rs` holds that).
 //!
@@ -61,14 +67,19 @@
 //! ```
 
 pub(crate) mod bytes;
+pub mod check;
 pub mod checksum;
 pub mod chunk;
 pub mod error;
+pub mod gc;
 pub mod layout;
+pub mod log;
 pub mod os;
 pub mod reader;
 pub mod record;
 pub mod registry;
+pub mod repair;
+pub mod ring;
 pub mod schema;
 pub mod store;
 pub mod text;

@@ -20,6 +20,8 @@ pub const MIN_CHUNK_BYTES: u64 = 64 * 1024;
 pub const MAX_CHUNK_BYTES: u64 = 16 << 30;
 /// Chunk size where the spec names none.
 pub const DEFAULT_CHUNK_BYTES: u64 = 64 << 20;
+/// The largest ring, in bytes.
+pub const MAX_RING_BYTES: u64 = 1 << 40;
 /// Ring size where the spec names none.
 pub const DEFAULT_RING_BYTES: u64 = 16 << 20;
 /// File mode of a feed's files where the spec names none.
@@ -297,7 +299,8 @@ pub struct Policy {
     pub retention_seconds: Option<u64>,
     /// How many bytes of data and index are kept; none: any.
     pub max_size_bytes: Option<u64>,
-    /// False: a ring in shared memory, nothing on disk.
+    /// False: a ring in shared memory, nothing on disk. Chunk size and age, retention,
+    /// greatest size and sync then mean nothing.
     pub persist: bool,
     /// Size of the ring of a transient feed, in bytes.
     pub ring_size_bytes: u64,
@@ -591,11 +594,17 @@ impl FeedSpec {
                 policy.chunk_size_bytes
             ));
         }
-        if policy.ring_size_bytes < MIN_CHUNK_BYTES {
+        if !(MIN_CHUNK_BYTES..=MAX_RING_BYTES).contains(&policy.ring_size_bytes) {
             return wrong(format!(
-                "a ring of {} bytes; rings are at least 64KiB",
+                "a ring of {} bytes; rings are 64KiB to 1TiB",
                 policy.ring_size_bytes
             ));
+        }
+        if !policy.persist && policy.stage == Stage::Shm {
+            return wrong("stage shm with persist false; a ring is in shared memory anyway".into());
+        }
+        if !policy.persist && policy.sync == Sync::Batch {
+            return wrong("sync batch with persist false; a ring is never on disk".into());
         }
         if policy.chunk_age_seconds == Some(0) {
             return wrong("a chunk age of zero; the least is one second".into());

@@ -1,5 +1,6 @@
 //! The store: one base directory and its feeds. The API mirrors the seed's `Platform`.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +9,16 @@ use serde_json::{Value, json};
 use crate::FORMAT_VERSION;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::Log;
 use crate::os::lock::Lock;
 use crate::os::{file, process};
 use crate::reader::Reader;
 use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
-use crate::registry::info::FeedInfo;
+use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
+use crate::registry::wait::WaitFile;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
 
@@ -32,6 +36,25 @@ pub enum Created {
     Unchanged,
     /// It was there; its policy was changed.
     Updated,
+}
+
+/// Where a feed's files lie and what they must agree on.
+pub(crate) struct FeedPlace {
+    pub(crate) id: Identity,
+    pub(crate) folder: PathBuf,
+    pub(crate) lock: PathBuf,
+}
+
+impl FeedPlace {
+    /// The feed's live page.
+    pub(crate) fn live_path(&self) -> PathBuf {
+        self.folder.join("live")
+    }
+
+    /// The feed's registry file.
+    pub(crate) fn registry_path(&self) -> PathBuf {
+        self.folder.join("feed_registry.bin")
+    }
 }
 
 /// A store, opened.
@@ -61,7 +84,7 @@ impl Platform {
                         return Err(Error::damaged(
                             &path,
                             0,
-                            "it is missing, beside a registry.bin; put it back from a backup",
+                            "it is missing, beside a registry.bin",
                         ));
                     }
                 };
@@ -97,7 +120,7 @@ impl Platform {
             other => return other,
         }
         let folder = file::folder_mode(DEFAULT_FILE_MODE);
-        fs::create_dir_all(base).map_err(|e| Error::io("cannot create the folder", base, e))?;
+        file::make_folders(base)?;
         file::make_folder(&base.join("locks"), 0o700)?;
         let _lock = Lock::wait(&base.join("locks/registry"))?;
         match Platform::open(base) {
@@ -106,24 +129,59 @@ impl Platform {
             Err(Error::NoStore { .. }) => {}
             Err(error) => return Err(error),
         }
+        // Made by the store's owner, not by whoever comes first to turn a full log over.
+        drop(Lock::try_replace(&base.join("locks/log"))?);
         file::make_folder(&base.join("feeds"), folder)?;
         let store_id =
             process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
         Registry::empty(store_id).store(&base.join("registry.bin"), DEFAULT_FILE_MODE)?;
-        let manifest = json!({
-            "deepwater_version": env!("CARGO_PKG_VERSION"),
-            "format_version": FORMAT_VERSION,
-            "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
-        });
         // Last, since it is what makes the directory a store.
-        let text = format!("{manifest}\n");
+        let text = manifest_text(store_id);
         file::replace(&base.join("manifest.json"), text.as_bytes(), DEFAULT_FILE_MODE)?;
         Platform::open(base)
+    }
+
+    /// The store's own id.
+    pub fn store_id(&self) -> [u8; 16] {
+        self.store_id
     }
 
     /// The base directory.
     pub fn base(&self) -> &Path {
         &self.base
+    }
+
+    /// Where a feed's files lie and what they must agree on, whatever they hold.
+    ///
+    /// # Errors
+    /// [`Error::NoFeed`]; [`Error::Damaged`] for a registry that does not check.
+    pub(crate) fn feed_place(&self, name: &str) -> Result<FeedPlace> {
+        check_feed_name(name)?;
+        let registry = self.registry()?;
+        let entry = registry
+            .find(name)
+            .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
+        Ok(FeedPlace {
+            id: self.identity(entry),
+            folder: self.folder(name),
+            lock: self.lock_path(entry.id),
+        })
+    }
+
+    /// Its log.
+    pub fn log(&self) -> Log {
+        Log::of(&self.base)
+    }
+
+    fn log_feed(&self, what: &str, feed: &str, id: u64, more: &[(&str, &dyn Display)]) {
+        let id = format!("{id:016x}");
+        let fields: [(&str, &dyn Display); 2] = [("feed", &feed), ("id", &id)];
+        self.log().event(what, &[&fields[..], more].concat());
+    }
+
+    /// Keeps feeds from being made and deleted until the lock is dropped.
+    pub(crate) fn lock_registry(&self) -> Result<Lock> {
+        Lock::wait(&self.base.join("locks/registry"))
     }
 
     fn registry_path(&self) -> PathBuf {
@@ -138,7 +196,8 @@ impl Platform {
         self.base.join("feeds").join(name)
     }
 
-    fn registry(&self) -> Result<Registry> {
+    /// The list of feeds as it stands now.
+    pub(crate) fn registry(&self) -> Result<Registry> {
         Registry::load(&self.registry_path(), self.store_id)
     }
 
@@ -170,7 +229,12 @@ impl Platform {
         let entry = registry
             .find(name)
             .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
-        FeedInfo::load(&self.folder(name), &self.lock_path(entry.id), &self.identity(entry))
+        self.info_of(entry)
+    }
+
+    /// What `feed.json` says of an entry of the registry.
+    pub(crate) fn info_of(&self, entry: &FeedEntry) -> Result<FeedInfo> {
+        FeedInfo::load(&self.folder(&entry.name), &self.lock_path(entry.id), &self.identity(entry))
     }
 
     /// Makes a feed. The same spec again does nothing; with `update` its policy may differ and is
@@ -182,20 +246,7 @@ impl Platform {
     pub fn create_feed(&self, spec: &FeedSpec, update: bool) -> Result<Created> {
         spec.check()?;
         let layout = Layout::new(spec)?;
-        if !spec.policy.persist {
-            return Err(Error::Spec(format!(
-                "feed {:?}: persist false (a ring in shared memory) is not supported by this \
-                 version",
-                spec.feed_name
-            )));
-        }
-        if spec.policy.stage == crate::schema::Stage::Shm {
-            return Err(Error::Spec(format!(
-                "feed {:?}: stage shm is not supported by this version",
-                spec.feed_name
-            )));
-        }
-        let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
         match self.info_in(&registry, &spec.feed_name) {
@@ -205,8 +256,37 @@ impl Platform {
             }
             Ok(old) => self.update_feed(old, spec, &layout, update),
             Err(Error::NoFeed { .. }) => self.make_feed(&mut registry, spec, layout),
-            Err(error) => Err(error),
+            Err(error) => match self.restore_spec(&registry, spec, layout)? {
+                true => Ok(Created::Updated),
+                false => Err(error),
+            },
         }
+    }
+
+    /// Writes a feed's lost spec again, from one with the layout that the registry names; false if
+    /// it is not that, or a copy is left, which dw-repair takes.
+    fn restore_spec(&self, registry: &Registry, spec: &FeedSpec, layout: Layout) -> Result<bool> {
+        let name = &spec.feed_name;
+        let Some(entry) = registry.find(name).filter(|e| e.layout_hash == layout.hash()) else {
+            return Ok(false);
+        };
+        let (folder, lock, id) =
+            (self.folder(name), self.lock_path(entry.id), self.identity(entry));
+        let is_lost = |file| FeedInfo::load_from(&folder.join(file), &folder, &lock, &id).is_err();
+        if !folder.is_dir() || ![SPEC_FILE, SPEC_COPY].into_iter().all(is_lost) {
+            return Ok(false);
+        }
+        let info = FeedInfo {
+            name: name.clone(),
+            id,
+            created_us: entry.created_us,
+            spec: spec.clone(),
+            layout: layout.into(),
+            folder: folder.clone(),
+            lock,
+        };
+        info.save(&folder)?;
+        Ok(true)
     }
 
     fn update_feed(
@@ -223,6 +303,12 @@ impl Platform {
         if !differences.is_empty() {
             return drift(differences, "a feed keeps its layout: make another feed, or delete it");
         }
+        if old.spec.policy.persist != spec.policy.persist {
+            let words = |persist| if persist { "in files" } else { "a ring" };
+            let (ours, asked) = (words(old.spec.policy.persist), words(spec.policy.persist));
+            let differences = vec![format!("it is {ours}, asked for {asked}")];
+            return drift(differences, "a feed stays what it is: make another feed, or delete it");
+        }
         let differences = old.spec.policy.difference(&spec.policy);
         if differences.is_empty() {
             return Ok(Created::Unchanged);
@@ -233,6 +319,8 @@ impl Platform {
         old.spec.policy = spec.policy.clone();
         old.save(&old.folder)?;
         self.widen_modes(spec.policy.file_mode)?;
+        let changed = differences.join("; ");
+        self.log_feed("feed-updated", &spec.feed_name, old.id.feed_id, &[("changed", &changed)]);
         Ok(Created::Updated)
     }
 
@@ -260,11 +348,10 @@ impl Platform {
             lock: self.lock_path(feed_id),
         };
         let unborn = self.folder(&format!("{UNBORN}{feed_id:016x}"));
-        let made = build_feed(&info, &unborn).and_then(|()| {
-            fs::rename(&unborn, &folder).map_err(|e| Error::io("cannot create", &folder, e))
-        });
+        let made = build_feed(&info, &unborn)
+            .and_then(|()| file::rename("cannot create", &unborn, &folder));
         if made.is_err() {
-            let _ = fs::remove_dir_all(&unborn);
+            let _ = file::remove_folder(&unborn);
         }
         made?;
         file::sync_folder(&self.base.join("feeds"))?;
@@ -277,6 +364,7 @@ impl Platform {
         });
         registry.store(&self.registry_path(), self.store_mode()?)?;
         self.widen_modes(spec.policy.file_mode)?;
+        self.log_feed("feed-made", &spec.feed_name, feed_id, &[]);
         Ok(Created::New)
     }
 
@@ -303,6 +391,11 @@ impl Platform {
         for name in ["registry.bin", "manifest.json"] {
             widen(&self.base.join(name), read)?;
         }
+        let log = self.log().path();
+        if log.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+            // Somebody else's log stays as it is.
+            let _ = widen(&log, read & 0o044);
+        }
         let enter = file::folder_mode(read) & 0o555;
         widen(&self.base, enter)?;
         widen(&self.base.join("feeds"), enter)
@@ -314,7 +407,7 @@ impl Platform {
     /// [`Error::Locked`] while it is written; [`Error::NoFeed`]; [`Error::Io`].
     pub fn delete_feed(&self, name: &str) -> Result<()> {
         check_feed_name(name)?;
-        let _lock = Lock::wait(&self.base.join("locks/registry"))?;
+        let _lock = self.lock_registry()?;
         self.sweep()?;
         let mut registry = self.registry()?;
         self.delete_from(&mut registry, name)
@@ -329,47 +422,90 @@ impl Platform {
         let folder = self.folder(name);
         let id = self.identity(&entry);
         let Some(_feed_lock) = Lock::try_feed(&self.lock_path(entry.id))? else {
-            let page = LivePage::open(&folder.join("live"), &id, false).ok();
-            let pid = page.and_then(|page| page.session()).map(|session| session.pid);
+            let pid = self.info_in(registry, name).ok().and_then(|feed| LiveView::pid(&feed));
             return Err(Error::Locked { feed: name.to_owned(), pid });
         };
         // A registry too damaged to be marked must not keep a feed from being deleted.
         if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
             feed.set_deleted();
+            // On disk before the store forgets the feed: without the mark its folder would pass for
+            // data that somebody misses.
+            feed.sync()?;
+            remove_segments(&feed, &self.base, &id, name)?;
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
+        self.log_feed("feed-deleted", name, entry.id, &[]);
         self.bury(&folder, entry.id)
     }
 
     /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.
     fn bury(&self, folder: &Path, feed_id: u64) -> Result<()> {
         let dead = self.folder(&format!("{DELETED}{feed_id:016x}"));
-        match fs::rename(folder, &dead) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(|e| Error::io("cannot remove", folder, e))?,
+        if folder.symlink_metadata().is_err() {
+            return Ok(());
         }
+        file::rename("cannot remove", folder, &dead)?;
         file::sync_folder(&self.base.join("feeds"))?;
-        fs::remove_dir_all(&dead).map_err(|e| Error::io("cannot remove", &dead, e))
+        file::remove_folder(&dead)
     }
 
     /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
     /// registry's lock, so nobody is at work on any of it.
     fn sweep(&self) -> Result<()> {
-        let remove = |folder: &Path, wanted: &dyn Fn(&str) -> bool| -> Result<()> {
-            let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
-            for item in listing.flatten().filter(|i| i.file_name().to_str().is_some_and(wanted)) {
-                let path = item.path();
-                let removed = match item.file_type() {
-                    Ok(kind) if kind.is_dir() => fs::remove_dir_all(&path),
-                    _ => fs::remove_file(&path),
-                };
-                removed.map_err(|e| Error::io("cannot remove", &path, e))?;
-            }
-            Ok(())
+        self.debris()?.iter().try_for_each(|path| remove_any(path))
+    }
+
+    /// Folders and files whose very names say that somebody was at work on them.
+    fn debris(&self) -> Result<Vec<PathBuf>> {
+        let named = |folder: &Path, marks: [&str; 2]| -> Result<Vec<PathBuf>> {
+            let names = file::names(folder)?.into_iter();
+            let wanted = names.filter(|name| marks.iter().any(|mark| name.starts_with(mark)));
+            Ok(wanted.map(|name| folder.join(name)).collect())
         };
-        remove(&self.base.join("feeds"), &|n| n.starts_with(UNBORN) || n.starts_with(DELETED))?;
-        remove(&self.base, &|n| n.starts_with(".registry.bin.") || n.starts_with(".manifest.json."))
+        let mut found = named(&self.base.join("feeds"), [UNBORN, DELETED])?;
+        found.extend(named(&self.base, [".registry.bin.", ".manifest.json."])?);
+        Ok(found)
+    }
+
+    /// What a `create_feed` or `delete_feed` that was killed has left, or one that is at work now
+    /// has not ended yet: [`Platform::remove_leftover`] tells the two apart.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
+        let registry = self.registry()?;
+        let mut found = self.debris()?;
+        for name in file::names(&self.base.join("feeds"))? {
+            if registry.find(&name).is_none() && check_feed_name(&name).is_ok() {
+                let folder = self.folder(&name);
+                let left = FeedRegistry::peek(&folder.join("feed_registry.bin"));
+                if left.is_ok_and(|left| left.deleted || !left.chunks) {
+                    found.push(folder);
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Removes something that [`Platform::leftovers`] named, if it is still left over; whether it
+    /// was.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Damaged`].
+    pub fn remove_leftover(&self, path: &Path) -> Result<bool> {
+        let _lock = self.lock_registry()?;
+        if !self.leftovers()?.iter().any(|left| left == path) {
+            return Ok(false);
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if check_feed_name(name).is_ok() {
+            self.remove_unregistered(path)?;
+        } else {
+            remove_any(path)?;
+        }
+        Ok(true)
     }
 
     /// Removes the folder of a feed that the registry does not name: made, or deleted, by somebody
@@ -418,6 +554,36 @@ impl Platform {
     pub fn close(self) {}
 }
 
+/// Removes a deleted feed's files in shared memory, if they can be reached from here, and wakes the
+/// followers.
+fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &str) -> Result<()> {
+    let Some(segments) = registry.segments() else { return Ok(()) };
+    let bell = WaitFile::open(&segments.wait_path(name), id);
+    segments.remove_feed(base, id.store_id, name)?;
+    if let Ok(bell) = bell {
+        bell.wake();
+    }
+    Ok(())
+}
+
+/// The text of a store's manifest.json.
+pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
+    let manifest = json!({
+        "deepwater_version": env!("CARGO_PKG_VERSION"),
+        "format_version": FORMAT_VERSION,
+        "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
+    });
+    format!("{manifest}\n")
+}
+
+/// Removes a file, or a folder and all in it.
+fn remove_any(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => file::remove_folder(path),
+        _ => file::remove_file(path),
+    }
+}
+
 /// Whether somebody began to delete a feed that the registry still names.
 fn is_deleted(feed: &FeedInfo) -> bool {
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false);
@@ -431,6 +597,8 @@ fn build_feed(info: &FeedInfo, folder: &Path) -> Result<()> {
     let geometry: Geometry = info.geometry();
     let path = folder.join("feed_registry.bin");
     FeedRegistry::create(&path, &info.id, &geometry, info.created_us, mode)?;
-    LivePage::create(&folder.join("live"), &info.id, mode)?;
+    if info.spec.policy.persist {
+        LivePage::create(&folder.join("live"), &info.id, mode)?;
+    }
     info.save(folder)
 }

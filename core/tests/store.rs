@@ -370,7 +370,7 @@ fn a_session_without_records_leaves_no_chunk() {
     assert!(snapshot.chunks.is_empty());
     assert_eq!(snapshot.sessions[0].close.unwrap().reason, SessionEnd::Signal);
     let files: Vec<_> = std::fs::read_dir(folder.path().join("feeds/t")).unwrap().collect();
-    assert_eq!(files.len(), 3, "feed.json, feed_registry.bin, live: {files:?}");
+    assert_eq!(files.len(), 4, "feed.json, its copy, feed_registry.bin, live: {files:?}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn seq_feed_fields_and_ints() {
     let options = EncodeOptions {
         fields: fields(&["id", "ts"]),
         with_seq: true,
-        with_feed: Some("a-b".into()),
+        with_feed: vec!["a-b".into()],
         ints: IntStyle::String,
         ..EncodeOptions::default()
     };
@@ -227,7 +227,7 @@ fn raw_and_npy_are_the_records() {
     let options = EncodeOptions {
         fields: fields(&["side", "ts"]),
         with_seq: true,
-        with_feed: Some("fx".into()),
+        with_feed: vec!["fx".into()],
         ..plain
     };
     let npy = encode(&trades(), OutputFormat::Npy, &options, &records);

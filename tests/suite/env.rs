@@ -17,13 +17,22 @@ const OUTSIDE: &[&str] = &["TZ", "NO_COLOR", "TERM", "XDG_DATA_HOME", "COLUMNS",
 /// A temporary folder with a store in it, gone when dropped.
 pub struct TestEnv {
     dir: TempDir,
+    shm: TempDir,
 }
 
 impl TestEnv {
     /// A folder without a store: dw-mkfeed makes it.
     pub fn new() -> TestEnv {
-        let dir = tempfile::Builder::new().prefix("deepwater-test-").tempdir();
-        TestEnv { dir: dir.expect("a temporary folder") }
+        let folder = |place: &Path| {
+            let folder = tempfile::Builder::new().prefix("deepwater-test-").tempdir_in(place);
+            folder.expect("a temporary folder")
+        };
+        TestEnv { dir: folder(&env::temp_dir()), shm: folder(Path::new("/dev/shm")) }
+    }
+
+    /// Where the tools have their shared memory: a folder on the real tmpfs.
+    pub fn shm(&self) -> &Path {
+        self.shm.path()
     }
 
     /// The store, which is there once a feed was made.
@@ -74,6 +83,7 @@ impl TestEnv {
             command.env_remove(name);
         }
         command.env("DEEPWATER_BASE", self.base());
+        command.env("DEEPWATER_SHM", self.shm());
         command.env("PATH", path_with_tools());
         command.current_dir(self.dir.path());
     }

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::env::TestEnv;
 use crate::random::{Random, mix};
+use crate::small_disk::{SmallDisk, where_one_may_mount};
 
 /// What each record holds: ts, n, and a hash of both.
 const RECORD: usize = 24;
@@ -26,7 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn tool(env: &TestEnv, name: &str, boot: &str) -> Command {
     let mut command = Command::new(cargo_bin(name));
-    command.env("DEEPWATER_BASE", env.base()).env_remove("NO_COLOR");
+    command.env("DEEPWATER_BASE", env.base()).env("DEEPWATER_SHM", env.shm());
+    command.env_remove("NO_COLOR");
     if !boot.is_empty() {
         command.env("DEEPWATER_BOOT_ID", boot);
     }
@@ -56,7 +58,11 @@ fn number(value: &Value, key: &str) -> u64 {
 }
 
 fn make_feed(env: &TestEnv) {
-    let mut args = vec!["dw-mkfeed", "t", "--chunk-size", "64KiB"];
+    make_feed_on(env, "disk");
+}
+
+fn make_feed_on(env: &TestEnv, stage: &str) {
+    let mut args = vec!["dw-mkfeed", "t", "--chunk-size", "64KiB", "--stage", stage];
     args.extend(FIELDS);
     ok(env, "", &args);
 }
@@ -181,21 +187,47 @@ fn watch(env: &TestEnv, seen: &AtomicU64, stop: &AtomicBool) {
     }
 }
 
+/// How many moments: 50, or `$DEEPWATER_KILLS`.
+fn kills() -> u64 {
+    std::env::var("DEEPWATER_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)
+}
+
 #[test]
-fn dw_write_killed_at_50_moments_loses_nothing_that_was_seen() {
+fn dw_write_killed_at_random_moments_loses_nothing_that_was_seen() {
     let env = TestEnv::new();
     make_feed(&env);
+    kill_at_moments(&env, kills(), || {});
+}
+
+#[test]
+fn what_a_killed_writer_left_in_memory_is_adopted() {
+    let env = TestEnv::new();
+    make_feed_on(&env, "shm");
+    kill_at_moments(&env, 30, || check_memory(&env, &["t.chunks", "t.live", "t.wait"]));
+    check_memory(&env, &["t.wait"]);
+}
+
+/// Of the session that is, or was killed, nothing else is in shared memory; of an older one nothing
+/// at all.
+fn check_memory(env: &TestEnv, most: &[&str]) {
+    let folder = fs::read_dir(env.shm()).expect("shared memory").next().expect("a folder");
+    let found = names(&folder.expect("a folder").path());
+    assert!(found.iter().all(|name| most.contains(&name.as_str())), "{found:?}");
+}
+
+/// Kills dw-write again and again while somebody reads, and looks that all is there each time.
+fn kill_at_moments(env: &TestEnv, rounds: u64, check: impl Fn()) {
     let seed = 20_260_731;
     let mut random = Random::new(seed);
     let mut there = 0;
-    for round in 0..50u64 {
+    for round in 0..rounds {
         let raw = round % 2 == 1;
         let sync = [&["--sync", "none"][..], &["--sync", "10ms"], &[]][round as usize % 3];
         let seen = AtomicU64::new(0);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
-            let watcher = scope.spawn(|| watch(&env, &seen, &stop));
-            let (mut victim, stdin) = Victim::start(&env, "", raw, sync);
+            let watcher = scope.spawn(|| watch(env, &seen, &stop));
+            let (mut victim, stdin) = Victim::start(env, "", raw, sync);
             let feeder = scope.spawn(move || feed_rows(stdin, raw, there, round));
             if round % 5 == 4 {
                 // While it starts.
@@ -215,19 +247,20 @@ fn dw_write_killed_at_50_moments_loses_nothing_that_was_seen() {
         let seen = seen.load(Ordering::SeqCst);
         let from = if round % 10 == 9 { 0 } else { there };
         let got =
-            numbers(&ok(&env, "", &["dw-cat", "t", "-o", "raw", "--seq", &format!("{from}..")]));
+            numbers(&ok(env, "", &["dw-cat", "t", "-o", "raw", "--seq", &format!("{from}..")]));
         assert!(got.iter().copied().eq(from..from + got.len() as u64), "round {round}: a gap");
         let end = from + got.len() as u64;
         assert!(end >= seen, "round {round}: {end} of {seen} records that were seen");
         assert!(end >= there, "round {round}: {there} were there before");
-        let sessions = lines(&ok(&env, "", &["dw-ls", "t", "--sessions", "--json"]));
+        let sessions = lines(&ok(env, "", &["dw-ls", "t", "--sessions", "--json"]));
         if let Some(last) = sessions.last().filter(|_| end > there) {
             assert_eq!(last["reason"], "crashed", "round {round}");
             assert_eq!((number(last, "seq_lo"), number(last, "seq_hi")), (there, end));
         }
+        check();
         there = end;
     }
-    finish_and_check(&env, there);
+    finish_and_check(env, there);
 }
 
 /// A last session that ends by itself; then the whole feed and its folder.
@@ -257,7 +290,7 @@ fn check_folder(env: &TestEnv) {
     let chunks = lines(&ok(env, "", &["dw-ls", "t", "--chunks", "--json"]));
     let folder = env.base().join("feeds/t");
     let mut want: BTreeSet<String> =
-        ["feed.json", "feed_registry.bin", "live"].map(String::from).into();
+        ["feed.copy.json", "feed.json", "feed_registry.bin", "live"].map(String::from).into();
     let mut end = None;
     let mut last_id = 0;
     for chunk in &chunks {
@@ -363,7 +396,7 @@ fn check_folder_of_holes(env: &TestEnv) {
     let chunks = lines(&ok(env, "", &["dw-ls", "t", "--chunks", "--json"]));
     assert!(chunks.iter().all(|c| c["place"] == "on-disk"), "{chunks:?}");
     let files = names(&env.base().join("feeds/t"));
-    assert_eq!(files.len(), chunks.len() * 2 + 3, "{files:?}");
+    assert_eq!(files.len(), chunks.len() * 2 + 4, "{files:?}");
 }
 
 /// Starts a tool and kills it after at most `micros`.
@@ -512,38 +545,16 @@ fn a_feed_that_was_made_or_deleted_half_way_is_made_anew() {
     }
 }
 
-/// A small disk, gone when dropped; none where we may not mount one.
-struct SmallDisk<'a>(&'a Path);
-
-impl SmallDisk<'_> {
-    fn mount(at: &Path, options: &str) -> bool {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "none"])
-            .arg(at)
-            .stderr(Stdio::null())
-            .status();
-        mounted.is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for SmallDisk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_stops_the_writer_and_loses_nothing() {
+    let test = "kill::a_full_disk_stops_the_writer_and_loses_nothing";
+    where_one_may_mount(test, fill_disks);
+}
+
+fn fill_disks() {
     for chunk_size in ["64KiB", "64MiB"] {
         let env = TestEnv::new();
-        let base = env.base();
-        fs::create_dir(&base).expect("a folder");
-        if !SmallDisk::mount(&base, "size=5m") {
-            let mut stderr = std::io::stderr().lock();
-            writeln!(stderr, "NOT RUN: a full disk (no right to mount one)").expect("stderr");
-            return;
-        }
-        let disk = SmallDisk(&base);
+        let disk = SmallDisk::mount(&env.base(), "size=5m").expect("a small disk");
         let mut make = vec!["dw-mkfeed", "t", "--chunk-size", chunk_size];
         make.extend(FIELDS);
         ok(&env, "", &make);
@@ -564,7 +575,7 @@ fn a_full_disk_stops_the_writer_and_loses_nothing() {
             there = got.len() as u64;
             check_folder(&env);
         }
-        assert!(SmallDisk::mount(&base, "remount,size=64m"));
+        disk.resize(64 << 20);
         let (mut victim, mut stdin) = Victim::start(&env, "", false, &[]);
         let mut rows = Vec::new();
         (there..there + 5000).for_each(|n| put_row(&mut rows, false, n));
@@ -580,16 +591,14 @@ fn a_full_disk_stops_the_writer_and_loses_nothing() {
 
 #[test]
 fn a_batch_that_finds_no_room_leaves_nothing_behind() {
+    let test = "kill::a_batch_that_finds_no_room_leaves_nothing_behind";
+    where_one_may_mount(test, append_without_room);
+}
+
+fn append_without_room() {
     let env = TestEnv::new();
     let base = env.base();
-    fs::create_dir(&base).expect("a folder");
-    if !SmallDisk::mount(&base, "size=1m") {
-        let mut stderr = std::io::stderr().lock();
-        writeln!(stderr, "NOT RUN: a batch on a full disk (no right to mount one)")
-            .expect("stderr");
-        return;
-    }
-    let disk = SmallDisk(&base);
+    let disk = SmallDisk::mount(&base, "size=1m").expect("a small disk");
     make_feed(&env);
     let rows = |numbers: std::ops::Range<u64>| {
         let mut rows = Vec::new();

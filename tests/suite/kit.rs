@@ -26,6 +26,13 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Says aloud that part of a test did not run, and why; a pass would look as if it had.
+pub fn not_run(what: &str) {
+    // Not eprintln: the test harness swallows that when the test passes.
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "NOT RUN: {what}").expect("stderr is open");
+}
+
 /// What a program said, as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -55,7 +62,7 @@ pub fn objects(env: &TestEnv, tool: &str, args: &[&str]) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
 }
 
-/// A dw-write that waits on a pipe which stays open.
+/// A tool that runs on: a dw-write that waits on a pipe which stays open, a dw-cat that follows.
 pub struct Running {
     /// Its process.
     pub child: Child,
@@ -66,15 +73,25 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts it in the test's store.
+    /// Starts dw-write in the test's store.
     pub fn start(env: &TestEnv, args: &[&str]) -> Running {
+        Running::tool(env, "dw-write", args)
+    }
+
+    /// Starts a tool, or a program that runs one, in the test's store.
+    pub fn tool(env: &TestEnv, tool: &str, args: &[&str]) -> Running {
         // Whoever runs the tests in the background of a script hands ignored signals down; `env`
         // undoes that and becomes the tool.
+        let program = match tool.starts_with("dw-") {
+            true => cargo_bin(tool),
+            false => tool.into(),
+        };
         let mut command = Command::new("env");
-        command.arg("--default-signal=INT,HUP,TERM").arg(cargo_bin("dw-write"));
-        command.args(args).env("DEEPWATER_BASE", env.base()).current_dir(env.path("."));
+        command.arg("--default-signal=INT,HUP,TERM").arg(program);
+        command.args(args).current_dir(env.path("."));
+        command.env("DEEPWATER_BASE", env.base()).env("DEEPWATER_SHM", env.shm());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("dw-write starts");
+        let mut child = command.spawn().expect("the tool starts");
         let input = child.stdin.take();
         let (out, first) = gather(child.stdout.take().expect("a pipe"));
         let (err, second) = gather(child.stderr.take().expect("a pipe"));
@@ -86,11 +103,31 @@ impl Running {
         self.child.id()
     }
 
+    /// The lines it has printed so far, if all of them are whole.
+    pub fn lines(&self) -> Vec<String> {
+        self.out().lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until it has printed so many lines, and gives them.
+    pub fn until_lines(&self, count: usize) -> Vec<String> {
+        until(&format!("{count} lines"), || Some(self.lines()).filter(|l| l.len() >= count))
+    }
+
     /// Sends bytes down the pipe, which stays open.
-    pub fn send(&mut self, bytes: &str) {
+    pub fn send(&mut self, text: &str) {
+        self.send_bytes(text.as_bytes());
+    }
+
+    /// As [`Running::send`], of bytes that are no text.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
         let input = self.input.as_mut().expect("the pipe is open");
-        input.write_all(bytes.as_bytes()).expect("dw-write reads");
+        input.write_all(bytes).expect("dw-write reads");
         input.flush().expect("dw-write reads");
+    }
+
+    /// Sends bytes down the pipe; whether they arrived.
+    pub fn try_send(&mut self, bytes: &str) -> bool {
+        self.input.as_mut().is_some_and(|input| input.write_all(bytes.as_bytes()).is_ok())
     }
 
     /// What it has printed so far.
@@ -112,16 +149,22 @@ impl Running {
 
     /// Waits for its end, the pipe still open: a signal has ended it.
     pub fn wait(&mut self) -> ExitStatus {
-        until("the end of dw-write", || self.child.try_wait().expect("it is our child"))
+        until("the tool's end", || self.child.try_wait().expect("it is our child"))
     }
 
     /// Closes the pipe and waits for its end, which must be a success.
-    pub fn finish(mut self) -> (String, String) {
+    pub fn finish(self) -> (String, String) {
+        let (status, out, err) = self.end();
+        assert!(status.success(), "{status}: {err}");
+        (out, err)
+    }
+
+    /// Closes the pipe and waits for its end: its status, and all it printed and said.
+    pub fn end(mut self) -> (ExitStatus, String, String) {
         self.input = None;
         let status = self.wait();
         self.readers.drain(..).for_each(|reader| reader.join().unwrap());
-        assert!(status.success(), "{status}: {}", self.err());
-        (self.out(), self.err())
+        (status, self.out(), self.err())
     }
 }
 
@@ -147,4 +190,48 @@ fn gather(pipe: impl std::io::Read + Send + 'static) -> Gathered {
         }
     });
     (all, thread)
+}
+
+/// The system call that a process sleeps in; none where we may not look.
+pub fn sleeps_in(pid: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    text.split(' ').next()?.parse().ok()
+}
+
+/// Calls of x86-64 that a follower sleeps in: one that polls, by the bell, by several bells.
+pub const NANOSLEEP: [u32; 2] = [35, 230];
+pub const FUTEX: [u32; 1] = [202];
+pub const FUTEX_WAITV: [u32; 1] = [449];
+
+/// Waits until a follower is seen asleep in one of these calls.
+pub fn until_asleep(follower: &Running, calls: &[u32]) {
+    if cfg!(not(target_arch = "x86_64")) {
+        not_run("how a follower sleeps (the numbers of system calls are those of x86-64)");
+        return;
+    }
+    if calls == FUTEX_WAITV && !waits_for_several() {
+        not_run("how a follower of several feeds sleeps (this kernel is older than 5.16)");
+        return;
+    }
+    if sleeps_in(std::process::id()).is_none() {
+        not_run("how a follower sleeps (/proc/PID/syscall cannot be read here)");
+        return;
+    }
+    // Several times: a poller meets no futex, nor does a sleeper by the bell the other one.
+    let mut seen = 0;
+    until(&format!("sleep in {calls:?}"), || {
+        let call = sleeps_in(follower.pid()).filter(|call| [35, 202, 230, 449].contains(call));
+        seen = match call {
+            Some(call) if calls.contains(&call) => seen + 1,
+            Some(_) => 0,
+            None => seen,
+        };
+        (seen >= 5).then_some(())
+    });
+}
+
+fn waits_for_several() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(5), Some(16))
 }

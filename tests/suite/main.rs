@@ -2,15 +2,33 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod cron;
+mod cursor;
+mod damage;
 mod env;
+mod follow;
+mod fuzz;
+mod gaps;
+mod gc;
 mod generated;
+mod health;
 mod kill;
+#[allow(dead_code)]
 mod kit;
 mod live;
+mod logs;
 mod malformed;
 mod manners;
+mod merge;
 mod pages;
 mod random;
 mod real_feeds;
+mod ring;
 mod round_trip;
+mod sample;
+#[allow(dead_code)]
+mod small_disk;
 mod sqlite;
+mod staged;
+mod units;
+mod watch;

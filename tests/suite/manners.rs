@@ -8,7 +8,7 @@ use std::process::Output;
 use super::env::TestEnv;
 use super::kit::{Running, good, objects, text, until};
 
-const TOOLS: [&str; 4] = ["dw-mkfeed", "dw-write", "dw-cat", "dw-ls"];
+const TOOLS: [&str; 5] = ["dw-mkfeed", "dw-write", "dw-cat", "dw-ls", "dw-gc"];
 
 /// A store with `trades`, three records in it.
 fn store() -> TestEnv {
@@ -148,6 +148,8 @@ fn feeds_that_are_not_there() {
         ("dw-ls", "dw-ls nope"),
         ("dw-ls", "dw-ls trades nope --json"),
         ("dw-ls", "dw-ls --names nope"),
+        ("dw-gc", "dw-gc nope"),
+        ("dw-gc", "dw-gc trades nope --dry-run"),
         ("dw-mkfeed", "dw-mkfeed --delete --yes nope"),
         ("dw-mkfeed", "dw-mkfeed --delete --yes trades nope"),
     ] {
@@ -167,6 +169,8 @@ fn stores_that_are_none() {
         ("dw-write", "echo 1,1,B | dw-write trades"),
         ("dw-cat", "dw-cat trades"),
         ("dw-ls", "dw-ls"),
+        ("dw-gc", "dw-gc"),
+        ("dw-gc", "dw-gc --install-cron"),
         ("dw-mkfeed", "dw-mkfeed --delete --yes trades"),
     ] {
         for place in ["missing", "missing/deeper", "empty", "other"] {
@@ -265,6 +269,8 @@ fn usage_that_is_wrong() {
         ),
         ("dw-cat", "dw-cat trades -n -5", "+N (the first N)"),
         ("dw-ls", "dw-ls --layout cobol", "cobol"),
+        ("dw-gc", "dw-gc --min-free 1M", "MiB"),
+        ("dw-gc", "dw-gc --interval 15", "--install-cron"),
     ] {
         fails(&env, command, tool, &[piece]);
     }
@@ -329,6 +335,7 @@ fn success_says_nothing() {
         "printf 'ts,price\\n1,1\\n' > f; dw-write trades f",
         "dw-cat trades -o table | cat >/dev/null",
         "dw-ls | cat >/dev/null",
+        "dw-gc",
         "dw-mkfeed --delete --yes trades",
     ] {
         assert_eq!(env.quiet(script), "", "{script}");
@@ -348,6 +355,7 @@ fn names_of_feeds() {
         ("dw-cat", "dw-cat -- -odd"),
         ("dw-write", "echo 1,1,B | dw-write -- -odd"),
         ("dw-ls", "dw-ls -- -odd"),
+        ("dw-gc", "dw-gc -- -odd"),
         ("dw-cat", "dw-cat --feed=-odd"),
         ("dw-mkfeed", "dw-mkfeed --delete --yes -- -odd"),
     ] {

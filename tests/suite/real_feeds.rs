@@ -18,7 +18,7 @@ const XAUUSD: &str = "xauusd_quotes_oanda_2014-05-01.csv.gz";
 const SAMPLE: &str = "tests/data/binance_trades_sample.jsonl";
 
 /// The fenced block of the README behind a comment, as it stands.
-fn readme_block(comment: &str) -> String {
+pub fn readme_block(comment: &str) -> String {
     let readme = repository_text("README.md");
     let start = format!("<!-- {comment} -->\n```\n");
     let (_, rest) = readme.split_once(&start).unwrap_or_else(|| panic!("README has no {start}"));
@@ -208,6 +208,12 @@ fn sample_cut_in_its_last_line() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.starts_with("dw-write: stdin:1500:"), "{stderr}");
     assert_eq!(env.quiet("dw-cat cut | wc -l"), "1499\n");
+}
+
+#[test]
+fn retention_of_the_readme() {
+    let env = TestEnv::new();
+    assert_eq!(env.quiet(&readme_block("run: retention")), "", "nothing is old yet");
 }
 
 #[test]

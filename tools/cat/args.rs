@@ -1,25 +1,41 @@
 //! dw-cat's command line.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{ArgAction, Args as _, Command, ValueEnum};
 use deepwater::text::encode::OutputFormat;
 
-use crate::cli::args::{Common, Range};
+use crate::cli::args::{Common, Feeds, Range};
 use crate::cli::page::{self, Page};
+use crate::cli::times::TimeArg;
 
 /// dw-cat's page.
 pub const PAGE: Page = Page {
     name: "dw-cat",
-    about: "Print the records of a feed",
-    usage: &["dw-cat [OPTIONS] FEED"],
+    about: "Print the records of feeds, and those that come",
+    usage: &["dw-cat [OPTIONS] FEED..."],
     description: &[
         "Prints records in the order they arrived, as JSON lines unless told otherwise. A range of \
          times is found through the index, whatever the size of the history, and its answer is \
-         exact for late and repeated times too. The feed may be written meanwhile.",
+         exact for late and repeated times too. The feed may be written meanwhile. Several feeds \
+         are merged by time (equal times by the order of the feeds, then of arrival); -n and -r \
+         then count and turn the merged order.",
         "Ranges are half-open: --until is not included. The range and --where choose records, then \
          -n, then -r. Damaged blocks are named on stderr and left out, and the exit status is 1.",
+        "With -f dw-cat goes on with records as they come, each once and in order, over restarts \
+         and crashes of the writer and over dw-gc; those of several feeds as they arrive. Alone it \
+         begins with what comes next; with -n, --since, --seq, --playback or --replay, in history. \
+         The range and --where choose among late rows too. It ends when its reader does, when the \
+         clock has passed --until and all is printed, when a range of seqs or -n +N is done, when \
+         the feed is deleted (exit status 1), or by a signal. What is read is printed before it \
+         sleeps or ends. Records that are gone are named on stderr as seq A..B.",
+        "--cursor-file keeps the place in FILE, for each feed: about once a second, after what was \
+         printed is out, at the end and on signals. A run that was killed repeats records and loses \
+         none. Where the file has no place yet, the other options say where to begin. Of several \
+         feeds, whose records come by time, some after the place may come twice. With --until, the \
+         place stays before the first record that is later.",
         "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above \
          2^53, times in nanoseconds among them: --ints string prints those as strings.",
     ],
@@ -39,11 +55,18 @@ pub const PAGE: Page = Page {
             "Chosen fields of chosen records of the last five minutes",
         ),
         ("dw-cat trades -o table | head -20", "A look at the beginning"),
+        ("dw-cat trades -n 10 -f --until +1s", "The last ten records and those of the next second"),
+        ("dw-cat trades --cursor-file place", "What is new since this was run last"),
+        ("dw-cat trades --replay=1000 -o csv", "As it happened, a thousand times as fast"),
     ],
     more: &[page::TIMES],
     exit_status: &[
         ("0", "Done; an empty range is a fine answer."),
-        ("1", "Damaged blocks were left out."),
+        (
+            "1",
+            "Damaged blocks were left out, or records that dw-gc took after older ones had been \
+             printed; a feed that was followed is deleted.",
+        ),
         ("2", "Could not: wrong usage, no such feed, input or output."),
     ],
     environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::TZ, page::NO_COLOR],
@@ -58,17 +81,16 @@ pub fn command() -> Command {
 /// The arguments as given.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The feed
-    #[arg(value_name = "FEED")]
-    positional: Option<String>,
-    /// The feed, as by position
-    #[arg(long = "feed", value_name = "FEED", conflicts_with = "positional")]
-    named: Option<String>,
+    /// Which feeds.
+    #[command(flatten)]
+    pub feeds: Feeds,
     /// Which records.
     #[command(flatten)]
     pub range: Range,
     #[command(flatten)]
     choice: ChoiceArgs,
+    #[command(flatten)]
+    live: LiveArgs,
     #[command(flatten)]
     output: OutputArgs,
     /// What all tools have.
@@ -94,6 +116,24 @@ struct ChoiceArgs {
     /// Begin at the last mark at or before --since (without it: at the last mark)
     #[arg(long)]
     playback: bool,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Live options")]
+struct LiveArgs {
+    /// Go on with records as they come; alone, from now on
+    #[arg(short, long)]
+    follow: bool,
+    /// With -f, never sleep: the least delay, for a whole processor
+    #[arg(long, requires = "follow")]
+    spin: bool,
+    /// Print as it happened, by the records' times; SPEED 10 is ten times as fast [default: 1]
+    #[arg(long, value_name = "SPEED", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1", value_parser = parse_speed)]
+    replay: Option<f64>,
+    /// Go on after the last record printed by the last run with FILE, which keeps the place
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    cursor_file: Option<PathBuf>,
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -155,6 +195,11 @@ fn parse_seqs(text: &str) -> Result<(u64, u64), String> {
     Ok((number(lo, 0)?, number(hi, u64::MAX)?))
 }
 
+fn parse_speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed: &f64| speed.is_finite() && *speed > 0.0);
+    speed.ok_or_else(|| "a speed above 0, as 10 or 0.5".to_owned())
+}
+
 /// `--time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Style {
@@ -176,12 +221,12 @@ pub enum Ints {
 
 /// What dw-cat is asked to do.
 pub struct Request {
-    /// The feed.
-    pub feed: String,
+    /// The feeds.
+    pub feeds: Vec<String>,
     /// Range of times or seqs.
     pub range: Range,
-    /// Range of seqs.
-    pub seqs: (u64, u64),
+    /// Range of seqs, if one is given.
+    pub seqs: Option<(u64, u64)>,
     /// Conditions.
     pub where_: Vec<String>,
     /// How many, from which end.
@@ -190,6 +235,14 @@ pub struct Request {
     pub reverse: bool,
     /// From a mark on.
     pub playback: bool,
+    /// And what comes.
+    pub follow: bool,
+    /// Without sleeping.
+    pub spin: bool,
+    /// As it happened, so much faster.
+    pub replay: Option<f64>,
+    /// Where the last run ended, and this one will have.
+    pub cursor_file: Option<PathBuf>,
     /// The format.
     pub format: OutputFormat,
     /// Chosen fields.
@@ -220,21 +273,27 @@ impl Args {
     /// # Errors
     /// Says which argument is wrong and what would be right.
     pub fn request(self) -> anyhow::Result<Request> {
-        let Some(feed) = self.positional.or(self.named) else {
+        let feeds: Vec<String> = self.feeds.names().into_iter().map(str::to_owned).collect();
+        if feeds.is_empty() {
             bail!("missing: FEED; see dw-cat --help, and dw-ls for the feeds there are");
-        };
+        }
+        self.check(feeds.len())?;
         let by_format = match self.output.output {
             OutputFormat::Table => Style::Rfc3339,
             _ => Style::Raw,
         };
         Ok(Request {
-            feed,
+            feeds,
             range: self.range,
-            seqs: self.choice.seq.unwrap_or((0, u64::MAX)),
+            seqs: self.choice.seq,
             where_: self.choice.where_,
             lines: self.choice.lines,
             reverse: self.choice.reverse,
             playback: self.choice.playback,
+            follow: self.live.follow,
+            spin: self.live.spin,
+            replay: self.live.replay,
+            cursor_file: self.live.cursor_file,
             format: self.output.output,
             fields: self.output.fields,
             header: !self.output.no_header,
@@ -243,5 +302,37 @@ impl Args {
             with_seq: self.output.with_seq,
             with_feed: self.output.with_feed,
         })
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self, feeds: usize) -> anyhow::Result<()> {
+        let live = &self.live;
+        if self.choice.reverse {
+            let option = match live {
+                LiveArgs { follow: true, .. } => "-f",
+                LiveArgs { replay: Some(_), .. } => "--replay",
+                LiveArgs { cursor_file: Some(_), .. } => "--cursor-file",
+                _ => return self.check_seqs(feeds),
+            };
+            bail!("{option} goes forward in time, and -r backward; leave one of them out");
+        }
+        if live.follow && self.output.output == OutputFormat::Npy {
+            bail!(
+                "-o npy says first how many records come, which -f cannot know; raw records and \
+                 dw-ls --layout numpy serve instead"
+            );
+        }
+        self.check_seqs(feeds)
+    }
+
+    /// Seqs are a feed's own.
+    fn check_seqs(&self, feeds: usize) -> anyhow::Result<()> {
+        let by_seq = |time: &Option<TimeArg>| time.as_ref().is_some_and(TimeArg::is_seq);
+        let seqs =
+            self.choice.seq.is_some() || by_seq(&self.range.since) || by_seq(&self.range.until);
+        if feeds > 1 && seqs {
+            bail!("seqs are of one feed, and {feeds} are named; choose by time");
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Which records: a selection, the conditions on fields, and how many from which end.
 
 use deepwater::Result;
-use deepwater::reader::{Damage, Direction, Reader, Run, Scan, Selection, Snapshot};
+use deepwater::reader::{Damage, Direction, Lost, Reader, Run, Scan, Selection, Snapshot};
 use deepwater::text::filter::Filter;
 
 use super::args::Lines;
@@ -88,18 +88,19 @@ impl<'a> Pick<'a> {
         Ok(count.min(self.limit))
     }
 
-    /// Whether runs come backwards, and the records of each are to be turned round.
-    pub fn is_reverse(&self) -> bool {
-        self.direction == Direction::Reverse
+    /// The seq that the scan begins with.
+    pub fn first_seq(&self) -> u64 {
+        self.selection.seqs.0
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to `lost`. Stops at the limit,
-    /// or when `each` fails.
+    /// Gives every chosen run to `each`, and what could not be given to the others. Stops at the
+    /// limit, or when `each` fails; true where it was the limit.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
-        mut lost: impl FnMut(Damage),
-    ) -> Result<std::result::Result<(), E>> {
+        damage: impl FnMut(Damage),
+        lost: impl FnMut(Lost),
+    ) -> Result<std::result::Result<bool, E>> {
         let size = self.reader.layout().record_size();
         let mut left = self.limit;
         let mut outcome = Ok(());
@@ -112,8 +113,9 @@ impl<'a> Pick<'a> {
                 left > 0 && outcome.is_ok()
             })?;
         }
-        scan.take_damage().into_iter().for_each(&mut lost);
-        Ok(outcome)
+        scan.take_damage().into_iter().for_each(damage);
+        scan.take_lost().into_iter().for_each(lost);
+        Ok(outcome.map(|()| left == 0))
     }
 
     /// The first `n` records of a run, in the direction of the scan.

@@ -2,20 +2,23 @@
 
 use deepwater::Platform;
 use deepwater::layout::Layout;
-use deepwater::reader::{Damage, Reader, Selection, Snapshot};
-use deepwater::text::encode::{EncodeOptions, Encoder, IntStyle, OutputFormat, TimeStyle};
-use deepwater::text::filter::Filter;
+use deepwater::os::signal::{self, Terminator};
+use deepwater::reader::{Event, Reader, Selection};
+use deepwater::text::encode::OutputFormat;
 use deepwater::time::TimeUnit;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
-use super::args::{Args, Ints, Request, Style};
-use super::emit::Emitter;
+use super::args::{Args, Ints, Lines, Request, Style};
+use super::choice::{self, Chosen};
+use super::cursor::Cursor;
+use super::emit::Printer;
+use super::live::Live;
+use super::merged::Merged;
+use super::pace::Pace;
 use super::pick::Pick;
-use crate::cli::exit::Exit;
+use super::sink::{Break, Sink, Step, tell_damage, tell_lost};
+use crate::cli::exit::{self, Exit};
 use crate::cli::messages;
 use crate::cli::out::Out;
-use crate::cli::times::{Context, show_time};
 
 /// Runs dw-cat.
 ///
@@ -26,68 +29,192 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     args.common.start();
     let platform = Platform::open(args.common.base()?)?;
     let request = args.request()?;
-    let reader = platform.create_reader(&request.feed)?;
-    let layout = reader.layout();
-    let encoder = encoder(layout, &request)?;
-    let filters: Vec<Filter> = request
-        .where_
-        .iter()
-        .map(|text| Filter::parse(layout, text))
-        .collect::<deepwater::Result<_>>()?;
-    let snapshot = reader.snapshot()?;
-    let selection = selection(&reader, &snapshot, &request)?;
-    warn_of_rounding(&request, layout, out);
-    let pick = Pick::new(&reader, &snapshot, selection, &filters, request.lines, request.reverse)?;
-    let count = match request.format {
-        OutputFormat::Npy => pick.count()?,
-        _ => 0,
+    let mut feeds = choice::open(&platform, &request)?;
+    let until = choice::resolve(&mut feeds, &request)?;
+    let cursor = match &request.cursor_file {
+        Some(path) => Some(open_cursor(path, &platform, &mut feeds, until.is_some())?),
+        None => None,
     };
-    let size = layout.record_size();
-    let mut emitter = Emitter::new(encoder, request.format, out, size, pick.is_reverse(), count)?;
-    let unit = layout.unit();
-    pick.each(|run| emitter.run(&run), |damage| tell(&damage, unit))??;
-    emitter.finish()?;
-    Ok(Exit::Ok)
-}
-
-fn encoder(layout: &Layout, request: &Request) -> anyhow::Result<Encoder> {
-    let time = match request.time {
-        Style::Raw => TimeStyle::Raw,
-        Style::Rfc3339 => TimeStyle::Rfc3339(request.range.tz.clone().unwrap_or(TimeZone::UTC)),
-    };
-    let options = EncodeOptions {
-        fields: request.fields.clone(),
-        header: request.header,
-        time,
-        ints: match request.ints {
-            Ints::Number => IntStyle::Number,
-            Ints::String => IntStyle::String,
-        },
-        with_seq: request.with_seq,
-        with_feed: request.with_feed.then(|| request.feed.clone()),
-    };
-    Ok(Encoder::new(layout, request.format, &options)?)
-}
-
-/// Turns times into the feed's unit, and playback into a seq.
-fn selection(reader: &Reader, snapshot: &Snapshot, request: &Request) -> anyhow::Result<Selection> {
-    let unit = reader.layout().unit();
-    let zone = request.range.zone();
-    let span = || Ok(reader.times(snapshot)?);
-    let context = Context { now: Timestamp::now(), zone: &zone, unit, span: &span };
-    let bounds = request.range.resolve(&context)?;
-    let (lo, hi) = request.seqs;
-    let mut selection = Selection {
-        seqs: (lo.max(bounds.seq_since.unwrap_or(0)), hi.min(bounds.seq_until.unwrap_or(u64::MAX))),
-        times: (bounds.time_since.unwrap_or(0), bounds.time_until.unwrap_or(u64::MAX)),
-    };
-    if request.playback {
-        let mark = reader.last_mark(snapshot, bounds.time_since.unwrap_or(u64::MAX))?;
-        selection.seqs.0 = selection.seqs.0.max(mark);
-        // From the mark on everything counts, late records older than it too.
-        selection.times.0 = 0;
+    begin(&mut feeds, &request, cursor.as_ref())?;
+    warn_of_rounding(&request, feeds[0].reader.layout(), out);
+    let patient = request.follow || request.replay.is_some();
+    if patient || cursor.is_some() {
+        Terminator::install()?;
+        out.end_when(|| signal::caught().is_some());
     }
-    Ok(selection)
+    let readers: Vec<&Reader> = feeds.iter().map(|feed| &feed.reader).collect();
+    let mut sink = Sink::new(Printer::new(&readers, &request, out)?, &feeds);
+    sink.pace(request.replay.map(Pace::new));
+    let done = match cursor.map(|cursor| sink.keep(cursor)).transpose() {
+        Ok(_) if patient => sink.live().and_then(|()| print(&mut sink, &feeds, &request, until)),
+        Ok(_) => print(&mut sink, &feeds, &request, until),
+        Err(error) => Err(error.into()),
+    };
+    finish(sink, done)
+}
+
+/// Ends: what was printed goes out, and then on record.
+fn finish(mut sink: Sink<'_>, done: Step) -> anyhow::Result<Exit> {
+    let saved = match &done {
+        // Who has left may not have read what was written last.
+        Err(Break::Failed(error)) if exit::is_closed(error) => Ok(()),
+        _ => sink.save(),
+    };
+    match (done, saved) {
+        (Err(Break::Signal(signal)), _) => signal::reraise(signal),
+        // Whoever is asked to end does not wait for a reader that takes nothing.
+        (Err(Break::Failed(error)), _) if exit::is_stuck(&error) => match signal::caught() {
+            Some(signal) => signal::reraise(signal),
+            None => Err(error),
+        },
+        (Err(Break::Failed(error)), _) | (_, Err(Break::Failed(error))) => Err(error),
+        _ => Ok(Exit::Ok),
+    }
+}
+
+/// Opens the cursor file, and begins each feed where it says.
+fn open_cursor(
+    path: &std::path::Path,
+    platform: &Platform,
+    feeds: &mut [Chosen],
+    until: bool,
+) -> anyhow::Result<Cursor> {
+    let readers: Vec<&Reader> = feeds.iter().map(|feed| &feed.reader).collect();
+    let mut cursor = Cursor::open(path, &readers)?;
+    for (at, feed) in feeds.iter_mut().enumerate() {
+        if let Some(next) = cursor.start(at) {
+            tell_passed(feed, next)?;
+            feed.selection.seqs.0 = feed.selection.seqs.0.max(next);
+        }
+        if until {
+            let reader = platform.create_reader(&feed.reader.feed().name)?;
+            cursor.hold_back(at, reader, feed.selection.times.1, feed.selection.seqs.0);
+        }
+    }
+    Ok(cursor)
+}
+
+/// Tells what was taken away since the place where the last run ended.
+fn tell_passed(feed: &Chosen, next: u64) -> anyhow::Result<()> {
+    let (first, end) = (feed.snapshot.first_seq(), feed.snapshot.end_seq);
+    if next > end {
+        messages::warn(format!(
+            "{}: the last run ended at seq {next}, and the feed ends at {end}: records were lost \
+             with the machine, or the store is an older copy",
+            feed.reader.feed().name
+        ));
+    }
+    let mut passed = feed.reader.follow(Selection { seqs: (next, first), ..Selection::ALL })?;
+    loop {
+        match passed.next_event()? {
+            Event::Lost(lost) => tell_lost(&lost),
+            Event::Damage(damage) => tell_damage(&damage, feed.reader.layout().unit()),
+            Event::Records(_) => {}
+            Event::CaughtUp | Event::End | Event::Deleted => return Ok(()),
+        }
+    }
+}
+
+/// Works out where each feed begins.
+fn begin(
+    feeds: &mut [Chosen],
+    request: &Request,
+    cursor: Option<&Cursor>,
+) -> deepwater::Result<()> {
+    let alone = request.follow
+        && request.lines.is_none()
+        && request.range.since.is_none()
+        && request.replay.is_none()
+        && request.seqs.is_none()
+        && !request.playback;
+    let one = feeds.len() == 1;
+    for (at, feed) in feeds.iter_mut().enumerate() {
+        let end = feed.snapshot.end_seq;
+        let lines = request.lines.filter(|_| request.follow && one);
+        let first = match lines {
+            _ if alone && cursor.is_none_or(|cursor| cursor.start(at).is_none()) => end,
+            Some(Lines::Last(0)) => end,
+            Some(Lines::Last(n)) => {
+                let Chosen { reader, snapshot, selection, filters } = &*feed;
+                let last = Some(Lines::Last(n));
+                Pick::new(reader, snapshot, *selection, filters, last, false)?.first_seq()
+            }
+            _ => 0,
+        };
+        // What is gone already was not asked for, and is not to be told as lost.
+        let there = match request.follow || cursor.is_some() {
+            true => feed.snapshot.first_seq().min(end),
+            false => 0,
+        };
+        feed.selection.seqs.0 = feed.selection.seqs.0.max(first).max(there);
+    }
+    Ok(())
+}
+
+/// Prints what is asked for.
+fn print(sink: &mut Sink<'_>, feeds: &[Chosen], request: &Request, until: Option<u128>) -> Step {
+    if feeds.len() > 1 {
+        return print_several(sink, feeds, request, until);
+    }
+    let feed = &feeds[0];
+    if request.follow {
+        sink.head(None)?;
+        if let Some(Lines::First(n)) = request.lines {
+            sink.limit(n);
+            if n == 0 {
+                return Ok(());
+            }
+        }
+        let follower = feed.reader.follow(feed.selection)?;
+        return Live::new(vec![follower], request.spin, until).print(sink);
+    }
+    let Chosen { reader, snapshot, selection, filters } = feed;
+    let pick = Pick::new(reader, snapshot, *selection, filters, request.lines, request.reverse)?;
+    let npy = request.format == OutputFormat::Npy;
+    sink.head(if npy { Some(pick.count()?) } else { None })?;
+    let unit = reader.layout().unit();
+    let take = |run: deepwater::reader::Run<'_>| sink.take(0, &run);
+    let full = pick.each(take, |damage| tell_damage(&damage, unit), |lost| tell_lost(&lost))??;
+    if !(full && matches!(request.lines, Some(Lines::First(_)))) {
+        sink.reached(0, snapshot.end_seq.min(selection.seqs.1).max(selection.seqs.0));
+    }
+    Ok(sink.check_promise()?)
+}
+
+/// Prints history by time, then what comes as it comes.
+fn print_several(
+    sink: &mut Sink<'_>,
+    feeds: &[Chosen],
+    request: &Request,
+    until: Option<u128>,
+) -> Step {
+    let mut merged = Merged::new(feeds, request.lines, request.reverse);
+    if matches!(request.lines, Some(Lines::First(_))) || !request.follow {
+        sink.limit(merged.limit());
+    }
+    sink.head((request.format == OutputFormat::Npy).then(|| merged.count()))?;
+    merged.print(sink)?;
+    sink.check_promise()?;
+    if !request.follow || request.lines == Some(Lines::First(0)) {
+        return Ok(());
+    }
+    if request.replay.is_some() {
+        // While it was replayed, more came: it is live once nothing is left to replay.
+        loop {
+            let more = Merged::since(&merged)?;
+            if more.is_empty() {
+                break;
+            }
+            more.print(sink)?;
+            merged = more;
+        }
+    }
+    let mut followers = Vec::new();
+    for (at, feed) in feeds.iter().enumerate() {
+        let seqs = (merged.end(at), feed.selection.seqs.1);
+        followers.push(feed.reader.follow(Selection { seqs, ..feed.selection })?);
+    }
+    Live::new(followers, request.spin, until).print(sink)
 }
 
 /// A person at a terminal may go on to paste nanoseconds into jq or a browser.
@@ -102,16 +229,4 @@ fn warn_of_rounding(request: &Request, layout: &Layout, out: &Out) {
              --ints string prints them as strings",
         );
     }
-}
-
-fn tell(damage: &Damage, unit: TimeUnit) {
-    let times = damage.times.map_or(String::new(), |(min, max)| {
-        let show = |time| show_time(time, unit, &TimeZone::UTC);
-        format!(", times {} to {}", show(min), show(max))
-    });
-    let Damage { feed, chunk_id, block, seqs, what, .. } = damage;
-    messages::partial(format!(
-        "{feed}: chunk {chunk_id} block {block}: left out seq {}..{}{times}: {what}",
-        seqs.0, seqs.1
-    ));
 }

@@ -81,10 +81,18 @@ fn end_with(out: &mut Out, error: anyhow::Error) -> anyhow::Result<Exit> {
 
 /// Whether the error is a reader of our output that has left.
 pub fn is_closed(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let direct = cause.downcast_ref::<out::Error>();
+    matches!(of_output(error), Some(out::Error::Closed))
+}
+
+/// Whether a tool that was asked to end has found nobody to take what it still had.
+pub fn is_stuck(error: &anyhow::Error) -> bool {
+    matches!(of_output(error), Some(out::Error::Stuck))
+}
+
+fn of_output(error: &anyhow::Error) -> Option<&out::Error> {
+    error.chain().find_map(|cause| {
         let wrapped = || cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref();
-        matches!(direct.or_else(wrapped), Some(out::Error::Closed))
+        cause.downcast_ref().or_else(wrapped)
     })
 }
 
@@ -107,6 +115,12 @@ pub fn describe(error: &anyhow::Error) -> String {
             line.push_str(": ");
         }
         line.push_str(&text);
+    }
+    // What dw-repair itself cannot mend, it does not refer to itself.
+    let remedy = error.chain().find_map(|cause| cause.downcast_ref::<deepwater::Error>()?.remedy());
+    if let Some(remedy) = remedy.filter(|_| !line.contains("dw-")) {
+        line.push_str("; ");
+        line.push_str(remedy);
     }
     line
 }

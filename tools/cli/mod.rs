@@ -4,6 +4,7 @@ pub mod args;
 pub mod color;
 pub mod durations;
 pub mod exit;
+pub mod listing;
 pub mod messages;
 pub mod out;
 pub mod page;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use deepwater::error::system_text;
 use nix::errno::Errno;
@@ -17,6 +18,10 @@ use nix::sys::stat::{fstat, makedev};
 
 /// What is gathered before a write, where output is no terminal.
 const BUFFER_BYTES: usize = 64 << 10;
+/// A pipe that is said to have room has it for so much.
+const PIECE_BYTES: usize = 4096;
+/// How long a reader may take to make room once we are asked to end.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 /// What a pipe is asked to hold: fewer switches between us and the reader.
 const PIPE_BYTES: i32 = 1 << 20;
 
@@ -27,6 +32,8 @@ pub enum Error {
     Closed,
     /// The descriptor was closed when the tool started (`>&-`).
     Missing,
+    /// The tool was asked to end, and the reader takes nothing.
+    Stuck,
     /// The system refused the write.
     Failed(io::Error),
 }
@@ -38,6 +45,7 @@ impl fmt::Display for Error {
             Error::Missing => {
                 f.write_str("stdout: closed when the tool started; give it somewhere to write")
             }
+            Error::Stuck => f.write_str("stdout: its reader takes nothing"),
             Error::Failed(e) => write!(f, "stdout: cannot write: {}", system_text(e)),
         }
     }
@@ -50,6 +58,7 @@ impl From<Error> for io::Error {
         let kind = match &error {
             Error::Closed => io::ErrorKind::BrokenPipe,
             Error::Missing => io::ErrorKind::NotConnected,
+            Error::Stuck => io::ErrorKind::TimedOut,
             Error::Failed(e) => e.kind(),
         };
         io::Error::new(kind, error)
@@ -99,6 +108,8 @@ pub struct Out {
     begun: bool,
     /// After an error nothing more is tried.
     broken: bool,
+    /// Whether the tool was asked to end: then nothing waits for long.
+    ending: fn() -> bool,
 }
 
 impl Out {
@@ -114,7 +125,28 @@ impl Out {
     }
 
     fn new(target: Target) -> Out {
-        Out { target, buffer: Vec::new(), by_line: false, begun: false, broken: false }
+        let (by_line, begun, broken) = (false, false, false);
+        Out { target, buffer: Vec::new(), by_line, begun, broken, ending: || false }
+    }
+
+    /// Says how to know that the tool was asked to end, by a signal that it has caught.
+    pub fn end_when(&mut self, ending: fn() -> bool) {
+        self.ending = ending;
+    }
+
+    /// Whether there is anybody to write to, for a tool that may have nothing to write for long.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], or [`Error::Closed`] once the reader has left.
+    pub fn check(&mut self) -> Result<(), Error> {
+        self.begin()?;
+        let mut fds = [PollFd::new(self.target.as_fd(), PollFlags::empty())];
+        let left = PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL;
+        let polled = poll(&mut fds, PollTimeout::ZERO);
+        match polled.is_ok_and(|n| n > 0) && fds[0].revents().is_some_and(|r| r.intersects(left)) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
     }
 
     /// Whether output goes to a terminal.
@@ -205,7 +237,11 @@ impl Out {
         }
         self.begin()?;
         while !bytes.is_empty() {
-            match nix::unistd::write(self.target.as_fd(), bytes) {
+            let piece = match (self.ending)() {
+                true => self.last_piece(bytes)?,
+                false => bytes,
+            };
+            match nix::unistd::write(self.target.as_fd(), piece) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::EINTR) => {}
                 // Whoever shares the descriptor has made it non-blocking.
@@ -220,6 +256,21 @@ impl Out {
             }
         }
         Ok(())
+    }
+
+    /// So much that a reader who has room takes it at once.
+    fn last_piece<'b>(&self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
+        let mut fds = [PollFd::new(self.target.as_fd(), PollFlags::POLLOUT)];
+        let deadline = Instant::now() + LAST_WAIT;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+            match poll(&mut fds, timeout) {
+                Ok(0) => return Err(Error::Stuck),
+                Err(Errno::EINTR) => {}
+                _ => return Ok(&bytes[..bytes.len().min(PIECE_BYTES)]),
+            }
+        }
     }
 
     fn wait_for_room(&self) {

@@ -58,18 +58,6 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     u64::try_from(bytes).map_err(|_| too_large())
 }
 
-/// A size for people: the largest binary unit that leaves a number of at least one.
-pub fn show_size(bytes: u64) -> String {
-    let units = [("TiB", 40u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    match units.iter().find(|(_, shift)| bytes >> shift > 0) {
-        None => format!("{bytes}B"),
-        Some((unit, shift)) if bytes.trailing_zeros() >= *shift => {
-            format!("{}{unit}", bytes >> shift)
-        }
-        Some((unit, shift)) => format!("{:.1}{unit}", bytes as f64 / (1u64 << shift) as f64),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -121,11 +109,5 @@ mod tests {
             let error = parse_size(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-    }
-
-    #[test]
-    fn shown_sizes() {
-        let shown = [0, 1023, 1024, 64 << 20, (1 << 30) + (1 << 29)].map(show_size);
-        assert_eq!(shown, ["0B", "1023B", "1KiB", "64MiB", "1.5GiB"]);
     }
 }

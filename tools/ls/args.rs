@@ -15,7 +15,16 @@ pub const PAGE: Page = Page {
     usage: &["dw-ls [OPTIONS] [FEED...]"],
     description: &[
         "Lists the feeds of a store, or those named: records, oldest and newest time, records a \
-         second over the last ten seconds by arrival, bytes on disk, and who writes.",
+         second over the last ten seconds by arrival, bytes on disk (of a ring, in memory), and \
+         who writes.",
+        "--gaps prints a line for each stretch between two writers, with how the first one ended \
+         (ended, signal, error, crashed, power-loss), and for what was lost, unreachable, \
+         repaired, collected or rejected. FROM and TO are times of arrival; what goes on has no \
+         TO.",
+        "--watch shows the feeds on a terminal, anew each second, until q: state, rate over the \
+         last ten seconds, how far the newest record's time is behind the clock (LAG), how long \
+         ago the last record came (LAST), records, how full a ring is, and what came in the last \
+         30 seconds. j k, arrows, PgUp, PgDn, Home and End scroll.",
         "Times are RFC 3339 in --tz, else UTC; with --json they are raw numbers in the feed's \
          unit, and one object is printed a line.",
     ],
@@ -28,6 +37,7 @@ pub const PAGE: Page = Page {
         ("dw-ls", "All feeds"),
         ("dw-ls -l trades", "A feed's layout and policy"),
         ("dw-ls --chunks --sessions trades", "Its chunks, and who wrote them when"),
+        ("dw-ls --gaps trades", "When nothing was being recorded, and why"),
         ("dw-ls --layout numpy trades", "Its record for another language"),
         ("dw-ls --json | jq -r 'select(.state == \"writing\").feed'", "Feeds being written"),
         ("dw-ls --names | xargs -n1 dw-cat -n 1", "The newest record of each"),
@@ -62,6 +72,13 @@ pub struct Args {
     /// The sessions of each feed, with the reason each closed, and holes in the seqs
     #[arg(long, conflicts_with_all = ["layout", "names"])]
     pub sessions: bool,
+    /// When nothing was being recorded, and why; what was lost, collected, rejected
+    #[arg(long, conflicts_with_all = ["layout", "names"])]
+    pub gaps: bool,
+    /// A live table on the terminal: rate, lag, last arrival, records; q leaves it
+    #[arg(long, conflicts_with_all = ["long", "chunks", "sessions", "gaps", "json"])]
+    #[arg(conflicts_with_all = ["layout", "names"])]
+    pub watch: bool,
     /// The record's layout for another language: json, c, rust, numpy or arrow
     #[arg(long, value_name = "LANG", conflicts_with = "names")]
     pub layout: Option<Lang>,

@@ -1,5 +1,6 @@
 //! dw-ls: what feeds there are, and what they consist of.
 
 pub mod args;
-mod listing;
+mod gaps;
 pub mod run;
+mod watch;

@@ -4,23 +4,26 @@ use std::fs;
 use std::time::Duration;
 
 use deepwater::Platform;
-use deepwater::chunk::ChunkPaths;
+use deepwater::chunk::{Shown, json_number};
 use deepwater::error::system_text;
-use deepwater::os::lock::Lock;
 use deepwater::os::process;
-use deepwater::reader::{Reader, Snapshot, SnapshotChunk};
+use deepwater::reader::{Reader, RingState, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
+use deepwater::registry::live::writer_of;
+use deepwater::schema::Stage;
 use deepwater::text::describe::describe;
+use deepwater::text::words::{self, grouped};
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::listing::Listing;
+use super::gaps::{gaps, range_word};
+use super::watch::watch;
 use crate::cli::exit::Exit;
+use crate::cli::listing::Listing;
 use crate::cli::messages;
 use crate::cli::out::Out;
-use crate::cli::sizes::show_size;
 use crate::cli::times::show_time;
 
 /// Runs dw-ls.
@@ -38,6 +41,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
             // Refused before anything is printed, by name.
             platform.feed_info(name)?;
         }
+    }
+    if args.watch {
+        return watch(&platform, &asked, out);
     }
     let names = if asked.is_empty() { all.iter().map(String::as_str).collect() } else { asked };
     if args.names {
@@ -70,8 +76,9 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
         (args.chunks, chunks as Details),
         (args.sessions, sessions as Details),
         (args.sessions, holes as Details),
+        (args.gaps, gaps as Details),
     ];
-    if !args.chunks && !args.sessions {
+    if !args.chunks && !args.sessions && !args.gaps {
         return if args.long {
             long(args, feeds, &zone, out)
         } else {
@@ -99,29 +106,53 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
 type Details = fn(&[Feed], &TimeZone) -> (Listing, Vec<Value>);
 
 /// A feed, looked at once.
-struct Feed {
-    reader: Reader,
-    snapshot: Snapshot,
+pub(super) struct Feed {
+    pub(super) reader: Reader,
+    pub(super) snapshot: Snapshot,
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
+    /// Of a transient feed.
+    ring: Option<RingState>,
+    /// Records that are in shared memory and not on disk yet; none for a feed born on disk.
+    backlog: Option<u64>,
     /// Process id of the writer, 0 where there is one that we may not know; none: idle.
-    writer: Option<u32>,
+    pub(super) writer: Option<u32>,
 }
 
 impl Feed {
     fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
         let reader = platform.create_reader(name)?;
-        let snapshot = reader.snapshot()?;
+        let (snapshot, missing) = loop {
+            let snapshot = reader.snapshot()?;
+            let missing = missing_files(&reader, &snapshot);
+            // dw-gc was at work between the look at the table and that at the files.
+            if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
+                break (snapshot, missing);
+            }
+        };
+        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+            messages::partial(text);
+        }
         let times = reader.times(&snapshot)?;
-        check_files(&reader, &snapshot);
+        missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
+        for doubt in &snapshot.doubts {
+            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+        }
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
-        let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum();
-        let writer = writer_of(&reader);
-        Ok(Feed { reader, snapshot, times, rate, bytes, writer })
+        let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum::<u64>()
+            + snapshot.ring.as_ref().map_or(0, |part| part.ring.file_bytes());
+        let ring = (!reader.feed().spec.policy.persist).then(|| {
+            let part = snapshot.ring.as_ref();
+            part.map_or(RingState::default(), |part| RingState::of(&part.ring, reader.feed()))
+        });
+        let live = reader.live();
+        let writer = writer_of(&reader.feed().lock, live.as_deref());
+        let backlog = backlog(&reader);
+        Ok(Feed { reader, snapshot, times, rate, bytes, ring, backlog, writer })
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.reader.feed().name
     }
 
@@ -130,68 +161,81 @@ impl Feed {
     }
 
     fn state(&self) -> &'static str {
-        if self.writer.is_some() { "writing" } else { "idle" }
+        match (self.writer, self.ring) {
+            (Some(_), _) => "writing",
+            (None, Some(_)) => "ring",
+            (None, None) => "idle",
+        }
     }
-}
 
-/// Who writes: the lock is the truth where we may ask it, the live page and its process where not.
-fn writer_of(reader: &Reader) -> Option<u32> {
-    let stamp = reader.live().and_then(|live| live.session());
-    match Lock::feed_is_held(&reader.feed().lock) {
-        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
-        Some(false) => None,
-        None => {
-            let stamp = stamp.filter(|_| reader.live().is_some_and(|live| live.is_open()))?;
-            let alive = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
-            alive.then_some(stamp.pid)
+    /// The state for people.
+    fn state_text(&self) -> String {
+        let state = match self.writer {
+            Some(pid) if pid > 0 => format!("writing, pid {pid}"),
+            _ => self.state().to_owned(),
+        };
+        let ring = if self.writer.is_some() { ", ring" } else { "," };
+        match &self.ring {
+            Some(state_of) => format!("{state}{ring} {:.0}% full", state_of.fill() * 100.0),
+            None => state,
         }
     }
 }
 
+fn backlog(reader: &Reader) -> Option<u64> {
+    let view = reader.view();
+    let page = view.page.as_ref().filter(|page| view.is_staged() && page.is_open())?;
+    Some(page.published().saturating_sub(page.durable()))
+}
+
 fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
-    let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
+    let Ok(paths) = reader.chunk_paths(chunk) else { return 0 };
     let size = |path| fs::metadata(path).map_or(0, |meta| meta.len());
     size(&paths.data) + size(&paths.index)
 }
 
-/// Names chunk files that are gone or shorter than their records.
-fn check_files(reader: &Reader, snapshot: &Snapshot) {
+/// Chunk files that are gone or shorter than their records, in words.
+fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
+    let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
-        let paths = ChunkPaths::new(&reader.feed().folder, chunk.entry.chunk_id);
-        let needed = chunk.count() * reader.layout().record_size() as u64;
-        for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
-            let what = match fs::metadata(path) {
-                Ok(meta) if meta.len() >= needed => continue,
-                Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
-                Err(error) => system_text(&error),
-            };
+        // Once more: a chunk may go from memory to disk between two looks.
+        if let Some(what) = missing_file(reader, chunk).and_then(|_| missing_file(reader, chunk)) {
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
-            let name = &reader.feed().name;
-            messages::partial(format!("{name}: {}: {what}; seq {lo}..{hi}", path.display()));
+            missing.push((*chunk, format!("{what}; seq {lo}..{hi}")));
         }
     }
+    missing
 }
 
-fn wall(us: u64, zone: &TimeZone) -> String {
+fn missing_file(reader: &Reader, chunk: &SnapshotChunk) -> Option<String> {
+    let paths = match reader.chunk_paths(chunk) {
+        Ok(paths) => paths,
+        Err(error) => return Some(error.to_string()),
+    };
+    let needed = chunk.count() * reader.layout().record_size() as u64;
+    for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
+        let what = match fs::metadata(path) {
+            Ok(meta) if meta.len() >= needed => continue,
+            Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
+            Err(error) => system_text(&error),
+        };
+        return Some(format!("{}: {what}", path.display()));
+    }
+    None
+}
+
+pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
     show_time(us, TimeUnit::Micros, zone)
 }
 
-/// `1234567` as `1,234,567`.
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+/// A number with three digits behind the point.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
 }
 
 fn object(feed: &Feed) -> Value {
-    let rate = (feed.rate * 1000.0).round() / 1000.0;
-    json!({
+    let rate = rounded(feed.rate);
+    let mut object = json!({
         "feed": feed.name(),
         "records": feed.snapshot.records(),
         "seq_lo": feed.snapshot.first_seq(),
@@ -202,7 +246,19 @@ fn object(feed: &Feed) -> Value {
         "bytes": feed.bytes,
         "state": feed.state(),
         "pid": feed.writer.filter(|pid| *pid > 0),
-    })
+        "backlog": feed.backlog,
+    });
+    if let Some(ring) = &feed.ring {
+        object["ring"] = json!({
+            "capacity_bytes": ring.capacity_bytes,
+            "held_bytes": ring.held_bytes,
+            "fill": rounded(ring.fill()),
+            "history_seconds": rounded(ring.history_seconds),
+            "overruns": ring.overruns,
+            "overrun_records": ring.overrun_records,
+        });
+    }
+    object
 }
 
 fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
@@ -218,18 +274,14 @@ fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow:
         let time = |time: Option<u64>| {
             time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
         };
-        let state = match feed.writer {
-            Some(pid) if pid > 0 => format!("writing, pid {pid}"),
-            _ => feed.state().to_owned(),
-        };
         listing.row(vec![
             feed.name().to_owned(),
             grouped(feed.snapshot.records()),
             time(feed.times.map(|t| t.0)),
             time(feed.times.map(|t| t.1)),
             format!("{:.1}", feed.rate),
-            show_size(feed.bytes),
-            state,
+            words::size(feed.bytes),
+            feed.state_text(),
         ]);
     }
     listing.print(out)?;
@@ -262,6 +314,13 @@ fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::
             out.put(b"\n")?;
         }
         out.put(policy(feed).as_bytes())?;
+        if let Some(backlog) = feed.backlog {
+            let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
+            let backlog = grouped(backlog);
+            let line =
+                format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
+            out.put(line.as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -270,13 +329,31 @@ fn policy(feed: &Feed) -> String {
     let policy = &feed.reader.feed().spec.policy;
     let duration = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let retention = policy.retention_seconds.map_or("forever".to_owned(), duration);
-    let max_size = policy.max_size_bytes.map_or("any size".to_owned(), show_size);
+    let max_size = policy.max_size_bytes.map_or("any size".to_owned(), words::size);
+    let stage = match (policy.stage, policy.live_window_seconds) {
+        (Stage::Disk, _) => "on disk".to_owned(),
+        (Stage::Shm, 0) => "in shared memory".to_owned(),
+        (Stage::Shm, kept) => format!("in shared memory, there for {} more", duration(kept)),
+    };
+    let kept = match &feed.ring {
+        Some(ring) => format!(
+            "  ring of {}, {:.0}% full, {:.1} s of history; {} overruns of followers, who lost {} \
+             records\n  ",
+            words::size(policy.ring_size_bytes),
+            ring.fill() * 100.0,
+            ring.history_seconds,
+            grouped(ring.overruns),
+            grouped(ring.overrun_records),
+        ),
+        None => format!(
+            "  kept {retention}, {max_size}; chunks of {} or {}, born {stage}; sync {}; ",
+            words::size(policy.chunk_size_bytes),
+            humantime::format_duration(policy.chunk_age()),
+            policy.sync,
+        ),
+    };
     format!(
-        "  kept {retention}, {max_size}; chunks of {} or {}; sync {}; order {}; live {}; \
-         mode {:04o}\n",
-        show_size(policy.chunk_size_bytes),
-        humantime::format_duration(policy.chunk_age()),
-        policy.sync,
+        "{kept}order {}; live {}; mode {:04o}\n",
         format!("{:?}", policy.order).to_lowercase(),
         if policy.live { "yes" } else { "no" },
         policy.file_mode,
@@ -296,26 +373,26 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
             let times = feed.reader.chunk_times(chunk).ok();
             let bytes = chunk_bytes(&feed.reader, chunk);
             let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
-            let ended = seal.map(|seal| end_word(seal.reason));
+            let ended = seal.map(|seal| ChunkEnd::word(seal.reason));
             let marks = seal.map(|seal| seal.marks);
             let show = |time: Option<u64>| {
                 time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
             };
             listing.row(vec![
                 feed.name().to_owned(),
-                entry.chunk_id.to_string(),
+                Shown(entry.chunk_id).to_string(),
                 place.clone(),
                 entry.base_seq.to_string(),
                 grouped(chunk.count()),
                 show(times.map(|t| t.0)),
                 show(times.map(|t| t.1)),
-                show_size(bytes),
+                words::size(bytes),
                 marks.map_or("-".to_owned(), |marks| marks.to_string()),
                 seal.map_or("-".to_owned(), |seal| wall(seal.sealed_us, zone)),
                 ended.unwrap_or("-").to_owned(),
             ]);
             objects.push(json!({
-                "feed": feed.name(), "chunk": entry.chunk_id, "place": place,
+                "feed": feed.name(), "chunk": json_number(entry.chunk_id), "place": place,
                 "seq_lo": entry.base_seq, "seq_hi": chunk.end_seq, "records": chunk.count(),
                 "first": times.map(|t| t.0), "last": times.map(|t| t.1), "bytes": bytes,
                 "marks": marks, "session": entry.session_id, "created_us": entry.created_us,
@@ -324,16 +401,6 @@ fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
         }
     }
     (listing, objects)
-}
-
-fn end_word(reason: u32) -> &'static str {
-    const WORDS: [(ChunkEnd, &str); 4] = [
-        (ChunkEnd::Full, "full"),
-        (ChunkEnd::Age, "age"),
-        (ChunkEnd::Closed, "closed"),
-        (ChunkEnd::Recovered, "recovered"),
-    ];
-    WORDS.iter().find(|(end, _)| *end as u32 == reason).map_or("unknown", |(_, word)| word)
 }
 
 /// Why a session is over; one without a close, whose writer is gone, has crashed and the next
@@ -400,12 +467,11 @@ fn holes(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
     let mut objects = Vec::new();
     for feed in feeds {
         for hole in &feed.snapshot.holes {
-            const WHY: [&str; 4] = ["skipped", "lost", "unreachable", "repaired"];
-            let why = WHY.get((hole.reason as usize).wrapping_sub(1)).unwrap_or(&"unknown");
+            let why = range_word(hole.reason);
             let (lo, hi) = hole.seqs;
             let noted = wall(hole.recorded_us, zone);
             let name = feed.name().to_owned();
-            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, (*why).to_owned()]);
+            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, why.to_owned()]);
             objects.push(json!({
                 "feed": feed.name(), "hole": why, "seq_lo": lo, "seq_hi": hi,
                 "recorded_us": hole.recorded_us,

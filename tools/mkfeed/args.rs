@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args as _, Command, FromArgMatches as _, ValueEnum};
 use deepwater::layout::Layout;
 use deepwater::schema::{
-    FeedSpec, FieldSpec, FieldType, Order, Policy, Sync, check_feed_name, file_mode,
+    FeedSpec, FieldSpec, FieldType, Order, Policy, Stage, Sync, check_feed_name, file_mode,
 };
 use deepwater::time::TimeUnit;
 
@@ -47,6 +47,10 @@ pub const PAGE: Page = Page {
             "dw-mkfeed trades ts:timestamp price:decimal64.2 size:uint32 side:char \\\n    \
              --update --retention 30d --max-size 10GiB",
             "Change how long it is kept, and how much",
+        ),
+        (
+            "dw-mkfeed book ts:timestamp bid:float64 ask:float64 --ring=64MiB",
+            "Make a feed whose newest 64 MiB are in shared memory, and nothing on disk",
         ),
         (
             "printf 'ts,bid,ask\\n2024-05-01T09:30:00.1Z,10.25,10.27\\n' |\n    \
@@ -166,6 +170,16 @@ pub struct PolicyArgs {
     /// How much is kept, indexes counted: a size, or none [default: none]
     #[arg(long, value_name = "SIZE", value_parser = parse_max_size, conflicts_with = "delete")]
     pub max_size: Option<Limit>,
+    /// A ring in shared memory and nothing on disk: the newest SIZE, 64KiB to 1TiB [default: 16MiB]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "delete")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "16MiB")]
+    pub ring: Option<u64>,
+    /// Where chunks are born: disk, or shm (shared memory, copied to disk in the background)
+    #[arg(long, value_name = "STAGE", value_parser = parse_stage, conflicts_with = "delete")]
+    pub stage: Option<Stage>,
+    /// How long a chunk of a shm feed stays in memory once it is on disk [default: 0s]
+    #[arg(long, value_name = "DUR", value_parser = parse_window, conflicts_with = "delete")]
+    pub live_window: Option<u64>,
     /// When records become durable: every DUR, none (the kernel's time), or batch [default: 1s]
     #[arg(long, value_name = "DUR", value_parser = parse_sync, conflicts_with = "delete")]
     pub sync: Option<Sync>,
@@ -222,6 +236,22 @@ fn parse_max_size(text: &str) -> Result<Limit, String> {
             0 => Err("a feed of no size; for no limit write none".to_owned()),
             bytes => Ok(Limit::Of(bytes)),
         },
+    }
+}
+
+fn parse_stage(text: &str) -> Result<Stage, String> {
+    match text {
+        "disk" => Ok(Stage::Disk),
+        "shm" => Ok(Stage::Shm),
+        _ => Err("it is disk or shm".to_owned()),
+    }
+}
+
+/// As other durations; that there is none is fine.
+fn parse_window(text: &str) -> Result<u64, String> {
+    match text {
+        "0" | "0s" => Ok(0),
+        _ => parse_seconds(text),
     }
 }
 
@@ -287,6 +317,10 @@ impl Args {
         if let Some(name) = feed {
             check_feed_name(name)?;
         }
+        ensure!(
+            self.policy.stage != Some(Stage::Disk) || self.policy.live_window.unwrap_or(0) == 0,
+            "--live-window keeps chunks in shared memory, and with --stage disk there are none"
+        );
         if self.infer {
             return self.infer_request(feed, fields);
         }
@@ -306,6 +340,7 @@ impl Args {
                 self.layout.apply(spec);
             }
             self.policy.apply(&mut spec.policy);
+            self.policy.check(spec)?;
             spec.check()?;
             Layout::new(spec)?;
         }
@@ -460,10 +495,40 @@ impl PolicyArgs {
         if let Some(limit) = self.max_size {
             policy.max_size_bytes = limit.value();
         }
+        if let Some(size) = self.ring {
+            policy.persist = false;
+            policy.ring_size_bytes = size;
+        }
+        policy.stage = self.stage.unwrap_or(policy.stage);
+        policy.live_window_seconds = self.live_window.unwrap_or(policy.live_window_seconds);
         policy.sync = self.sync.unwrap_or(policy.sync);
         policy.order = self.order.unwrap_or(policy.order);
         policy.live = self.live.map_or(policy.live, |live| live == YesNo::Yes);
         policy.file_mode = self.mode.unwrap_or(policy.file_mode);
+    }
+
+    /// Refuses what means nothing for a ring, where somebody has asked for it by name. A spec may
+    /// have it all the same: one spec then serves for both kinds.
+    ///
+    /// # Errors
+    /// Names the option.
+    pub fn check(&self, spec: &FeedSpec) -> anyhow::Result<()> {
+        let given = [
+            ("--chunk-size", self.chunk_size.is_some()),
+            ("--chunk-age", self.chunk_age.is_some()),
+            ("--retention", self.retention.is_some()),
+            ("--max-size", self.max_size.is_some()),
+            ("--sync", self.sync.is_some()),
+            ("--stage", self.stage.is_some()),
+            ("--live-window", self.live_window.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given && !spec.policy.persist) {
+            None => Ok(()),
+            Some((option, _)) => bail!(
+                "{}: {option} means nothing for a ring: it keeps the newest --ring=SIZE, in memory",
+                spec.feed_name
+            ),
+        }
     }
 }
 

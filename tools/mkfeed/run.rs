@@ -36,6 +36,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
                 messages::warn(note);
             }
             policy.apply(&mut proposal.spec.policy);
+            policy.check(&proposal.spec)?;
             proposal.spec.check()?;
             make(&args, &[proposal.spec], update, dry_run, out)?;
         }

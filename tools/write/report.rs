@@ -1,10 +1,11 @@
 //! What dw-write tells: rejected rows, acknowledged seqs, counts.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -118,29 +119,86 @@ impl Rejects {
     }
 }
 
-/// Durable seqs on stdout, printed by the writer's background thread.
-#[derive(Clone, Default)]
+/// So many acknowledgements wait for a reader that is slow; of more, the newest counts.
+const WAITING_ACKS: usize = 1024;
+
+/// Durable seqs on stdout, printed by a thread of their own: whoever reads them may stall, and no
+/// sync must wait for that.
+#[derive(Default)]
 pub struct Acks {
-    failed: Arc<Mutex<Option<out::Error>>>,
+    shared: Arc<(Mutex<Waiting>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    seqs: VecDeque<u64>,
+    ended: bool,
+    failure: Option<out::Error>,
 }
 
 impl Acks {
     /// What the writer calls.
-    pub fn printer(&self) -> OnDurable {
-        let failed = Arc::clone(&self.failed);
-        let mut out = Out::stdout();
-        Box::new(move |seq| {
-            let printed = out.put(format!("{seq}\n").as_bytes()).and_then(|()| out.flush());
-            if let Err(error) = printed {
-                failed.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+    ///
+    /// # Errors
+    /// If no thread can be had.
+    pub fn printer(&mut self) -> anyhow::Result<OnDurable> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("acks".into()).spawn(move || {
+            deepwater::os::signal::block_in_this_thread();
+            print_acks(&shared);
+        });
+        self.thread = Some(thread.context("cannot start a thread for --ack")?);
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(move |seq| {
+            let mut waiting = lock(&shared.0);
+            if waiting.seqs.len() == WAITING_ACKS {
+                waiting.seqs.pop_back();
             }
-        })
+            waiting.seqs.push_back(seq);
+            shared.1.notify_one();
+        }))
     }
 
     /// Why acknowledging failed, unless only the reader has left: that harms no record.
     pub fn failure(&self) -> Option<out::Error> {
-        let failed = self.failed.lock().unwrap_or_else(|e| e.into_inner()).take();
-        failed.filter(|error| !matches!(error, out::Error::Closed))
+        let failure = lock(&self.shared.0).failure.take();
+        failure.filter(|error| !matches!(error, out::Error::Closed))
+    }
+
+    /// Prints what still waits.
+    pub fn finish(&mut self) {
+        lock(&self.shared.0).ended = true;
+        self.shared.1.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
+    waiting.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn print_acks(shared: &(Mutex<Waiting>, Condvar)) {
+    let mut out = Out::stdout();
+    let mut text = String::new();
+    loop {
+        let idle = |waiting: &mut Waiting| waiting.seqs.is_empty() && !waiting.ended;
+        let waited = shared.1.wait_while(lock(&shared.0), idle);
+        let mut waiting = waited.unwrap_or_else(|e| e.into_inner());
+        if waiting.seqs.is_empty() {
+            return;
+        }
+        text.clear();
+        for seq in waiting.seqs.drain(..) {
+            text.push_str(&format!("{seq}\n"));
+        }
+        drop(waiting);
+        if let Err(error) = out.put(text.as_bytes()).and_then(|()| out.flush()) {
+            lock(&shared.0).failure.get_or_insert(error);
+            return;
+        }
     }
 }
 

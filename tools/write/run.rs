@@ -45,9 +45,9 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
     let rejects = Rejects::new(request.rejects.as_deref())?;
     let inputs = open_first(&request)?;
     let terminator = Terminator::install()?;
-    let acks = Acks::default();
-    let options =
-        WriterOptions { sync: request.sync, on_durable: request.ack.then(|| acks.printer()) };
+    let mut acks = Acks::default();
+    let on_durable = if request.ack { Some(acks.printer()?) } else { None };
+    let options = WriterOptions { sync: request.sync, on_durable };
     let writer = Writer::open(&feed, options)?;
     let mut session = Session {
         writer,
@@ -112,6 +112,8 @@ fn open_first(request: &Request) -> anyhow::Result<Input> {
     }
     Input::open(&request.files[0])
 }
+
+const LATE: &str = "older than a record before it, and the feed's order is reject";
 
 struct Marks {
     every: Option<u64>,
@@ -198,10 +200,12 @@ impl Session {
             if parser.is_none() {
                 parser = self.parser_for(request, &input)?;
             }
-            if let Some(parser) = &mut parser
-                && self.take_rows(parser, &mut input, on_bad)?
-            {
-                return Ok(Ended::BadRow);
+            if let Some(parser) = &mut parser {
+                let stopped = self.take_rows(parser, &mut input, on_bad)?;
+                self.writer.wake();
+                if stopped {
+                    return Ok(Ended::BadRow);
+                }
             }
             if let Some(error) = self.acks.failure() {
                 return Err(error.into());
@@ -288,14 +292,21 @@ impl Session {
             while let Some(reject) = others.next_if(|reject| reject.line < line) {
                 self.rejects.add(&rejected_row(name, reject))?;
             }
-            let reason = "older than a record before it, and the feed's order is reject";
             let text = lines.text(line);
-            self.rejects.add(&Rejected { file: name, line, column: 1, reason, text })?;
+            self.rejects.add(&Rejected { file: name, line, column: 1, reason: LATE, text })?;
         }
         for reject in others {
             self.rejects.add(&rejected_row(name, reject))?;
         }
         let rejected = (rejects.len() + appended.rejected.len()) as u64;
+        if rejected > 0 {
+            self.writer.note_reject(match rejects.last() {
+                Some(Reject { line, column, reason, .. }) => {
+                    format!("{name}:{line}:{column}: {reason}")
+                }
+                None => format!("{name}: {LATE}"),
+            });
+        }
         if rejected > 0 || batch.passed_over > 0 {
             self.writer.count_rows(rejected, batch.passed_over);
             self.counts.rejected.fetch_add(rejected, Ordering::Relaxed);
@@ -316,6 +327,7 @@ impl Session {
         let (next_seq, rows) = (self.writer.next_seq(), self.counts.rows.load(Ordering::Relaxed));
         let late = self.writer.counters().late;
         let closed = self.writer.close(reason);
+        self.acks.finish();
         let ended = match (done, closed) {
             (Ok(ended), Ok(())) => ended,
             (Err(error), _) => return Err(error),

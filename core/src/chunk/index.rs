@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, crc_append};
+use crate::chunk::Shown;
 use crate::error::{Error, Result};
 use crate::os::file;
 use crate::registry::feed::{Geometry, Identity};
@@ -95,6 +96,26 @@ impl IndexHeader {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Version`].
     fn decode(path: &Path, head: &[u8], want: &ChunkKey<'_>) -> Result<IndexHeader> {
+        let header = IndexHeader::decode_any(path, head, (want.id, want.geometry))?;
+        if (header.chunk_id, header.base_seq) != (want.chunk_id, want.base_seq) {
+            let what = format!(
+                "it is the index of chunk {} from seq {}, not of chunk {} from seq {}",
+                Shown(header.chunk_id),
+                header.base_seq,
+                Shown(want.chunk_id),
+                want.base_seq
+            );
+            return Err(Error::damaged(path, CHUNK_ID_AT as u64, what));
+        }
+        Ok(header)
+    }
+
+    /// Reads a header that must be of that feed, of whatever chunk.
+    fn decode_any(
+        path: &Path,
+        head: &[u8],
+        (id, geometry): (&Identity, &Geometry),
+    ) -> Result<IndexHeader> {
         check_head(path, head, MAGIC, 128)?;
         if crc(&head[..HEADER_CRC_AT]) != get_u32(head, HEADER_CRC_AT) {
             return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
@@ -107,25 +128,18 @@ impl IndexHeader {
             },
             chunk_id: get_u64(head, CHUNK_ID_AT),
             base_seq: get_u64(head, BASE_SEQ_AT),
-            geometry: *want.geometry,
+            geometry: *geometry,
             block_capacity: get_u32(head, BLOCK_CAPACITY_AT) as usize,
             created_us: get_u64(head, CREATED_AT),
             session_id: get_u64(head, SESSION_ID_AT),
         };
-        if header.id != *want.id {
+        if header.id != *id {
             let what = "it belongs to another feed, or another layout";
             return Err(Error::damaged(path, STORE_ID_AT as u64, what));
         }
-        if (header.chunk_id, header.base_seq) != (want.chunk_id, want.base_seq) {
-            let what = format!(
-                "it is the index of chunk {} from seq {}, not of chunk {} from seq {}",
-                header.chunk_id, header.base_seq, want.chunk_id, want.base_seq
-            );
-            return Err(Error::damaged(path, CHUNK_ID_AT as u64, what));
-        }
-        let same_sizes = get_u32(head, RECORD_SIZE_AT) as usize == want.geometry.record_size
-            && get_u32(head, BLOCK_RECORDS_AT) as usize == want.geometry.block_records
-            && get_u32(head, TIME_OFFSET_AT) as usize == want.geometry.time_offset;
+        let same_sizes = get_u32(head, RECORD_SIZE_AT) as usize == geometry.record_size
+            && get_u32(head, BLOCK_RECORDS_AT) as usize == geometry.block_records
+            && get_u32(head, TIME_OFFSET_AT) as usize == geometry.time_offset;
         if !same_sizes || get_u64(head, MARKS_OFFSET_AT) != header.marks_offset() as u64 {
             return Err(Error::damaged(path, RECORD_SIZE_AT as u64, "an impossible geometry"));
         }
@@ -272,16 +286,16 @@ impl Index {
         Ok(decoded.collect())
     }
 
-    /// The marks below `end`, ascending by seq: pairs of seq and time.
+    /// The marks of the records in `extent`, ascending by seq: pairs of seq and time.
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn marks(&self, end: u64) -> Result<Vec<(u64, u64)>> {
+    pub fn marks(&self, extent: Extent) -> Result<Vec<(u64, u64)>> {
         // The chunk may be sealed while it is looked at; then the second look finds it so.
-        self.read_marks(end).or_else(|_| self.read_marks(end))
+        self.read_marks(extent).or_else(|_| self.read_marks(extent))
     }
 
-    fn read_marks(&self, end: u64) -> Result<Vec<(u64, u64)>> {
+    fn read_marks(&self, extent: Extent) -> Result<Vec<(u64, u64)>> {
         let mut word = [0; 8];
         file::read_at(&self.file, &self.path, MARK_COUNT_AT as u64, &mut word)?;
         let count = u64::from_le_bytes(word);
@@ -289,11 +303,27 @@ impl Index {
             let what = format!("{count} marks in a chunk of {}", self.header.capacity());
             return Err(Error::damaged(&self.path, MARK_COUNT_AT as u64, what));
         }
-        let mut bytes = vec![0; count as usize * MARK_SIZE];
-        file::read_at(&self.file, &self.path, self.header.marks_offset() as u64, &mut bytes)?;
-        self.check_marks(&bytes, count)?;
+        let (start, base) = (self.header.marks_offset() as u64, self.header.base_seq);
+        let mut size = count as usize * MARK_SIZE;
+        if !extent.sealed {
+            // What a machine that stopped has left may be short of the last ones.
+            let there = file::size(&self.file, &self.path)?.saturating_sub(start) as usize;
+            size = size.min(there / MARK_SIZE * MARK_SIZE);
+        }
+        let mut bytes = vec![0; size];
+        file::read_at(&self.file, &self.path, start, &mut bytes)?;
+        if extent.sealed {
+            self.check_marks(&bytes, count)?;
+        }
         let pairs = bytes.chunks_exact(MARK_SIZE).map(|m| (get_u64(m, 0), get_u64(m, 8)));
-        Ok(pairs.filter(|&(seq, _)| seq < end && seq >= self.header.base_seq).collect())
+        // Those that were not stored to their end do not ascend.
+        let mut next = base;
+        let sound = pairs.take_while(|&(seq, _)| {
+            let ascends = seq >= next && seq - base < extent.records;
+            next = seq.saturating_add(1);
+            ascends
+        });
+        Ok(sound.collect())
     }
 
     /// Once the chunk is sealed, its marks carry a checksum.
@@ -322,4 +352,275 @@ fn decode_block(entry: &[u8], number: usize, records: usize, open: bool) -> Bloc
         data_crc: closed.then(|| get_u32(entry, DATA_CRC)),
         intact: !closed || entry_crc(entry, number, records) == get_u32(entry, ENTRY_CRC),
     }
+}
+
+/// Where nothing is stored in the header page.
+const UNUSED: [(usize, usize); 3] =
+    [(128, MARK_COUNT_AT), (MARK_COUNT_AT + 8, SEAL_AT), (SEAL_AT + SEAL_SIZE, HEADER_SIZE)];
+
+/// An index as it lies on the disk, sound or not: what dw-repair looks at.
+pub struct RawIndex {
+    /// Its header, which checks.
+    pub header: IndexHeader,
+    bytes: Vec<u8>,
+}
+
+/// What the index's own seal says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexSeal {
+    /// Records.
+    pub count: u64,
+    /// Least and greatest time.
+    pub times: (u64, u64),
+    /// Marks.
+    pub marks: u64,
+    /// When it was sealed, wall-clock microseconds.
+    pub sealed_us: u64,
+    marks_crc: u32,
+}
+
+/// A block's times and sum: as an index says, or as its records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockSums {
+    /// Least time.
+    pub min: u64,
+    /// Greatest time.
+    pub max: u64,
+    /// Whether a record is older than the one before it.
+    pub unordered: bool,
+    /// Checksum of the records.
+    pub data_crc: u32,
+}
+
+impl BlockSums {
+    /// Computes them.
+    pub fn of(records: &[u8], geometry: &Geometry) -> BlockSums {
+        let mut sums =
+            BlockSums { min: u64::MAX, max: 0, unordered: false, data_crc: crc(records) };
+        let mut last = 0;
+        for record in records.chunks_exact(geometry.record_size) {
+            let time = get_u64(record, geometry.time_offset);
+            sums.min = sums.min.min(time);
+            sums.max = sums.max.max(time);
+            sums.unordered |= time < last;
+            last = time;
+        }
+        sums
+    }
+
+    /// The entry of a closed block.
+    fn encode(&self, number: usize, records: usize) -> [u8; BLOCK_ENTRY_SIZE] {
+        let mut entry = [0; BLOCK_ENTRY_SIZE];
+        put_u64(&mut entry, NOT_MIN, !self.min);
+        put_u64(&mut entry, MAX, self.max);
+        put_u32(&mut entry, UNORDERED, u32::from(self.unordered));
+        put_u32(&mut entry, DATA_CRC, self.data_crc);
+        let sum = entry_crc(&entry, number, records);
+        put_u32(&mut entry, ENTRY_CRC, sum);
+        put_u32(&mut entry, CLOSED, 1);
+        entry
+    }
+}
+
+/// How a block's records stand to its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agreement {
+    /// The entry checks, and so do the records.
+    Sound,
+    /// The entry is damaged, and the records agree with a sum in it.
+    Proven,
+    /// The entry is damaged, and says nothing of the records.
+    Silent,
+    /// The records do not agree with an entry that checks, or partly does.
+    Broken,
+    /// The block was not closed yet; its times hold those of the records.
+    Open,
+    /// The block was not closed yet; its times do not hold those of the records.
+    Outside,
+}
+
+impl RawIndex {
+    /// Reads an index of that feed, of whatever chunk.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for a header that does not check; [`Error::Io`].
+    pub fn read(path: &Path, of: (&Identity, &Geometry)) -> Result<RawIndex> {
+        let bytes = file::read_whole(path, 4 << 30)?;
+        if bytes.len() < HEADER_SIZE {
+            let what = format!("the file ends here, in a header of {HEADER_SIZE} bytes");
+            return Err(Error::damaged(path, bytes.len() as u64, what));
+        }
+        let header = IndexHeader::decode_any(path, &bytes, of)?;
+        Ok(RawIndex { header, bytes })
+    }
+
+    /// Reads the header alone.
+    ///
+    /// # Errors
+    /// As [`RawIndex::read`].
+    pub fn peek(
+        path: &Path,
+        of: (&Identity, &Geometry),
+    ) -> Result<(IndexHeader, Option<IndexSeal>)> {
+        let file = file::open_read(path)?;
+        let mut bytes = vec![0; HEADER_SIZE];
+        file::read_at(&file, path, 0, &mut bytes)?;
+        let header = IndexHeader::decode_any(path, &bytes, of)?;
+        let index = RawIndex { header, bytes };
+        Ok((header, index.seal().ok().flatten()))
+    }
+
+    /// Its seal; none if it was not sealed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn seal(&self) -> std::result::Result<Option<IndexSeal>, String> {
+        let seal = &self.bytes[SEAL_AT..SEAL_AT + SEAL_SIZE];
+        if seal.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        if crc(&seal[..SEAL_CRC]) != get_u32(seal, SEAL_CRC) {
+            return Err("the checksum of the seal".into());
+        }
+        Ok(Some(IndexSeal {
+            count: get_u64(seal, SEAL_COUNT),
+            times: (get_u64(seal, SEAL_MIN), get_u64(seal, SEAL_MAX)),
+            marks: get_u64(seal, SEAL_MARKS),
+            sealed_us: get_u64(seal, SEAL_SEALED),
+            marks_crc: get_u32(seal, SEAL_MARKS_CRC),
+        }))
+    }
+
+    /// What a sealed index of that many records should be and is not, its blocks' entries aside.
+    pub fn fault(&self, records: u64) -> Option<String> {
+        let seal = match self.seal() {
+            Ok(Some(seal)) => seal,
+            Ok(None) => return Some("it was never sealed".into()),
+            Err(what) => return Some(what),
+        };
+        let mut stray = UNUSED.iter().flat_map(|&(from, to)| from..to);
+        if let Some(at) = stray.find(|&at| self.bytes[at] != 0) {
+            return Some(format!("byte {at}: not zero, where nothing is stored"));
+        }
+        if seal.count != records {
+            return Some(format!("it is sealed with {} records, not {records}", seal.count));
+        }
+        let stored = self.marks_of(seal.marks);
+        let marks = stored.ok_or("the marks: the file ends before").and_then(|stored| {
+            let same = get_u64(&self.bytes, MARK_COUNT_AT) == seal.marks;
+            (same && crc(stored) == seal.marks_crc).then_some(()).ok_or("the checksum of the marks")
+        });
+        if let Err(what) = marks {
+            return Some(what.into());
+        }
+        let blocks = (records as usize).div_ceil(self.header.geometry.block_records);
+        let end = match seal.marks as usize {
+            0 => HEADER_SIZE + blocks * BLOCK_ENTRY_SIZE,
+            marks => self.header.marks_offset() + marks * MARK_SIZE,
+        };
+        (self.bytes.len() != end).then(|| format!("{} bytes, where {end} belong", self.bytes.len()))
+    }
+
+    fn marks_of(&self, count: u64) -> Option<&[u8]> {
+        let from = self.header.marks_offset();
+        let to = from.checked_add((count as usize).checked_mul(MARK_SIZE)?)?;
+        if count == 0 { Some(&[]) } else { self.bytes.get(from..to) }
+    }
+
+    /// Every mark that may be one: pairs of seq and time, as many as the file can have.
+    pub fn marks(&self) -> Vec<(u64, u64)> {
+        let sealed = self.seal().ok().flatten().map(|seal| seal.marks);
+        let count = sealed.unwrap_or_else(|| get_u64(&self.bytes, MARK_COUNT_AT));
+        let all = self.bytes.get(self.header.marks_offset()..).unwrap_or_default();
+        let count = count.min((all.len() / MARK_SIZE) as u64);
+        let marks = self.marks_of(count).unwrap_or_default().chunks_exact(MARK_SIZE);
+        marks.map(|mark| (get_u64(mark, 0), get_u64(mark, 8))).collect()
+    }
+
+    /// Whether a record was ever stored in the chunk.
+    pub fn has_records(&self) -> bool {
+        let entry = self.bytes.get(HEADER_SIZE..HEADER_SIZE + BLOCK_ENTRY_SIZE);
+        entry.is_some_and(|entry| get_u64(entry, NOT_MIN) != 0 || get_u64(entry, MAX) != 0)
+    }
+
+    /// Least and greatest time of a block, if its entry checks.
+    pub fn times(&self, block: usize, records: usize) -> Option<(u64, u64)> {
+        let at = HEADER_SIZE + block * BLOCK_ENTRY_SIZE;
+        let entry = self.bytes.get(at..at + BLOCK_ENTRY_SIZE)?;
+        let checks = entry_crc(entry, block, records) == get_u32(entry, ENTRY_CRC);
+        checks.then(|| (!get_u64(entry, NOT_MIN), get_u64(entry, MAX)))
+    }
+
+    /// How a block's records, whose sums these are, stand to its entry.
+    pub fn agreement(
+        &self,
+        block: usize,
+        (records, sealed): (usize, bool),
+        sums: &BlockSums,
+    ) -> Agreement {
+        let at = HEADER_SIZE + block * BLOCK_ENTRY_SIZE;
+        let Some(entry) = self.bytes.get(at..at + BLOCK_ENTRY_SIZE) else {
+            return Agreement::Silent;
+        };
+        let stored = BlockSums {
+            min: !get_u64(entry, NOT_MIN),
+            max: get_u64(entry, MAX),
+            unordered: get_u32(entry, UNORDERED) != 0,
+            data_crc: get_u32(entry, DATA_CRC),
+        };
+        let whole = records == self.header.geometry.block_records;
+        let entry_checks = entry_crc(entry, block, records) == get_u32(entry, ENTRY_CRC);
+        // The last block of a chunk that was never sealed may have been closed with other records;
+        // what its index has of a seal may be of records that were lost.
+        if !sealed && (get_u32(entry, CLOSED) == 0 || !whole && !entry_checks) {
+            let holds = stored.min <= sums.min && stored.max >= sums.max;
+            return match entry.iter().all(|byte| *byte == 0) {
+                _ if holds => Agreement::Open,
+                true => Agreement::Silent,
+                false => Agreement::Outside,
+            };
+        }
+        let same_sum = stored.data_crc == sums.data_crc;
+        if entry_checks && same_sum {
+            let closed = get_u32(entry, CLOSED) == 1;
+            return if closed { Agreement::Sound } else { Agreement::Proven };
+        }
+        let made = sums.encode(block, records);
+        if !entry_checks && (same_sum || get_u32(&made, ENTRY_CRC) == get_u32(entry, ENTRY_CRC)) {
+            return Agreement::Proven;
+        }
+        let same_times = (stored.min, stored.max) == (sums.min, sums.max);
+        if entry_checks || same_times { Agreement::Broken } else { Agreement::Silent }
+    }
+}
+
+/// The bytes of a sealed index, made of its blocks' sums; returns least and greatest time too.
+pub fn encode_sealed(
+    header: &IndexHeader,
+    (count, blocks): (u64, &[BlockSums]),
+    marks: &[(u64, u64)],
+    sealed_us: u64,
+) -> (Vec<u8>, (u64, u64)) {
+    let mut bytes = vec![0; HEADER_SIZE];
+    put(&mut bytes, 0, &header.encode());
+    let per_block = header.geometry.block_records;
+    for (i, sums) in blocks.iter().enumerate() {
+        let records = (count as usize - i * per_block).min(per_block);
+        bytes.extend_from_slice(&sums.encode(i, records));
+    }
+    let mut stored = Vec::with_capacity(marks.len() * MARK_SIZE);
+    for (seq, time) in marks {
+        stored.extend_from_slice(&seq.to_le_bytes());
+        stored.extend_from_slice(&time.to_le_bytes());
+    }
+    put_u64(&mut bytes, MARK_COUNT_AT, marks.len() as u64);
+    let min = blocks.iter().map(|b| b.min).min().unwrap_or(u64::MAX);
+    let times = (min, blocks.iter().map(|b| b.max).max().unwrap_or(0));
+    let summed = (marks.len() as u64, if marks.is_empty() { 0 } else { crc(&stored) });
+    put(&mut bytes, SEAL_AT, &encode_seal(count, times, summed, sealed_us, blocks.len()));
+    if !marks.is_empty() {
+        bytes.resize(header.marks_offset(), 0);
+        bytes.extend_from_slice(&stored);
+    }
+    (bytes, times)
 }

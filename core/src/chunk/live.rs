@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::bytes::{get_u32, get_u64};
 use crate::checksum::{crc, crc_append};
@@ -18,12 +18,12 @@ use crate::chunk::index::{
 };
 use crate::error::Result;
 use crate::os::map::Map;
-use crate::os::{file, process};
-use crate::registry::feed::Seal;
+use crate::os::{faults, file, process};
+use crate::registry::feed::{ChunkEnd, Geometry, Seal};
 
 /// Data files begin with this much and double as they grow.
 const FIRST_PIECE: usize = 1 << 20;
-/// Runs of records from this size on are written, smaller ones stored through the mapping.
+/// Runs of records from this size on are written to a file on disk.
 pub const BULK_BYTES: usize = 64 << 10;
 /// Marks grow by this much at least.
 const MARKS_PIECE: usize = 4096;
@@ -43,6 +43,10 @@ pub struct LiveChunk {
     marks_allocated: AtomicUsize,
     growth: Mutex<()>,
     closed_blocks: AtomicUsize,
+    /// Runs of records from this size on are written, smaller ones stored through the mapping.
+    bulk_bytes: usize,
+    /// Why it ends, where it ends before it is full.
+    end: AtomicU32,
 }
 
 /// Times of a run of records within one block.
@@ -56,6 +60,17 @@ pub struct RunTimes {
     pub last: u64,
     /// Whether a record was older than the one before it in the block.
     pub unordered: bool,
+}
+
+impl RunTimes {
+    /// Takes one more record in.
+    #[inline]
+    pub fn add(&mut self, time: u64) {
+        self.min = self.min.min(time);
+        self.max = self.max.max(time);
+        self.unordered |= time < self.last;
+        self.last = time;
+    }
 }
 
 impl LiveChunk {
@@ -132,7 +147,14 @@ impl LiveChunk {
             marks_allocated: AtomicUsize::new(0),
             growth: Mutex::new(()),
             closed_blocks: AtomicUsize::new(0),
+            bulk_bytes: BULK_BYTES,
+            end: AtomicU32::new(ChunkEnd::Age as u32),
         }
+    }
+
+    /// Has every run stored through the mapping, as is best in memory.
+    pub fn in_memory(self) -> LiveChunk {
+        LiveChunk { bulk_bytes: usize::MAX, ..self }
     }
 
     fn index_size(header: &IndexHeader) -> usize {
@@ -154,6 +176,52 @@ impl LiveChunk {
     /// When it went into the table, nanoseconds since boot.
     pub fn entered_boot_ns(&self) -> u64 {
         self.entered_boot_ns.load(Ordering::Relaxed)
+    }
+
+    /// Notes why it ends before it is full, if not by its age.
+    pub fn set_end(&self, end: ChunkEnd) {
+        self.end.store(end as u32, Ordering::Relaxed);
+    }
+
+    /// Why it ended, with so many records and another chunk behind it.
+    pub fn end_with(&self, count: u64) -> u32 {
+        match count == self.header.capacity() as u64 {
+            true => ChunkEnd::Full as u32,
+            false => self.end.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The header of its index, with its place in the seqs.
+    pub fn header(&self) -> IndexHeader {
+        IndexHeader { base_seq: self.base_seq(), ..self.header }
+    }
+
+    /// Its files.
+    pub fn paths(&self) -> &ChunkPaths {
+        &self.paths
+    }
+
+    /// Whether its files still have their names: nobody has unlinked them.
+    pub fn is_named(&self) -> bool {
+        [(&self.data_file, &self.paths.data), (&self.index_file, &self.paths.index)]
+            .iter()
+            .all(|(file, path)| file::is_named(file, path))
+    }
+
+    /// Lends bytes of records below `published`.
+    pub(super) fn published(&self, at: usize, len: usize) -> &[u8] {
+        self.data.published(at, len)
+    }
+
+    /// Copies bytes of the index out. Of a block that is not closed they may be too wide.
+    pub(super) fn read_index(&self, at: usize, into: &mut [u8]) {
+        self.index.read(at, into);
+    }
+
+    /// Marks so far, some of them perhaps of records that are not published.
+    pub(super) fn mark_count(&self) -> usize {
+        // SYNC: mark_count; pairs with the Release in `mark`.
+        self.index.u64_at(MARK_COUNT_AT).load(Ordering::Acquire) as usize
     }
 
     /// The chunk's number.
@@ -216,7 +284,7 @@ impl LiveChunk {
     /// disk.
     #[inline]
     pub fn store(&self, at: usize, records: &[u8]) -> Result<()> {
-        if records.len() >= BULK_BYTES {
+        if records.len() >= self.bulk_bytes {
             return file::write_at(&self.data_file, &self.paths.data, at as u64, records);
         }
         self.data.write(at, records);
@@ -230,9 +298,40 @@ impl LiveChunk {
         let not_min = self.index.u64_at(at + NOT_MIN);
         let max = self.index.u64_at(at + MAX);
         not_min.store(not_min.load(Ordering::Relaxed).max(!times.min), Ordering::Relaxed);
+        faults::step("index.min");
         max.store(max.load(Ordering::Relaxed).max(times.max), Ordering::Relaxed);
+        faults::step("index.max");
         if times.unordered {
             self.index.u32_at(at + UNORDERED).store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes the times of the block that record `count` falls in, and of those behind it, again
+    /// from
+    /// the records below: others that were stored there and not published have widened them.
+    /// Writing thread, or whoever seals.
+    pub fn narrow(&self, count: usize) {
+        let Geometry { block_records, record_size, time_offset, .. } = self.header.geometry;
+        let (first, in_block) = (count / block_records, count % block_records);
+        let allocated = self.data_allocated.load(Ordering::Relaxed);
+        for block in first..allocated.div_ceil(block_records * record_size) {
+            let at = HEADER_SIZE + block * BLOCK_ENTRY_SIZE;
+            let (not_min, max) = (self.index.u64_at(at + NOT_MIN), self.index.u64_at(at + MAX));
+            let records = if block == first { in_block } else { 0 };
+            // A last block that was closed with just these records stands.
+            let untouched = not_min.load(Ordering::Relaxed) | max.load(Ordering::Relaxed) == 0;
+            if untouched || (records > 0 && self.is_closed(block, records)) {
+                return;
+            }
+            let bytes =
+                self.data.published(block * block_records * record_size, records * record_size);
+            let mut times = RunTimes { min: u64::MAX, max: 0, last: 0, unordered: false };
+            for record in bytes.chunks_exact(record_size) {
+                times.add(get_u64(record, time_offset));
+            }
+            not_min.store(!times.min, Ordering::Relaxed);
+            max.store(times.max, Ordering::Relaxed);
+            self.index.u32_at(at + UNORDERED).store(u32::from(times.unordered), Ordering::Relaxed);
         }
     }
 
@@ -256,6 +355,7 @@ impl LiveChunk {
         bytes[8..].copy_from_slice(&time.to_le_bytes());
         self.index.write(start + count * MARK_SIZE, &bytes);
         self.index.u64_at(MARK_COUNT_AT).store(count as u64 + 1, Ordering::Release);
+        faults::step("index.marks");
         Ok(())
     }
 
@@ -297,6 +397,9 @@ impl LiveChunk {
             (published.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
         let full = count / geometry.block_records;
         let end = if last { count.div_ceil(geometry.block_records) } else { full };
+        if last {
+            self.narrow(count);
+        }
         for block in self.closed_blocks()..end {
             let first = block * geometry.block_records;
             let records = (count - first).min(geometry.block_records);
@@ -330,8 +433,10 @@ impl LiveChunk {
         self.index.read(at, &mut entry);
         let sum = entry_crc(&entry, block, records);
         self.index.u32_at(at + ENTRY_CRC).store(sum, Ordering::Relaxed);
+        faults::step("index.sums");
         // SYNC: closed; pairs with the reader, which believes the sums only where it is set.
         self.index.u32_at(at + CLOSED).store(1, Ordering::Release);
+        faults::step("index.closed");
     }
 
     /// CRC of the open block's records below `published`. Background thread only.
@@ -353,7 +458,17 @@ impl LiveChunk {
     /// [`Error::Io`](crate::Error::Io); the writer must stop then.
     pub fn sync(&self) -> Result<()> {
         file::sync(&self.data_file, &self.paths.data)?;
-        file::sync(&self.index_file, &self.paths.index)
+        file::sync(&self.index_file, &self.paths.index)?;
+        self.check()
+    }
+
+    /// Whether all that was stored is in the files.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) if one was cut short under the writer.
+    pub fn check(&self) -> Result<()> {
+        self.data.check()?;
+        self.index.check()
     }
 
     /// Ends the chunk with the records below `published`: closes its last block, cuts the files
@@ -387,18 +502,28 @@ impl LiveChunk {
         Ok(Seal { count, min_time, max_time, sealed_us, marks, reason })
     }
 
+    /// Time of the record of that seq.
+    fn time_at(&self, seq: u64) -> u64 {
+        let Geometry { record_size, time_offset, .. } = self.header.geometry;
+        let at = (seq - self.base_seq()) as usize * record_size + time_offset;
+        get_u64(self.data.published(at, 8), 0)
+    }
+
     /// Drops marks of records that were never published; returns how many stay, and their checksum.
     fn cut_marks(&self, published: u64) -> (u64, u32) {
         let start = self.header.marks_offset();
         let allocated = self.marks_allocated.load(Ordering::Relaxed);
         let stored = self.index.u64_at(MARK_COUNT_AT).load(Ordering::Relaxed) as usize;
-        let (mut marks, mut sum) = (0, 0);
+        let (mut marks, mut sum, mut next) = (0, 0, self.base_seq());
         for i in 0..stored.min(allocated / MARK_SIZE) {
             let mut bytes = [0; MARK_SIZE];
             self.index.read(start + i * MARK_SIZE, &mut bytes);
-            if get_u64(&bytes, 0) >= published {
+            let seq = get_u64(&bytes, 0);
+            // Of a machine that stopped, the last ones may not have been stored to their end.
+            if seq < next || seq >= published || self.time_at(seq) != get_u64(&bytes, 8) {
                 break;
             }
+            next = seq + 1;
             sum = crc_append(sum, &bytes);
             marks += 1;
         }
@@ -411,7 +536,6 @@ impl LiveChunk {
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).
     pub fn discard(&self) -> Result<()> {
-        file::remove_file(&self.paths.data)?;
-        file::remove_file(&self.paths.index)
+        self.paths.remove()
     }
 }

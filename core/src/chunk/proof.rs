@@ -3,11 +3,15 @@
 use crate::checksum::crc;
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::os::file;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, SessionEnd, SessionEntry};
+use crate::registry::feed::{
+    Checkpoint, ChunkEntry, Entry, FeedRegistry, Place, SessionEnd, SessionEntry,
+};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::segments::SegmentKind;
+use crate::registry::view::LiveView;
 
 /// A feed's table, and the seq below which its records exist.
 pub struct Standing {
@@ -18,6 +22,12 @@ pub struct Standing {
     /// Whether `end` is exact. If not, the machine stopped under the last writer: later records may
     /// have been published and lost, and the next session starts at the lease.
     pub exact: bool,
+    /// Whether `end` is what the disk proves of a session that nobody has closed.
+    pub proven: bool,
+    /// Damage that may have cost records behind `end`, a line each. Only where `end` is not exact.
+    pub doubts: Vec<String>,
+    /// Seqs that a checkpoint has and whose records do not agree with its sum; `end` lies before.
+    pub broken_tail: Option<(u64, u64)>,
 }
 
 impl Standing {
@@ -26,32 +36,123 @@ impl Standing {
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
     pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
-        let look = || live.and_then(|page| page.session().map(|_| page.published()));
+        let look = || live.and_then(|page| page.session().and(page.try_published()));
         let (published, entries) = loop {
             // `published` first: every chunk below it is in the table by then.
             let published = look();
-            let entries = registry.entries()?;
+            let entries = registry.entries();
             // A session that began meanwhile rules; what the disk proves of it may end in
             // mid-batch.
             if published.is_some() || look().is_none() {
-                break (published, entries);
+                break (published, entries?);
             }
         };
-        let last = entries.iter().rev().find_map(|entry| match entry {
-            Entry::Session(session) => Some(*session),
-            _ => None,
-        });
-        let (end, exact) = match (published, last) {
+        let checkpoint = registry.checkpoint();
+        let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
+        if standing.proven {
+            let staged = registry.segments().is_some_and(|s| s.kind == SegmentKind::Staged);
+            standing.doubt(feed, live, staged, registry.checkpoint_is_broken());
+        }
+        Ok(standing)
+    }
+
+    /// Decides from the table, the newest checkpoint and, where the live page is believed, the
+    /// count on it.
+    pub fn judge(
+        feed: &FeedInfo,
+        entries: Vec<Entry>,
+        checkpoint: Option<&Checkpoint>,
+        published: Option<u64>,
+    ) -> Standing {
+        let last = last_session(&entries);
+        let (mut doubts, mut broken_tail) = (Vec::new(), None);
+        let (end, exact, proven) = match (published, last) {
             // Whatever the table says of sessions since: they began after the look at the page.
-            (Some(published), _) => (published, true),
-            (None, None) => (0, true),
+            (Some(published), _) => (published, true, false),
+            (None, None) => (0, true, false),
             // Closed by the next writer after a power loss: seqs behind its end may have been used.
             (None, Some(SessionEntry { close: Some(close), .. })) => {
-                (close.end_seq, close.reason != SessionEnd::PowerLoss)
+                (close.end_seq, close.reason.is_exact(), false)
             }
-            (None, Some(session)) => (proven_end(feed, registry, &entries, &session)?, false),
+            (None, Some(session)) => {
+                let end = proven_end(feed, checkpoint, &entries, &session);
+                let tail = checkpoint.filter(|c| c.seq == end && is_open_chunk(&entries, c));
+                let error =
+                    tail.and_then(|c| Some((tail_error(feed, c)?, open_block_seq(feed, c))));
+                if let Some((error, start)) = error {
+                    doubts.push(format!("{error}; left out seq {start}..{end}"));
+                    broken_tail = Some((start, end));
+                }
+                (broken_tail.map_or(end, |(start, _)| start), false, true)
+            }
         };
-        Ok(Standing { entries, end, exact })
+        Standing { entries, end, exact, proven, doubts, broken_tail }
+    }
+
+    /// Notes what else than a power loss may be the reason that the page is not believed. The page
+    /// of a staged session goes with its memory.
+    fn doubt(
+        &mut self,
+        feed: &FeedInfo,
+        live: Option<&LivePage>,
+        staged: bool,
+        checkpoint_is_broken: bool,
+    ) {
+        let Some(session) = last_session(&self.entries) else { return };
+        let of_it =
+            |entry: &Entry| matches!(entry, Entry::Chunk(c) if c.session_id == session.session_id);
+        // A writer that was killed while it opened the feed has left no records.
+        if !self.entries.iter().any(of_it) {
+            return;
+        }
+        let page_is_broken = !staged
+            && live.is_none_or(|page| {
+                page.stamp_is_broken(session.session_id)
+                    || (page.session().is_some() && page.try_published().is_none())
+            });
+        let end = self.end;
+        if page_is_broken {
+            let page = feed.live_path().display().to_string();
+            self.doubts.push(format!(
+                "{page}: missing or damaged; of the last session what no checkpoint proves is left \
+                 out, from seq {end} on"
+            ));
+        }
+        if checkpoint_is_broken {
+            let path = feed.registry_path().display().to_string();
+            self.doubts.push(format!(
+                "{path}: a checkpoint is damaged; what it may have proven is left out, from seq \
+                 {end} on"
+            ));
+        }
+    }
+
+    /// Seqs that the table leaves out, though records came before and after them: damage.
+    pub fn gaps(&self) -> Vec<(u64, u64)> {
+        let mut covered: Vec<(u64, u64)> = Vec::new();
+        for (i, (chunk, end)) in self.chunks().into_iter().enumerate() {
+            // Collected without having been sealed: it held nothing.
+            let empty = chunk.place == Place::Expired && chunk.seal.is_none();
+            let end = if empty { chunk.base_seq } else { end };
+            if i == 0 || end > chunk.base_seq {
+                covered.push((chunk.base_seq, end.max(chunk.base_seq)));
+            }
+        }
+        let Some(first) = covered.iter().map(|c| c.0).min() else { return Vec::new() };
+        covered.extend(self.entries.iter().filter_map(|entry| match entry {
+            Entry::Range(range) => Some(range.seqs),
+            _ => None,
+        }));
+        covered.push((self.end, self.end));
+        covered.sort_unstable();
+        let (mut gaps, mut reached) = (Vec::new(), first);
+        for (from, to) in covered {
+            if from > reached && from <= self.end {
+                gaps.push((reached, from));
+            }
+            reached = reached.max(to);
+        }
+        gaps
     }
 
     /// The chunks that may still have records, in order, with the end of each one's seqs.
@@ -72,32 +173,89 @@ impl Standing {
     }
 }
 
+/// The session that a table names last.
+pub fn last_session(entries: &[Entry]) -> Option<SessionEntry> {
+    entries.iter().rev().find_map(|entry| match entry {
+        Entry::Session(session) => Some(*session),
+        _ => None,
+    })
+}
+
+/// How a session ended that its writer never closed, and when it was last seen alive, wall-clock
+/// microseconds: its last publish if the live page is to be believed, else its last checkpoint,
+/// which later records may not have survived.
+pub fn unclean_end(
+    registry: &FeedRegistry,
+    view: &LiveView,
+    session: &SessionEntry,
+) -> (SessionEnd, u64) {
+    let page = view.page.as_deref();
+    let page = page.filter(|page| page.session().is_some() && page.try_published().is_some());
+    let (reason, seen_us) = match page {
+        Some(page) => (SessionEnd::Crashed, page.last_publish().map(|at| at.0)),
+        None => {
+            let own = registry.checkpoint().filter(|c| c.session_id == session.session_id);
+            (view.end_without_page(session), own.map(|checkpoint| checkpoint.written_us))
+        }
+    };
+    (reason, seen_us.map_or(session.opened_us, |seen_us| seen_us.max(session.opened_us)))
+}
+
 /// What the disk proves of an unfinished session after the machine stopped: the newest checkpoint,
 /// then whole closed blocks whose checksums hold, up to the first that fails.
 fn proven_end(
     feed: &FeedInfo,
-    registry: &FeedRegistry,
+    checkpoint: Option<&Checkpoint>,
     entries: &[Entry],
     session: &SessionEntry,
-) -> Result<u64> {
-    let checkpoint = registry.checkpoint().filter(|c| c.session_id == session.session_id);
+) -> u64 {
+    let checkpoint = checkpoint.filter(|c| c.session_id == session.session_id);
     let mut end = checkpoint.map_or(session.base_seq, |c| c.seq.max(session.base_seq));
     for entry in entries {
         let Entry::Chunk(chunk) = entry else { continue };
         match chunk.seal {
             Some(seal) => end = end.max(chunk.base_seq + seal.count),
-            None if chunk.place == Place::Live && chunk.base_seq <= end => {
+            None if chunk.place.is_open() && chunk.base_seq <= end => {
                 end = end.max(proven_blocks(feed, chunk, end).unwrap_or(end));
             }
             None => {}
         }
     }
-    Ok(end)
+    end
+}
+
+/// Whether a checkpoint is of a chunk that is not sealed: then the sum of its open block is all
+/// there is for it, unless the block was closed since.
+fn is_open_chunk(entries: &[Entry], checkpoint: &Checkpoint) -> bool {
+    entries.iter().any(|entry| {
+        matches!(entry, Entry::Chunk(c) if c.chunk_id == checkpoint.chunk_id && c.seal.is_none())
+    })
+}
+
+/// The seq that a checkpoint's open block begins with.
+pub fn open_block_seq(feed: &FeedInfo, checkpoint: &Checkpoint) -> u64 {
+    let closed = u64::from(checkpoint.closed_blocks) * feed.geometry().block_records as u64;
+    (checkpoint.chunk_base_seq + closed).min(checkpoint.seq)
+}
+
+/// What is wrong with the records that only a checkpoint's sum vouches for.
+fn tail_error(feed: &FeedInfo, checkpoint: &Checkpoint) -> Option<Error> {
+    let start = open_block_seq(feed, checkpoint);
+    let size = feed.geometry().record_size as u64;
+    let mut bytes = vec![0; ((checkpoint.seq - start) * size) as usize];
+    let path = ChunkPaths::new(&feed.folder, checkpoint.chunk_id).data;
+    let at = (start - checkpoint.chunk_base_seq.min(start)) * size;
+    let read = file::open_read(&path).and_then(|data| file::read_at(&data, &path, at, &mut bytes));
+    match read {
+        Err(error) => Some(error),
+        Ok(()) if bytes.is_empty() || crc(&bytes) == checkpoint.open_block_crc => None,
+        Ok(()) => Some(Error::damaged(&path, at, "the checksum that a checkpoint has of it")),
+    }
 }
 
 /// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves
 /// nothing.
-fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+pub fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
@@ -112,7 +270,9 @@ fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     while block < capacity {
         let whole = (block as u64 + 1) * per_block;
         let extent = Extent { records: whole, sealed: false };
-        let entry = index.blocks(block, 1, extent)?[0];
+        // An index that ends here proves no more than what came before.
+        let Ok(entries) = index.blocks(block, 1, extent) else { break };
+        let entry = entries[0];
         let at = block as u64 * geometry.block_bytes() as u64;
         let read = file::read_at(&data, &paths.data, at, &mut bytes);
         let proven = read.is_ok() && entry.intact && entry.data_crc == Some(crc(&bytes));

@@ -1,7 +1,7 @@
 //! Files: opened without following links, allocated before use, synced, replaced whole.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -9,8 +9,11 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{self, FsType, statfs};
+use nix::sys::statvfs::statvfs;
 
 use crate::error::{Error, Result};
+use crate::os::faults::{self, Io, Op};
+use crate::os::process;
 
 /// Opens a file of the store for reading; a symbolic link in its place is refused.
 ///
@@ -26,6 +29,15 @@ pub fn open_read(path: &Path) -> Result<File> {
 /// As [`open_read`].
 pub fn open_write(path: &Path) -> Result<File> {
     open(path, OpenOptions::new().read(true).write(true))
+}
+
+/// Opens a file of the store for reading and appending, made with that mode (less the umask) if it
+/// is not there; a symbolic link in its place is refused.
+///
+/// # Errors
+/// As [`open_read`].
+pub fn open_append(path: &Path, mode: u32) -> Result<File> {
+    open(path, OpenOptions::new().read(true).append(true).create(true).mode(mode))
 }
 
 fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
@@ -50,13 +62,15 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
 /// [`Error::Io`].
 pub fn create_new(path: &Path, mode: u32) -> Result<File> {
     let make = || {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(path)
+        faults::make(Io::on(Op::Create, path), || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+                .open(path)
+        })
     };
     let made = match make() {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -76,7 +90,7 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File> {
 /// # Errors
 /// [`Error::Io`].
 pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    match fs::create_dir(path) {
+    match faults::io(Io::on(Op::MakeFolder, path), || fs::create_dir(path)) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .map_err(|e| Error::io("cannot set the mode of", path, e)),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -87,6 +101,29 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
             }
         }
         Err(e) => Err(Error::io("cannot create the folder", path, e)),
+    }
+}
+
+/// Makes a folder, and those above it that are not there, durable: with the name of a folder all
+/// that is in it would be lost. One that is there is taken to have been made just now.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn make_folders(path: &Path) -> Result<()> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if !path.is_dir() {
+        if let Some(above) = above.filter(|above| !above.is_dir()) {
+            make_folders(above)?;
+        }
+        match faults::io(Io::on(Op::MakeFolder, path), || fs::create_dir(path)) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made.map_err(|e| Error::io("cannot create the folder", path, e))?,
+        }
+    }
+    match sync_folder(above.unwrap_or(Path::new("."))) {
+        // A folder may be one to write to and not to look into; then its owner keeps it.
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
     }
 }
 
@@ -102,25 +139,27 @@ pub fn folder_mode(file_mode: u32) -> u32 {
 /// [`Error::Io`], also for a full disk; nothing was changed then but, at most, the file's size.
 pub fn allocate(file: &File, path: &Path, offset: u64, len: u64) -> Result<()> {
     let (start, size) = (offset as libc::off_t, len as libc::off_t);
-    loop {
-        match fallocate(file, FallocateFlags::empty(), start, size) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EINTR) => {}
-            Err(Errno::EOPNOTSUPP) => return write_zeros(file, path, offset, len),
-            Err(e) => return Err(Error::io("cannot allocate space in", path, e.into())),
+    let allocated = faults::io(Io::range(Op::Allocate, path, offset, len), || {
+        loop {
+            match fallocate(file, FallocateFlags::empty(), start, size) {
+                Ok(()) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EOPNOTSUPP) => return write_zeros(file, offset, len),
+                Err(e) => return Err(e.into()),
+            }
         }
-    }
+    });
+    allocated.map_err(|e| Error::io("cannot allocate space in", path, e))
 }
 
 /// The way to allocate where a file system cannot: blocks exist once they are written.
-fn write_zeros(file: &File, path: &Path, offset: u64, len: u64) -> Result<()> {
+fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
     static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
     let end = offset + len;
     let mut at = offset;
     while at < end {
         let step = (end - at).min(ZEROS.len() as u64) as usize;
-        file.write_all_at(&ZEROS[..step], at)
-            .map_err(|e| Error::io("cannot allocate space in", path, e))?;
+        file.write_all_at(&ZEROS[..step], at)?;
         at += step as u64;
     }
     Ok(())
@@ -131,7 +170,8 @@ fn write_zeros(file: &File, path: &Path, offset: u64, len: u64) -> Result<()> {
 /// # Errors
 /// [`Error::Io`].
 pub fn truncate(file: &File, path: &Path, len: u64) -> Result<()> {
-    file.set_len(len).map_err(|e| Error::io("cannot truncate", path, e))
+    let cut = faults::io(Io::range(Op::Truncate, path, len, 0), || file.set_len(len));
+    cut.map_err(|e| Error::io("cannot truncate", path, e))
 }
 
 /// Makes a file's data durable (with the size, without the times).
@@ -139,7 +179,8 @@ pub fn truncate(file: &File, path: &Path, len: u64) -> Result<()> {
 /// # Errors
 /// [`Error::Io`]; the caller must not try again and go on: the kernel may have dropped the pages.
 pub fn sync(file: &File, path: &Path) -> Result<()> {
-    file.sync_data().map_err(|e| Error::io("cannot sync", path, e))
+    let synced = faults::io(Io::on(Op::Sync, path), || file.sync_data());
+    synced.map_err(|e| Error::io("cannot sync", path, e))
 }
 
 /// Makes the names in a folder durable.
@@ -147,8 +188,8 @@ pub fn sync(file: &File, path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Io`].
 pub fn sync_folder(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
+    let sync = || File::open(path).and_then(|folder| folder.sync_all());
+    faults::io(Io::on(Op::SyncFolder, path), sync)
         .map_err(|e| Error::io("cannot sync the folder", path, e))
 }
 
@@ -174,13 +215,12 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}", std::process::id()));
-    let written = create_new(&temporary, mode).and_then(|mut file| {
-        file.write_all(bytes).map_err(|e| Error::io("cannot write", &temporary, e))?;
-        file.sync_all().map_err(|e| Error::io("cannot sync", &temporary, e))
+    let written = create_new(&temporary, mode).and_then(|file| {
+        write_at(&file, &temporary, 0, bytes)?;
+        let synced = faults::io(Io::on(Op::Sync, &temporary), || file.sync_all());
+        synced.map_err(|e| Error::io("cannot sync", &temporary, e))
     });
-    let renamed = written.and_then(|()| {
-        fs::rename(&temporary, path).map_err(|e| Error::io("cannot replace", path, e))
-    });
+    let renamed = written.and_then(|()| rename("cannot replace", &temporary, path));
     if renamed.is_err() {
         let _ = fs::remove_file(&temporary);
     }
@@ -188,13 +228,67 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     sync_folder(folder)
 }
 
+/// Gives a file or folder another name in the same folder, in the place of what has it. `doing` is
+/// for the message, about the new name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn rename(doing: &'static str, from: &Path, to: &Path) -> Result<()> {
+    let io = Io { to: Some(to), ..Io::on(Op::Rename, from) };
+    faults::io(io, || fs::rename(from, to)).map_err(|e| Error::io(doing, to, e))
+}
+
+/// Gives a file a second name, which nothing has yet.
+///
+/// # Errors
+/// [`Error::Io`], also where the file system cannot.
+pub fn link(from: &Path, to: &Path) -> Result<()> {
+    faults::io(Io::on(Op::Create, to), || fs::hard_link(from, to))
+        .map_err(|e| Error::io("cannot link", to, e))
+}
+
 /// Unlinks a file; that it is gone already is fine.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
+    match faults::io(Io::on(Op::Remove, path), || fs::remove_file(path)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder(path: &Path) -> Result<()> {
+    let listing = match fs::read_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        listing => listing.map_err(|e| Error::io("cannot list", path, e))?,
+    };
+    for item in listing.flatten() {
+        match item.file_type() {
+            Ok(kind) if kind.is_dir() => remove_folder(&item.path())?,
+            _ => remove_file(&item.path())?,
+        }
+    }
+    match faults::io(Io::on(Op::Remove, path), || fs::remove_dir(path)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder if nothing is in it; that it is gone already is fine.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn remove_folder_if_empty(path: &Path) -> Result<()> {
+    use io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match faults::io(Io::on(Op::Remove, path), || fs::remove_dir(path)) {
+        Err(e) if !matches!(e.kind(), NotFound | DirectoryNotEmpty) => {
+            Err(Error::io("cannot remove", path, e))
+        }
         _ => Ok(()),
     }
 }
@@ -204,7 +298,9 @@ pub fn remove_file(path: &Path) -> Result<()> {
 /// # Errors
 /// [`Error::Io`].
 pub fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> Result<()> {
-    file.write_all_at(bytes, offset).map_err(|e| Error::io("cannot write", path, e))
+    let io = Io::range(Op::Write, path, offset, bytes.len() as u64);
+    let written = faults::io(io, || file.write_all_at(bytes, offset));
+    written.map_err(|e| Error::io("cannot write", path, e))
 }
 
 /// Reads `into.len()` bytes at `offset`.
@@ -212,6 +308,8 @@ pub fn write_at(file: &File, path: &Path, offset: u64, bytes: &[u8]) -> Result<(
 /// # Errors
 /// A file that ends before is [`Error::Damaged`] with the offset of its end.
 pub fn read_at(file: &File, path: &Path, offset: u64, into: &mut [u8]) -> Result<()> {
+    let io = Io::range(Op::Read, path, offset, into.len() as u64);
+    faults::io(io, || Ok(())).map_err(|e| Error::io("cannot read", path, e))?;
     let mut done = 0;
     while done < into.len() {
         match file.read_at(&mut into[done..], offset + done as u64) {
@@ -244,6 +342,24 @@ pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The names in a folder that are UTF-8, as all of a store's are.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn names(folder: &Path) -> Result<Vec<String>> {
+    let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
+    Ok(listing.flatten().filter_map(|item| item.file_name().into_string().ok()).collect())
+}
+
+/// Bytes that a user without privileges may still write to the file system that `path` lies on.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn free_bytes(path: &Path) -> Result<u64> {
+    let found = statvfs(path).map_err(|e| Error::io("cannot stat", path, e.into()))?;
+    Ok(found.blocks_available() * found.fragment_size())
+}
+
 /// Size of an open file, in bytes.
 ///
 /// # Errors
@@ -259,6 +375,40 @@ pub fn size(file: &File, path: &Path) -> Result<u64> {
 pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
     let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
     Ok((meta.dev(), meta.ino()))
+}
+
+/// Whether an open file still has that name.
+pub fn is_named(file: &File, path: &Path) -> bool {
+    let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
+    (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// Device and inode of what a path names, links followed.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn identity_of(path: &Path) -> Result<(u64, u64)> {
+    let meta = fs::metadata(path).map_err(|e| Error::io("cannot stat", path, e))?;
+    Ok((meta.dev(), meta.ino()))
+}
+
+/// Makes sure that a folder in a place where anybody may make one is a folder of our own, and gives
+/// it at least that mode.
+///
+/// # Errors
+/// [`Error::Damaged`] for somebody else's, or a link; [`Error::Io`].
+pub fn claim_folder(path: &Path, mode: u32) -> Result<()> {
+    let meta = fs::symlink_metadata(path).map_err(|e| Error::io("cannot stat", path, e))?;
+    if !meta.is_dir() || meta.uid() != process::user_id() {
+        let what = format!("it is not a folder of user {}; remove it", process::user_id());
+        return Err(Error::damaged(path, 0, what));
+    }
+    let old = meta.mode() & 0o7777;
+    if old | mode == old {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(old | mode))
+        .map_err(|e| Error::io("cannot set the mode of", path, e))
 }
 
 /// The name of the network file system that `path` lies on, if it does.

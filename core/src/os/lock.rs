@@ -1,5 +1,5 @@
 //! Locks. The feed's is an open-file-description lock, so that anybody may ask who could not have
-//! it without taking it; the registry's is a flock.
+//! it without taking it; the registry's and the log's are flocks.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,22 +10,39 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, Result};
+use crate::os::faults::{self, Io, Op};
 
 /// A lock on a file, held until dropped. The file is never unlinked.
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child that another thread is just starting has the file
+        // open too, and with it the lock, until it becomes its program.
+        let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
+        let _ = FileExt::unlock(&self.file);
+    }
 }
 
 fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .open(path)
-        .map_err(|e| Error::io("cannot open the lock", path, e))
+    let make = || {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(path)
+    };
+    faults::make(Io::on(Op::Create, path), make).map_err(|e| match (e.kind(), path.parent()) {
+        (std::io::ErrorKind::NotFound, Some(folder)) => {
+            Error::damaged(folder, 0, "the folder of the locks is missing")
+        }
+        _ => Error::io("cannot open the lock", path, e),
+    })
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
@@ -41,7 +58,7 @@ impl Lock {
     pub fn try_feed(path: &Path) -> Result<Option<Lock>> {
         let file = open(path)?;
         match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
-            Ok(_) => Ok(Some(Lock { _file: file })),
+            Ok(_) => Ok(Some(Lock { file })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(e) => Err(Error::io("cannot lock", path, e.into())),
         }
@@ -59,6 +76,19 @@ impl Lock {
         Some(i32::from(asked.l_type) != libc::F_UNLCK)
     }
 
+    /// Takes a lock of the kind that [`Lock::wait`] waits for, if it is free.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn try_replace(path: &Path) -> Result<Option<Lock>> {
+        let file = open(path)?;
+        match FileExt::try_lock_exclusive(&file) {
+            Ok(()) => Ok(Some(Lock { file })),
+            Err(e) if e.kind() == fs2::lock_contended_error().kind() => Ok(None),
+            Err(e) => Err(Error::io("cannot lock", path, e)),
+        }
+    }
+
     /// Waits for the lock that guards replacing a file whole (the registry).
     ///
     /// # Errors
@@ -71,7 +101,7 @@ impl Lock {
             // A store that was removed and made again while we waited has another lock file.
             match path.symlink_metadata() {
                 Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {
-                    return Ok(Lock { _file: file });
+                    return Ok(Lock { file });
                 }
                 _ => {}
             }

@@ -5,18 +5,26 @@
 //! nobody changes them any more.
 
 use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::error::{Error, Result};
+use crate::os::bus::Guard;
+use crate::os::faults::{self, Io, Op};
 
 /// A shared mapping of the first `len` bytes of a file, unmapped when dropped.
 ///
-/// The mapping may be longer than the file; touching what lies behind the file's end is SIGBUS, so
-/// every caller keeps below the size it allocated or asked the file for.
+/// The mapping may be longer than the file; every caller keeps below the size it allocated or asked
+/// the file for. What is touched behind the file's end nevertheless, because somebody cut it short,
+/// reads as zeros and is told by [`Map::check`].
 pub struct Map {
+    // Goes first: the addresses may be another mapping's as soon as this one is gone.
+    guard: Guard,
     raw: MmapRaw,
     path: PathBuf,
 }
@@ -27,8 +35,9 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn writable(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let raw = MmapOptions::new().len(len).map_raw(file);
-        Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
+        let io = Io::range(Op::Map, path, 0, len as u64);
+        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw(file));
+        Ok(Map::new(raw.map_err(|e| Error::io("cannot map", path, e))?, path))
     }
 
     /// Maps `len` bytes for reading.
@@ -36,8 +45,33 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn read_only(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let raw = MmapOptions::new().len(len).map_raw_read_only(file);
-        Ok(Map { raw: raw.map_err(|e| Error::io("cannot map", path, e))?, path: path.to_owned() })
+        let io = Io::range(Op::Map, path, 0, len as u64);
+        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw_read_only(file));
+        Ok(Map::new(raw.map_err(|e| Error::io("cannot map", path, e))?, path))
+    }
+
+    fn new(raw: MmapRaw, path: &Path) -> Map {
+        Map { guard: Guard::new(raw.as_ptr() as usize, raw.len()), raw, path: path.to_owned() }
+    }
+
+    /// Whether all that was touched of the mapping was there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short under the mapping, or could not be read: what
+    /// was loaded may be zeros, and what was stored may be gone.
+    #[inline]
+    pub fn check(&self) -> Result<()> {
+        match self.guard.is_lost() {
+            false => Ok(()),
+            true => Err(self.lost()),
+        }
+    }
+
+    #[cold]
+    fn lost(&self) -> Error {
+        let what = "it was cut short while it was in use, or the disk cannot read it";
+        let end = std::fs::metadata(&self.path).map_or(0, |meta| meta.len());
+        Error::damaged(&self.path, end, what)
     }
 
     /// Length of the mapping, in bytes.
@@ -87,10 +121,13 @@ impl Map {
     /// that are not published yet.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        let to = self.at(offset, bytes.len());
-        // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping that
-        // is only lent as published (unchanging) bytes; no reader looks at unpublished bytes.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        faults::store(&self.path, offset, bytes.len(), |part| {
+            let (from, to) = (&bytes[part.clone()], self.at(offset + part.start, part.len()));
+            // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping
+            // that is only lent as published (unchanging) bytes; no reader looks at unpublished
+            // bytes.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+        });
     }
 
     /// Copies `into.len()` bytes at `offset` out.
@@ -117,5 +154,233 @@ impl Map {
         if start < end {
             let _ = self.raw.advise_range(Advice::PopulateWrite, start, end - start);
         }
+    }
+}
+
+/// Bytes of a ring's file before its records: one page.
+pub const RING_HEAD_BYTES: usize = 4096;
+
+/// A ring's file, mapped so that its records lie twice in a row behind its first page: a run that
+/// goes round the end is one run of bytes.
+///
+/// The records change while others copy them, so they are reached as relaxed atomic words only.
+pub struct RingMap {
+    base: NonNull<u8>,
+    capacity: usize,
+    /// Every record begins and ends at a multiple of 8 bytes.
+    whole_words: bool,
+}
+
+// SAFETY: the mapping belongs to no thread, and everything in it is reached through atomics.
+unsafe impl Send for RingMap {}
+// SAFETY: as above.
+unsafe impl Sync for RingMap {}
+
+impl RingMap {
+    /// Maps a file of [`RING_HEAD_BYTES`] and `capacity` bytes of records of `record_size` bytes.
+    /// The file must be as long: who maps it checks.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses; [`Error::Invalid`] for a capacity that is no
+    /// multiple of the page size.
+    pub fn new(
+        file: &File,
+        path: &Path,
+        capacity: usize,
+        record_size: usize,
+        writable: bool,
+    ) -> Result<RingMap> {
+        if capacity == 0 || !capacity.is_multiple_of(RING_HEAD_BYTES) || capacity > 1 << 46 {
+            let what = format!("{}: a ring of {capacity} bytes", path.display());
+            return Err(Error::Invalid(what));
+        }
+        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
+        let failed = |_| Error::io("cannot map", path, io::Error::last_os_error());
+        let whole = RING_HEAD_BYTES + 2 * capacity;
+        // SAFETY: a new private mapping wherever there is room; nothing is replaced.
+        let base = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            libc::mmap(std::ptr::null_mut(), whole, libc::PROT_NONE, flags, -1, 0)
+        };
+        let base = mapped(base).map_err(failed)?;
+        // From here on dropping it unmaps all of it.
+        let ring = RingMap { base, capacity, whole_words: record_size.is_multiple_of(8) };
+        let again = RING_HEAD_BYTES + capacity;
+        for (at, len, offset) in [(0, again, 0), (again, capacity, RING_HEAD_BYTES)] {
+            // SAFETY: replaces a part of the mapping made above, which nobody uses yet.
+            let part = unsafe {
+                libc::mmap(
+                    base.as_ptr().add(at).cast(),
+                    len,
+                    protection,
+                    libc::MAP_SHARED | libc::MAP_FIXED,
+                    file.as_raw_fd(),
+                    offset as libc::off_t,
+                )
+            };
+            mapped(part).map_err(failed)?;
+        }
+        Ok(ring)
+    }
+
+    /// Bytes of records.
+    #[inline]
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    #[inline(always)]
+    fn at(&self, offset: usize, len: usize) -> *mut u8 {
+        let end = RING_HEAD_BYTES + 2 * self.capacity;
+        assert!(offset <= end && len <= end - offset, "{len} bytes at {offset} of a ring's {end}");
+        // SAFETY: within the mapping by the assertion above.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
+    #[inline(always)]
+    pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
+        assert_eq!(offset % 8, 0);
+        // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
+        // `self`; every process reaches these words through atomics.
+        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    }
+
+    /// The 32-bit word at `offset`. A read-only mapping must only be loaded from.
+    #[inline]
+    pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
+        assert_eq!(offset % 4, 0);
+        // SAFETY: as in `u64_at`.
+        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
+    }
+
+    #[inline(always)]
+    fn words(&self, offset: usize, len: usize) -> &[AtomicU64] {
+        assert_eq!(offset % 8, 0);
+        // SAFETY: as in `u64_at`, for each of the words; atomics may be shared while they change.
+        unsafe { std::slice::from_raw_parts(self.at(offset, len).cast(), len / 8) }
+    }
+
+    fn single_bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
+        // SAFETY: as in `words`.
+        unsafe { std::slice::from_raw_parts(self.at(offset, len).cast(), len) }
+    }
+
+    /// Stores whole records at `offset`, word by word, without any order.
+    #[inline(always)]
+    pub fn put_relaxed(&self, offset: usize, bytes: &[u8]) {
+        if !self.whole_words {
+            return self.put_bytes(offset, bytes);
+        }
+        let from = bytes.as_chunks::<8>().0;
+        for (word, bytes) in self.words(offset, bytes.len()).iter().zip(from) {
+            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+    }
+
+    #[cold]
+    fn put_bytes(&self, offset: usize, bytes: &[u8]) {
+        for (to, byte) in self.single_bytes(offset, bytes.len()).iter().zip(bytes) {
+            to.store(*byte, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies whole records at `offset` out, word by word, without any order.
+    #[inline(always)]
+    pub fn get_relaxed(&self, offset: usize, into: &mut [u8]) {
+        if !self.whole_words {
+            return self.get_bytes(offset, into);
+        }
+        let words = self.words(offset, into.len());
+        for (word, bytes) in words.iter().zip(into.as_chunks_mut::<8>().0) {
+            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+    }
+
+    #[cold]
+    fn get_bytes(&self, offset: usize, into: &mut [u8]) {
+        for (from, byte) in self.single_bytes(offset, into.len()).iter().zip(into) {
+            *byte = from.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Maps the pages of `len` bytes at `offset` in, for storing or for loading. Best effort.
+    pub fn populate(&self, offset: usize, len: usize, writable: bool) {
+        let start = offset & !4095;
+        let end = (offset + len).min(RING_HEAD_BYTES + 2 * self.capacity);
+        let advice = if writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+        if start < end {
+            // SAFETY: a hint on a part of our own mapping, in bounds by the line above.
+            unsafe {
+                libc::madvise(self.base.as_ptr().add(start).cast(), end - start, advice);
+            }
+        }
+    }
+}
+
+fn mapped(address: *mut libc::c_void) -> std::result::Result<NonNull<u8>, ()> {
+    if address == libc::MAP_FAILED { Err(()) } else { NonNull::new(address.cast()).ok_or(()) }
+}
+
+impl Drop for RingMap {
+    fn drop(&mut self) {
+        // SAFETY: exactly what `new` mapped; nobody borrows from it any more.
+        unsafe {
+            libc::munmap(self.base.as_ptr().cast(), RING_HEAD_BYTES + 2 * self.capacity);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_ring_goes_round() {
+        for record_size in [8, 3] {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(4096 + 8192).unwrap();
+            let path = Path::new("ring");
+            let ring = RingMap::new(&file, path, 8192, record_size, true).unwrap();
+            let other = RingMap::new(&file, path, 8192, record_size, false).unwrap();
+            let bytes: Vec<u8> = (0..48).collect();
+            ring.put_relaxed(4096 + 8192 - 24, &bytes);
+            let mut head = [0; 24];
+            other.get_relaxed(4096, &mut head);
+            assert_eq!(head, bytes[24..]);
+            let mut all = [0; 48];
+            other.get_relaxed(4096 + 8192 - 24, &mut all);
+            assert_eq!(all[..], bytes[..]);
+            ring.u64_at(320).store(7, Ordering::Release);
+            assert_eq!(other.u64_at(320).load(Ordering::Acquire), 7);
+        }
+        let file = tempfile::tempfile().unwrap();
+        assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
+    }
+
+    #[test]
+    fn a_file_cut_short_under_a_mapping_is_an_error_and_no_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, [7; 12_288]).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let map = Map::writable(&file, &path, 12_288).unwrap();
+        let other = Map::read_only(&file, &path, 12_288).unwrap();
+        assert_eq!(map.u32_at(8192).load(std::sync::atomic::Ordering::Relaxed), 0x0707_0707);
+        file.set_len(4096).unwrap();
+        assert!(map.check().is_ok() && other.check().is_ok(), "nothing was touched yet");
+        let mut bytes = [1; 8];
+        map.read(8192, &mut bytes);
+        assert_eq!(bytes, [0; 8]);
+        map.write(8192, &[1; 8]);
+        let said = map.check().unwrap_err().to_string();
+        assert!(said.contains("damaged at byte 4096"), "{said}");
+        assert!(other.check().is_ok(), "of another mapping nothing was touched");
+        map.read(0, &mut bytes);
+        assert_eq!(bytes, [7; 8], "the rest is as it was");
+        drop(map);
+        let again = Map::read_only(&file, &path, 4096).unwrap();
+        assert!(again.check().is_ok());
     }
 }

@@ -2,8 +2,13 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod bus;
+pub mod faults;
 pub mod file;
+pub mod futex;
 pub mod lock;
 pub mod map;
+pub mod memory;
 pub mod process;
 pub mod signal;
+pub mod terminal;

@@ -1,6 +1,7 @@
 //! This boot, this process, and the clocks.
 
 use std::fs;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -10,8 +11,13 @@ use nix::time::{ClockId, clock_gettime};
 pub const BOOT_ID_VARIABLE: &str = "DEEPWATER_BOOT_ID";
 
 /// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where
-/// neither can be had, which no live page is believed by.
+/// neither can be had, which no live page is believed by. It does not change while a process lives.
 pub fn boot_id() -> [u8; 16] {
+    static BOOT_ID: LazyLock<[u8; 16]> = LazyLock::new(read_boot_id);
+    *BOOT_ID
+}
+
+fn read_boot_id() -> [u8; 16] {
     let text = match std::env::var(BOOT_ID_VARIABLE) {
         Ok(text) if !text.is_empty() => text,
         _ => fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
@@ -51,6 +57,11 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
     // The command name, field 2, may hold blanks and parentheses; what follows the last one is
     // plain.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The user this process acts as.
+pub fn user_id() -> u32 {
+    nix::unistd::geteuid().as_raw()
 }
 
 /// 16 random bytes from the kernel.

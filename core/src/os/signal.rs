@@ -1,8 +1,9 @@
-//! Termination signals for a program that reads its input in blocking reads.
+//! Termination signals for a program that sleeps in reads of its input, or in writes.
 //!
-//! A flag alone would lose the race between looking at it and going to sleep in `read`. So the
-//! handler also puts /dev/null in the place of the input's descriptor: a read under way is
-//! interrupted, any later one finds the end of input at once.
+//! A flag alone would lose the race between looking at it and going to sleep. So the handler also
+//! puts /dev/null in the place of the input's descriptor: a read under way is interrupted, any
+//! later one finds the end of input at once. A program that has no input to be watched is
+//! interrupted from then on every [`AGAIN_MS`] by SIGALRM, so that it looks at the flag once more.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -16,12 +17,23 @@ static CAUGHT: AtomicI32 = AtomicI32::new(0);
 static INPUT: AtomicI32 = AtomicI32::new(-1);
 static NULL: AtomicI32 = AtomicI32::new(-1);
 
+const AGAIN_MS: libc::suseconds_t = 50;
+
 const TERMINATING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+/// That it is handled at all ends a system call with EINTR.
+extern "C" fn on_alarm(_: libc::c_int) {}
 
 extern "C" fn on_signal(number: libc::c_int) {
     CAUGHT.store(number, Ordering::SeqCst);
     let (null, input) = (NULL.load(Ordering::SeqCst), INPUT.load(Ordering::SeqCst));
-    if null >= 0 && input >= 0 {
+    if input < 0 {
+        let period = libc::timeval { tv_sec: 0, tv_usec: AGAIN_MS * 1000 };
+        let timer = libc::itimerval { it_interval: period, it_value: period };
+        // SAFETY: setitimer is a bare system call that reads one struct; it cannot fail with a
+        // valid one, so that errno stays.
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
+    } else if null >= 0 {
         // SAFETY: dup2 is async-signal-safe; both descriptors are kept open by `Terminator`, and
         // errno is put back for whatever call was interrupted.
         unsafe {
@@ -48,8 +60,14 @@ impl Terminator {
         NULL.store(null.as_raw_fd(), Ordering::SeqCst);
         let action =
             SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESETHAND, SigSet::empty());
+        let alarm =
+            SigAction::new(SigHandler::Handler(on_alarm), SaFlags::empty(), SigSet::empty());
+        // SAFETY: the handler does nothing.
+        unsafe { sigaction(Signal::SIGALRM, &alarm) }
+            .map_err(|e| Error::io("cannot handle SIGALRM of", "this process", e.into()))?;
         for signal in TERMINATING {
-            // SAFETY: the handler only stores to atomics and calls dup2, both async-signal-safe.
+            // SAFETY: the handler only stores to atomics and calls dup2 or setitimer, which are
+            // async-signal-safe.
             let old = unsafe { sigaction(signal, &action) };
             if old.is_ok_and(|old| matches!(old.handler(), SigHandler::SigIgn)) {
                 let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
@@ -70,10 +88,15 @@ impl Terminator {
 
     /// The signal that was caught, if one was.
     pub fn caught(&self) -> Option<i32> {
-        match CAUGHT.load(Ordering::SeqCst) {
-            0 => None,
-            number => Some(number),
-        }
+        caught()
+    }
+}
+
+/// The signal that a [`Terminator`] has caught, if one has.
+pub fn caught() -> Option<i32> {
+    match CAUGHT.load(Ordering::SeqCst) {
+        0 => None,
+        number => Some(number),
     }
 }
 

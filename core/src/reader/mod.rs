@@ -1,25 +1,41 @@
 //! Reading: what is there (a snapshot), which part of it (a selection), and the records (a scan).
 
+mod files;
+pub mod follow;
+mod frozen;
+pub mod merge;
+mod rings;
 pub mod scan;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use crate::chunk::ChunkPaths;
-use crate::chunk::index::{ChunkKey, Extent, Index};
-use crate::chunk::proof::Standing;
+use crate::chunk::index::{Extent, Index};
+use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEntry};
+use crate::os::lock::Lock;
+use crate::registry::feed::{
+    ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
+};
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::segments::Reach;
+use crate::registry::view::LiveView;
+use crate::ring::Ring;
 
+use files::ChunkFiles;
+pub use follow::{Event, Follower, Waiting};
+pub use rings::RingState;
 pub use scan::{Damage, Direction, Run, Scan};
 
 /// Reads a feed: any number of readers, without locks, while it is written.
 pub struct Reader {
     feed: FeedInfo,
-    registry: FeedRegistry,
-    live: Option<LivePage>,
+    registry: Arc<FeedRegistry>,
+    /// As the last look found it.
+    view: Mutex<LiveView>,
 }
 
 /// A chunk as a snapshot has it.
@@ -54,16 +70,42 @@ pub struct Snapshot {
     pub holes: Vec<RangeEntry>,
     /// The seq after the last record.
     pub end_seq: u64,
+    /// A staged session that nobody has closed, and why its memory could not be asked what was
+    /// published last: records that were not on disk are not part of the snapshot.
+    pub cut_off: Option<Reach>,
+    /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
+    pub doubts: Vec<String>,
+    /// The ring of a transient feed, if there is one; then there are no chunks.
+    pub ring: Option<RingPart>,
+}
+
+/// A ring as a snapshot has it. The writer goes on overwriting it.
+#[derive(Clone)]
+pub struct RingPart {
+    /// The ring.
+    pub ring: Arc<Ring>,
+    /// Seq of the oldest record it held.
+    pub first_seq: u64,
+}
+
+impl fmt::Debug for RingPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from seq {}", self.ring.path().display(), self.first_seq)
+    }
 }
 
 impl Snapshot {
     fn of(standing: &Standing) -> Snapshot {
-        let there = |place| matches!(place, Place::Live | Place::OnDisk);
+        let there = |place: Place| place.is_open() || place == Place::OnDisk;
         let chunks = standing.chunks().into_iter().map(|(mut entry, mut end_seq)| {
             if end_seq > standing.end {
                 // Sealed since `published` was read: of a batch that goes on in the next chunk this
                 // would be a part. The chunk counts as it stood then.
                 (entry.seal, entry.place, end_seq) = (None, Place::Live, standing.end);
+            }
+            if standing.proven && entry.place.is_staged() {
+                // What there is of it is on disk.
+                entry.place = Place::Live;
             }
             SnapshotChunk { entry, end_seq }
         });
@@ -86,16 +128,25 @@ impl Snapshot {
 
     /// The first seq that is still there; `end_seq` if none is.
     pub fn first_seq(&self) -> u64 {
+        if let Some(part) = &self.ring {
+            return part.first_seq;
+        }
         self.chunks.first().map_or(self.end_seq, |c| c.entry.base_seq)
     }
 
     /// Records.
     pub fn records(&self) -> u64 {
+        if let Some(part) = &self.ring {
+            return self.end_seq - part.first_seq;
+        }
         self.chunks.iter().map(SnapshotChunk::count).sum()
     }
 
     /// The seq of the `n`-th record from the end (0: the end). Seqs may have holes.
     pub fn seq_from_end(&self, n: u64) -> u64 {
+        if let Some(part) = &self.ring {
+            return self.end_seq.saturating_sub(n).max(part.first_seq);
+        }
         let mut left = n;
         for chunk in self.chunks.iter().rev() {
             if left <= chunk.count() {
@@ -140,6 +191,63 @@ impl Selection {
     fn begins_by(&self, time: u64) -> bool {
         time < self.times.1 || self.times.1 == u64::MAX
     }
+
+    /// Whether a chunk can have selected records, by what the table says of it.
+    fn may_have(&self, chunk: &SnapshotChunk) -> bool {
+        let seqs = chunk.entry.base_seq < self.seqs.1 && chunk.end_seq > self.seqs.0;
+        let times = chunk.entry.seal.is_none_or(|seal| {
+            self.every_time() || (self.begins_by(seal.min_time) && seal.max_time >= self.times.0)
+        });
+        seqs && times
+    }
+}
+
+/// Why records that were published cannot be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Why {
+    /// dw-gc has taken them, by the feed's retention or for room.
+    Collected,
+    /// They never reached the disk.
+    Lost,
+    /// They are where no reader can reach them.
+    Unreachable,
+    /// A repair has taken them out.
+    Removed,
+    /// The feed was deleted before they were read.
+    Deleted,
+    /// The writer of a ring overwrote them before they were read.
+    Overwritten,
+    /// They are not there, and nothing on record says why.
+    Unrecorded,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Why::Collected => "collected by dw-gc",
+            Why::Lost => "lost before they were on disk",
+            Why::Unreachable => "in shared memory that cannot be reached any more",
+            Why::Removed => "damaged, and taken out by a repair",
+            Why::Deleted => "the feed was deleted before they were read",
+            Why::Overwritten => "overwritten in the ring before they were read",
+            Why::Unrecorded => "not there, and nothing on record says why; run dw-repair --dry-run",
+        })
+    }
+}
+
+/// Published records that cannot be given, as far as anybody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The feed.
+    pub feed: String,
+    /// Their seqs, half-open.
+    pub seqs: (u64, u64),
+    /// Why.
+    pub why: Why,
+    /// Whether a scan gave records older than these: what it gave has a gap then. If not, it gave
+    /// what one gives that begins now. A follower has always been past the older ones.
+    pub gap: bool,
 }
 
 impl Reader {
@@ -148,10 +256,19 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(feed: &FeedInfo) -> Result<Reader> {
-        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?;
+        let registry: Arc<_> = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?.into();
         // Without a live page sealed chunks can still be read, and what the disk proves of others.
-        let live = LivePage::open(&feed.live_path(), &feed.id, false).ok();
-        Ok(Reader { feed: feed.clone(), registry, live })
+        let view = LiveView::of(feed, &registry);
+        Ok(Reader { feed: feed.clone(), registry, view: Mutex::new(view) })
+    }
+
+    /// Which live page speaks for the feed now.
+    pub fn view(&self) -> LiveView {
+        let mut view = self.view.lock().unwrap_or_else(|e| e.into_inner());
+        if !view.is_current(&self.feed, &self.registry) {
+            *view = view.refresh(&self.feed, &self.registry);
+        }
+        view.clone()
     }
 
     /// The feed.
@@ -165,17 +282,89 @@ impl Reader {
     }
 
     /// The live page, if there is one.
-    pub fn live(&self) -> Option<&LivePage> {
-        self.live.as_ref()
+    pub fn live(&self) -> Option<Arc<LivePage>> {
+        self.view().page
+    }
+
+    /// How a session ended that was never closed, and when it was last seen alive (wall-clock
+    /// microseconds); whether its writer is gone is the lock's to say.
+    pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
+        proof::unclean_end(&self.registry, &self.view(), session)
     }
 
     /// What the feed holds now.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a table that does not check.
+    /// [`Error::Damaged`] for a table that does not check; [`Error::OtherMemory`] where the newest
+    /// records are in shared memory that is not there from here;
+    /// [`Error::Invalid`] for a ring that was deleted.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let standing = Standing::of(&self.feed, &self.registry, self.live.as_ref())?;
-        Ok(Snapshot::of(&standing))
+        if !self.feed.spec.policy.persist {
+            return self.ring_snapshot();
+        }
+        if !self.registry.is_superseded() {
+            return self.snapshot_of_mapped();
+        }
+        // A repair has put other files in the place of those that are mapped here.
+        let anew = Reader::open(&self.feed)?;
+        if anew.registry.is_superseded() {
+            let path = self.feed.registry_path();
+            return Err(Error::damaged(path, 600, "superseded, and no other file is here"));
+        }
+        anew.snapshot_of_mapped()
+    }
+
+    fn snapshot_of_mapped(&self) -> Result<Snapshot> {
+        loop {
+            let view = self.view();
+            let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref())?;
+            // Otherwise a session began meanwhile, and its page is not the one that was asked.
+            if view.is_current(&self.feed, &self.registry) {
+                return self.snapshot_of(&standing, &view);
+            }
+        }
+    }
+
+    fn snapshot_of(&self, standing: &Standing, view: &LiveView) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::of(standing);
+        if standing.proven && view.is_staged() {
+            view.refuse_other_memory(&self.feed)?;
+            snapshot.cut_off = Some(view.reach);
+        }
+        let path = self.feed.registry_path().display().to_string();
+        snapshot.doubts = standing.doubts.clone();
+        snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
+            format!("{path}: no entry has seq {lo}..{hi}, which come before others")
+        }));
+        Ok(snapshot)
+    }
+
+    /// Says of a snapshot that may lack records, because they were in shared memory, why they may
+    /// be missing. Nothing where a writer is at work: it has them, or they are on disk.
+    pub fn what_is_cut_off(&self, snapshot: &Snapshot) -> Option<String> {
+        let why = match snapshot.cut_off? {
+            Reach::OtherBoot => "was lost when the machine stopped",
+            Reach::Copied => "is not part of this copy of the store",
+            _ => "is gone",
+        };
+        if Lock::feed_is_held(&self.feed.lock) == Some(true) {
+            return None;
+        }
+        let folder = self.view().segments?.folder;
+        Some(format!(
+            "{}: the shared memory of its last writer ({}) {why}; left out: records from seq {} on \
+             that were not on disk yet",
+            self.feed.name,
+            folder.display(),
+            snapshot.end_seq
+        ))
+    }
+
+    /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
+    /// damage.
+    pub fn is_collected(&self, chunk: &SnapshotChunk) -> bool {
+        let now = self.registry.entry(chunk.entry.position);
+        matches!(now, Ok(Entry::Chunk(now)) if now.place == Place::Expired)
     }
 
     /// Opens a chunk's index.
@@ -183,11 +372,17 @@ impl Reader {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn index(&self, chunk: &SnapshotChunk) -> Result<Index> {
-        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
-        let geometry = self.feed.geometry();
-        let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
-        let paths = ChunkPaths::new(&self.feed.folder, chunk_id);
-        Index::open(&paths.index, &key)
+        let files = ChunkFiles::find(&self.feed, &self.registry, chunk, "reader.look");
+        files.map(|files| files.index).map_err(|missing| missing.into_error(&self.feed, chunk))
+    }
+
+    /// Where a chunk's files are now.
+    ///
+    /// # Errors
+    /// As [`Reader::index`].
+    pub fn chunk_paths(&self, chunk: &SnapshotChunk) -> Result<ChunkPaths> {
+        let files = ChunkFiles::find(&self.feed, &self.registry, chunk, "reader.look");
+        files.map(|files| files.paths).map_err(|missing| missing.into_error(&self.feed, chunk))
     }
 
     /// Least and greatest time of a chunk's records.
@@ -210,6 +405,9 @@ impl Reader {
     /// # Errors
     /// As [`Reader::chunk_times`].
     pub fn times(&self, snapshot: &Snapshot) -> Result<Option<(u64, u64)>> {
+        if snapshot.ring.is_some() {
+            return self.ring_times(snapshot);
+        }
         let mut whole: Option<(u64, u64)> = None;
         for chunk in &snapshot.chunks {
             let (min, max) = self.chunk_times(chunk)?;
@@ -220,7 +418,8 @@ impl Reader {
 
     /// The records of `snapshot` in `selection`, in seq order or backwards.
     pub fn scan(&self, snapshot: &Snapshot, selection: Selection, direction: Direction) -> Scan {
-        Scan::new(self.feed.clone(), snapshot, selection, direction)
+        let registry = Arc::clone(&self.registry);
+        Scan::new(self.feed.clone(), registry, snapshot, selection, direction)
     }
 
     /// The records with a time in `start..end`, in order of arrival: the seed's `read`.
@@ -264,12 +463,18 @@ impl Reader {
             if chunk.entry.seal.is_some_and(|seal| seal.marks == 0 || seal.min_time > time) {
                 continue;
             }
-            let marks = self.index(chunk)?.marks(chunk.end_seq)?;
+            let marks = match self.index(chunk).and_then(|index| index.marks(chunk.extent())) {
+                Err(error) if error.is_not_found() && self.is_collected(chunk) => continue,
+                marks => marks?,
+            };
             if let Some((seq, _)) = marks.iter().rev().find(|(_, at)| *at <= time) {
                 return Ok(*seq);
             }
         }
         let name = &self.feed.name;
+        if !self.feed.spec.policy.persist {
+            return Err(Error::Invalid(format!("{name}: a ring keeps no marks to play back from")));
+        }
         Err(Error::Invalid(format!("{name}: no mark at or before that time to play back from")))
     }
 
@@ -298,7 +503,8 @@ mod tests {
         let reader = platform.create_reader("t").unwrap();
         for end in [0, 5, 8191, 8192, 8193, 9999] {
             // As if the writer had published and sealed between the look at the page and the table.
-            let live = reader.live.as_ref();
+            let live = reader.live();
+            let live = live.as_deref();
             let mut standing = Standing::of(&reader.feed, &reader.registry, live).unwrap();
             standing.end = end;
             let snapshot = Snapshot::of(&standing);

@@ -5,20 +5,19 @@
 //! bytes that were checked are the bytes that are used. A sum over a closed block is verified
 //! before any record of it is given.
 
-use std::fs::File;
 use std::sync::Arc;
 
-use crate::checksum::crc;
-use crate::chunk::ChunkPaths;
-use crate::chunk::index::{BlockEntry, ChunkKey, Index};
+use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
-use crate::os::file;
-use crate::reader::{Selection, Snapshot, SnapshotChunk};
+use crate::reader::files::{ChunkFiles, Missing};
+use crate::reader::rings::RingScan;
+use crate::reader::{Lost, Selection, Snapshot, SnapshotChunk, Why};
 use crate::record::Record;
+use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 
 /// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
-const BUFFER_BYTES: usize = 256 << 10;
+pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
 /// Which way a scan goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,22 +58,30 @@ pub struct Damage {
 /// The records of a selection. See [`Scan::next_run`].
 pub struct Scan {
     feed: FeedInfo,
+    registry: Arc<FeedRegistry>,
     selection: Selection,
     direction: Direction,
     /// Chunks still to be scanned, the next one last.
     chunks: Vec<SnapshotChunk>,
     current: Option<OpenChunk>,
+    /// A ring, if the records are in one.
+    ring: Option<RingScan>,
+    /// The files of the chunk that was scanned last: a follower comes back to it.
+    kept: Option<ChunkFiles>,
     buffer: Vec<u8>,
     /// What of the buffer is to be given: record positions of the load.
     load: Load,
     damage: Vec<Damage>,
+    /// What was taken away since the snapshot: seqs, and why.
+    lost: Vec<((u64, u64), Why)>,
+    /// The lowest seq given so far.
+    lowest_given: u64,
 }
 
 /// A chunk being scanned.
 struct OpenChunk {
     chunk: SnapshotChunk,
-    data: File,
-    paths: ChunkPaths,
+    files: ChunkFiles,
     /// Blocks that can hold selected records, with their numbers; the next one last.
     blocks: Vec<(usize, BlockEntry)>,
 }
@@ -92,38 +99,38 @@ struct Load {
 impl Scan {
     pub(super) fn new(
         feed: FeedInfo,
+        registry: Arc<FeedRegistry>,
         snapshot: &Snapshot,
         selection: Selection,
         direction: Direction,
     ) -> Scan {
-        let mut chunks: Vec<SnapshotChunk> = snapshot
-            .chunks
-            .iter()
-            .filter(|chunk| {
-                let seqs =
-                    chunk.entry.base_seq < selection.seqs.1 && chunk.end_seq > selection.seqs.0;
-                let times = chunk.entry.seal.is_none_or(|seal| {
-                    selection.every_time()
-                        || (selection.begins_by(seal.min_time)
-                            && seal.max_time >= selection.times.0)
-                });
-                seqs && times
-            })
-            .copied()
-            .collect();
+        let chunks = snapshot.chunks.iter().filter(|chunk| selection.may_have(chunk));
+        let mut chunks: Vec<SnapshotChunk> = chunks.copied().collect();
         if direction == Direction::Forward {
             chunks.reverse();
         }
         Scan {
             feed,
+            registry,
             selection,
             direction,
             chunks,
             current: None,
+            ring: RingScan::of(snapshot, &selection),
+            kept: None,
             buffer: Vec::new(),
             load: Load::default(),
             damage: Vec::new(),
+            lost: Vec::new(),
+            lowest_given: u64::MAX,
         }
+    }
+
+    /// Goes on, at its end, with the records of `chunk` from `seq` on. A chunk that was being
+    /// scanned is open already.
+    pub(super) fn go_on(&mut self, chunk: SnapshotChunk, seq: u64) {
+        self.selection.seqs = (seq, chunk.end_seq);
+        self.chunks.push(chunk);
     }
 
     /// The next run of selected records; `None` at the end. What could not be read is left out and
@@ -132,17 +139,29 @@ impl Scan {
     /// # Errors
     /// [`Error::Io`] and the like, for what is no single block's damage.
     pub fn next_run(&mut self) -> Result<Option<Run<'_>>> {
+        let found = self.find_run();
+        Ok(found.map(|at| self.lend(at)))
+    }
+
+    /// The next run of selected records, as positions in the buffer.
+    pub(super) fn find_run(&mut self) -> Option<(usize, usize)> {
         loop {
-            if let Some((from, to)) = self.next_in_load() {
-                let size = self.feed.layout.record_size();
-                return Ok(Some(Run {
-                    first_seq: self.load.first_seq + from as u64,
-                    records: &self.buffer[from * size..to * size],
-                }));
+            let found = self.next_in_load();
+            if let Some((from, _)) = found {
+                self.lowest_given = self.lowest_given.min(self.load.first_seq + from as u64);
             }
-            if !self.fill() {
-                return Ok(None);
+            if found.is_some() || !self.fill() {
+                return found;
             }
+        }
+    }
+
+    /// The run at those positions.
+    pub(super) fn lend(&self, (from, to): (usize, usize)) -> Run<'_> {
+        let size = self.feed.layout.record_size();
+        Run {
+            first_seq: self.load.first_seq + from as u64,
+            records: &self.buffer[from * size..to * size],
         }
     }
 
@@ -170,6 +189,21 @@ impl Scan {
     /// What could not be given since the last call, in the order it was met.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
+    }
+
+    /// What was taken away since the snapshot, since the last call, in the order it was met.
+    /// Whether that leaves a gap is known once the scan is at its end.
+    pub fn take_lost(&mut self) -> Vec<Lost> {
+        let taken = std::mem::take(&mut self.lost).into_iter();
+        let (feed, lowest) = (&self.feed.name, self.lowest_given);
+        // Who is lapped goes on far behind the oldest record that is left.
+        let lapped = |why| why == Why::Overwritten && self.direction == Direction::Forward;
+        taken
+            .map(|(seqs, why)| {
+                let gap = lowest < seqs.0 || lapped(why);
+                Lost { feed: feed.clone(), seqs, why, gap }
+            })
+            .collect()
     }
 
     /// Takes the next run of selected records out of the load.
@@ -206,6 +240,15 @@ impl Scan {
 
     /// Loads the next blocks; false at the end.
     fn fill(&mut self) -> bool {
+        if let Some(ring) = &mut self.ring {
+            return match ring.fill(self.direction, &mut self.buffer, &mut self.lost, &self.feed) {
+                Some((first_seq, at)) => {
+                    self.load = Load { first_seq, at, whole: self.selection.every_time() };
+                    true
+                }
+                None => false,
+            };
+        }
         loop {
             if let Some(mut open) = self.current.take() {
                 let more = self.fill_from(&mut open);
@@ -213,15 +256,21 @@ impl Scan {
                     self.current = Some(open);
                     return true;
                 }
+                self.kept = Some(open.files);
             }
             let Some(chunk) = self.chunks.pop() else { return false };
+            let seqs = (chunk.entry.base_seq, chunk.end_seq);
             match self.open(chunk) {
                 Ok(open) => self.current = Some(open),
-                Err(error) => {
-                    self.lose(&chunk, 0, (chunk.entry.base_seq, chunk.end_seq), None, error)
-                }
+                Err(Missing::Damaged(error)) => self.lose(&chunk, 0, seqs, None, error),
+                Err(Missing::Gone(why)) => self.lost.push((self.clip(seqs), why)),
             }
         }
+    }
+
+    /// Of a range of seqs, those that are selected.
+    fn clip(&self, seqs: (u64, u64)) -> (u64, u64) {
+        (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1))
     }
 
     fn lose(
@@ -236,26 +285,26 @@ impl Scan {
             feed: self.feed.name.clone(),
             chunk_id: chunk.entry.chunk_id,
             block,
-            seqs: (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1)),
+            seqs: self.clip(seqs),
             times,
             what: what.to_string(),
         });
     }
 
     /// Opens a chunk and chooses its blocks.
-    fn open(&mut self, chunk: SnapshotChunk) -> Result<OpenChunk> {
-        let geometry = self.feed.geometry();
-        let (chunk_id, base_seq) = (chunk.entry.chunk_id, chunk.entry.base_seq);
-        let paths = ChunkPaths::new(&self.feed.folder, chunk_id);
-        let data = file::open_read(&paths.data)?;
-        let key = ChunkKey { id: &self.feed.id, geometry: &geometry, chunk_id, base_seq };
-        let index = Index::open(&paths.index, &key)?;
-        let per_block = geometry.block_records as u64;
+    fn open(&mut self, chunk: SnapshotChunk) -> std::result::Result<OpenChunk, Missing> {
+        let kept = self.kept.take().filter(|files| files.chunk_id == chunk.entry.chunk_id);
+        let files = match kept {
+            Some(files) => files,
+            None => ChunkFiles::find(&self.feed, &self.registry, &chunk, "reader.open")?,
+        };
+        let base_seq = chunk.entry.base_seq;
+        let per_block = self.feed.geometry().block_records as u64;
         let lo = self.selection.seqs.0.max(base_seq) - base_seq;
         let hi = self.selection.seqs.1.min(chunk.end_seq) - base_seq;
         let first = (lo / per_block) as usize;
         let n = (hi.div_ceil(per_block)) as usize - first;
-        let entries = index.blocks(first, n, chunk.extent())?;
+        let entries = files.index.blocks(first, n, chunk.extent()).map_err(Missing::Damaged)?;
         let everything = self.selection.every_time();
         let (since, until) = self.selection.times;
         let mut blocks: Vec<(usize, BlockEntry)> = entries
@@ -268,7 +317,7 @@ impl Scan {
         if self.direction == Direction::Forward {
             blocks.reverse();
         }
-        Ok(OpenChunk { chunk, data, paths, blocks })
+        Ok(OpenChunk { chunk, files, blocks })
     }
 
     /// Reads the chunk's next blocks into the buffer; false if it has none left.
@@ -347,17 +396,23 @@ impl Scan {
         let geometry = self.feed.geometry();
         let block_bytes = geometry.block_bytes();
         let (first, last) = (batch[0].0, batch[batch.len() - 1].0);
-        let (lo, hi) = (self.block_seqs(open, first).0, self.block_seqs(open, last).1);
+        let (mut lo, hi) = (self.block_seqs(open, first).0, self.block_seqs(open, last).1);
+        if batch[0].1.data_crc.is_none() {
+            // Without a sum to verify, the records before are not needed: a follower comes back to
+            // the same block with each record.
+            lo = lo.max(self.selection.seqs.0);
+        }
         let bytes = (hi - lo) as usize * geometry.record_size;
         if self.buffer.len() < bytes {
             self.buffer.resize(bytes.max(block_bytes), 0);
         }
-        let at = first as u64 * block_bytes as u64;
-        file::read_at(&open.data, &open.paths.data, at, &mut self.buffer[..bytes])?;
-        for (i, (block, entry)) in batch.iter().enumerate() {
-            let start = i * block_bytes;
-            let end = (start + block_bytes).min(bytes);
-            verify(open, *block, entry, &self.buffer[start..end])?;
+        let at = (lo - open.chunk.entry.base_seq) * geometry.record_size as u64;
+        open.files.read(at, &mut self.buffer[..bytes])?;
+        for (block, entry) in batch {
+            let seqs = self.block_seqs(open, *block);
+            let (start, end) = ((seqs.0.max(lo) - lo) as usize, (seqs.1 - lo) as usize);
+            let records = &self.buffer[start * geometry.record_size..end * geometry.record_size];
+            open.files.verify(&open.chunk, *block, entry, records)?;
         }
         self.load = Load { first_seq: lo, at: (0, (hi - lo) as usize), whole: false };
         Ok(())
@@ -392,20 +447,4 @@ fn halve(from: usize, to: usize, below: impl Fn(usize) -> bool) -> usize {
         if below(mid) { lo = mid + 1 } else { hi = mid }
     }
     lo
-}
-
-/// Verifies one block: closed ones by their sums; in a sealed chunk every block is closed.
-fn verify(open: &OpenChunk, block: usize, entry: &BlockEntry, bytes: &[u8]) -> Result<()> {
-    let wrong = |what: &str| Err(Error::damaged(&open.paths.data, 0, what.to_owned()));
-    if !entry.intact {
-        let what = format!("block {block}: the index entry's checksum");
-        return Err(Error::damaged(&open.paths.index, 0, what));
-    }
-    match entry.data_crc {
-        Some(sum) if crc(bytes) != sum => wrong(&format!("block {block}: the checksum")),
-        None if open.chunk.entry.seal.is_some() => {
-            wrong(&format!("block {block}: not closed, in a sealed chunk"))
-        }
-        _ => Ok(()),
-    }
 }

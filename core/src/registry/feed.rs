@@ -9,20 +9,23 @@ use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
-use crate::os::file;
 use crate::os::map::Map;
+use crate::os::{faults, file, process};
 use crate::registry::global::check_head;
+use crate::registry::place;
+use crate::registry::segments::{self, Segments};
 use crate::time::TimeUnit;
 
-const MAGIC: &[u8; 8] = b"DEEPWFRG";
-const HEADER_SIZE: usize = 4096;
+pub(super) const MAGIC: &[u8; 8] = b"DEEPWFRG";
+pub(super) const HEADER_SIZE: usize = 4096;
 /// Size of an entry, in bytes.
 pub const ENTRY_SIZE: usize = 128;
 /// The file grows by this much.
-const PIECE: u64 = 64 * 1024;
+pub(super) const PIECE: u64 = 64 * 1024;
 /// What is mapped: room for eight million entries. Address space, not memory.
-const MAP_SIZE: usize = 1 << 30;
-const SLOT_SIZE: usize = 512;
+pub(super) const MAP_SIZE: usize = 1 << 30;
+pub(super) const SLOT_SIZE: usize = 512;
+pub(super) const LEASE_SIZE: usize = 12;
 /// A block is this many bytes, rounded down to whole records.
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -34,10 +37,12 @@ offsets! {
     } = 128;
     [512] {
         COUNT_AT: 8, FIRST_ENTRY_AT: 8, DELETED_AT: 8, LAST_GC_US_AT: 8, LAST_GC_BOOT_AT: 8,
-        LAST_GC_BOOT_ID_AT: 16,
-    } = 568;
-    [1024] { LEASE_AT: 8, LEASE_CRC_AT: 4 } = 1036;
+        LAST_GC_BOOT_ID_AT: 16, CLOCK_JUMP_AT: 32, SUPERSEDED_AT: 8,
+    } = 608;
+    [1024] { LEASE_AT: 8, LEASE_CRC_AT: 8, SECOND_LEASE_AT: LEASE_SIZE } = 1052;
+    [0] { LEASE: 8, LEASE_CRC: 4 } = LEASE_SIZE;
     [2048] { SLOTS_AT: SLOT_SIZE * 2 } = 3072;
+    [3072] { SEGMENTS_AT: segments::SLOT_SIZE * 2 } = HEADER_SIZE;
     [0] {
         SLOT_GENERATION: 8, SLOT_SESSION: 8, SLOT_BOOT: 16, SLOT_SEQ: 8, SLOT_CHUNK: 8,
         SLOT_BASE: 8, SLOT_CLOSED: 4, SLOT_OPEN_CRC: 4, SLOT_MAX: 8, SLOT_WRITTEN: 8,
@@ -48,18 +53,19 @@ offsets! {
         CHUNK_ID: 8, CHUNK_BASE: 8, CHUNK_SESSION: 8, CHUNK_CREATED: 8, CHUNK_BOOT_NS: 8,
         CHUNK_FIXED_RESERVED: 16, CHUNK_COUNT: 8, CHUNK_MIN: 8, CHUNK_MAX: 8, CHUNK_SEALED: 8,
         CHUNK_MARKS: 8, CHUNK_REASON: 4, CHUNK_SEAL_CRC: 4,
-    } = 112;
+    } = WORD;
     [8] {
         SESSION_ID: 8, SESSION_BASE: 8, SESSION_OPENED: 8, SESSION_BOOT_NS: 8, SESSION_BOOT: 16,
         SESSION_PID: 4, SESSION_RESERVED: 4, SESSION_END: 8, SESSION_CLOSED: 8,
         SESSION_REJECTED: 8, SESSION_PASSED: 8, SESSION_LATE: 8, SESSION_REASON: 4,
         SESSION_CRC: 4,
-    } = 112;
+    } = WORD;
     [8] {
         RANGE_LO: 8, RANGE_HI: 8, RANGE_SESSION: 8, RANGE_RECORDED: 8, RANGE_REASON: 4,
         RANGE_RESERVED: 4, RANGE_MIN: 8, RANGE_MAX: 8,
     } = 64;
 }
+const _: () = assert!(WORD == place::WORD_AT && CHUNK_COUNT == place::SEALED_AT);
 const _: () =
     assert!(HEADER_SIZE.is_multiple_of(ENTRY_SIZE) && 512usize.is_multiple_of(ENTRY_SIZE));
 
@@ -130,6 +136,16 @@ impl Place {
         guard(PLACES.iter().position(|p| *p == self).unwrap_or(0) as u64 + 1)
     }
 
+    /// Whether the chunk is not sealed yet.
+    pub fn is_open(self) -> bool {
+        matches!(self, Place::Live | Place::Staged | Place::Flushing)
+    }
+
+    /// Whether its records are in shared memory, if anywhere, and only some of them on disk.
+    pub fn is_staged(self) -> bool {
+        matches!(self, Place::Staged | Place::Flushing)
+    }
+
     fn from_word(word: u64) -> Option<Place> {
         PLACES.get((unguard(word)? as usize).wrapping_sub(1)).copied()
     }
@@ -146,6 +162,25 @@ pub enum ChunkEnd {
     Closed = 3,
     /// The next writer sealed it.
     Recovered = 4,
+    /// It was staged, and its memory was wanted for what came next, or was taken away.
+    Early = 5,
+    /// dw-repair made its entry, or the chunk.
+    Repaired = 6,
+}
+
+impl ChunkEnd {
+    /// The word for a number as FORMAT.md has it.
+    pub fn word(number: u32) -> &'static str {
+        const WORDS: [(ChunkEnd, &str); 6] = [
+            (ChunkEnd::Full, "full"),
+            (ChunkEnd::Age, "age"),
+            (ChunkEnd::Closed, "closed"),
+            (ChunkEnd::Recovered, "recovered"),
+            (ChunkEnd::Early, "early"),
+            (ChunkEnd::Repaired, "repaired"),
+        ];
+        WORDS.iter().find(|(end, _)| *end as u32 == number).map_or("unknown", |(_, word)| word)
+    }
 }
 
 /// Why a session ended.
@@ -161,6 +196,10 @@ pub enum SessionEnd {
     Crashed = 4,
     /// The machine stopped; the next writer noted it.
     PowerLoss = 5,
+    /// Its process died, and its shared memory was gone; the next writer noted it.
+    MemoryGone = 6,
+    /// dw-repair made its entry again, and could not know.
+    Unknown = 7,
 }
 
 impl SessionEnd {
@@ -172,12 +211,20 @@ impl SessionEnd {
             SessionEnd::Error => "error",
             SessionEnd::Crashed => "crashed",
             SessionEnd::PowerLoss => "power-loss",
+            SessionEnd::MemoryGone => "memory-gone",
+            SessionEnd::Unknown => "unknown",
         }
     }
 
+    /// Whether the session's last seq is known. If not, the next one starts at the lease.
+    pub fn is_exact(self) -> bool {
+        !matches!(self, SessionEnd::PowerLoss | SessionEnd::MemoryGone | SessionEnd::Unknown)
+    }
+
     fn from_number(number: u32) -> Option<SessionEnd> {
-        use SessionEnd::{Crashed, Ended, Error, PowerLoss, Signal};
-        [Ended, Signal, Error, Crashed, PowerLoss].into_iter().find(|r| *r as u32 == number)
+        use SessionEnd::{Crashed, Ended, Error, MemoryGone, PowerLoss, Signal, Unknown};
+        let all = [Ended, Signal, Error, Crashed, PowerLoss, MemoryGone, Unknown];
+        all.into_iter().find(|r| *r as u32 == number)
     }
 }
 
@@ -217,6 +264,13 @@ pub struct ChunkEntry {
     pub place: Place,
     /// What it holds, once sealed.
     pub seal: Option<Seal>,
+}
+
+impl ChunkEntry {
+    /// Its seqs, half-open; of one that is not sealed, none.
+    pub fn seqs(&self) -> (u64, u64) {
+        (self.base_seq, self.base_seq + self.seal.map_or(0, |seal| seal.count))
+    }
 }
 
 /// A session in the table.
@@ -264,10 +318,19 @@ pub struct RangeEntry {
     pub recorded_us: u64,
     /// Why, as in FORMAT.md.
     pub reason: u32,
+    /// Least and greatest time of what was there, where known.
+    pub times: Option<(u64, u64)>,
 }
 
 /// Seqs skipped to the lease after an unclean boot.
 pub const RANGE_SKIPPED: u32 = 1;
+/// Seqs of records that were in shared memory when the machine stopped, and of none: up to the
+/// lease, since nobody knows how many there were.
+pub const RANGE_LOST: u32 = 2;
+/// The same, where the machine did not stop: the memory was removed, or is another namespace's.
+pub const RANGE_UNREACHABLE: u32 = 3;
+/// Records that a repair has taken out.
+pub const RANGE_REMOVED: u32 = 4;
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -356,14 +419,14 @@ impl FeedRegistry {
         put_u32(&mut head, HEADER_CRC_AT, header_crc);
         let map = Map::writable(&file, path, HEADER_SIZE)?;
         map.write(0, &head);
-        for at in [COUNT_AT, FIRST_ENTRY_AT, DELETED_AT] {
+        for at in [COUNT_AT, FIRST_ENTRY_AT, DELETED_AT, SUPERSEDED_AT] {
             map.u64_at(at).store(guard(0), Ordering::Release);
         }
         write_lease(&map, 0);
         file::sync(&file, path)
     }
 
-    /// Maps a registry, for the holder of the feed's lock (`writable`) or a reader.
+    /// Maps a registry, for the holder of the feed's lock or dw-gc (`writable`), or a reader.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
@@ -380,6 +443,7 @@ impl FeedRegistry {
         };
         let mut head = [0; 128];
         map.read(0, &mut head);
+        map.check()?;
         check_head(path, &head, MAGIC, 128)?;
         if crc(&head[..HEADER_CRC_AT]) != get_u32(&head, HEADER_CRC_AT) {
             return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
@@ -439,9 +503,18 @@ impl FeedRegistry {
         &self.path
     }
 
+    /// Device and inode of the file that is mapped.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn identity(&self) -> Result<(u64, u64)> {
+        file::identity(&self.file, &self.path)
+    }
+
     fn word(&self, at: usize, what: &str) -> Result<u64> {
         // SYNC: count, first_entry, deleted; pairs with the Release in `set_word`.
         let word = self.map.u64_at(at).load(Ordering::Acquire);
+        self.map.check()?;
         unguard(word).ok_or_else(|| {
             Error::damaged(&self.path, at as u64, format!("the check bits of {what}"))
         })
@@ -450,21 +523,20 @@ impl FeedRegistry {
     fn set_word(&self, at: usize, value: u64) {
         // SYNC: count, first_entry, deleted; pairs with the Acquire in `word`.
         self.map.u64_at(at).store(guard(value), Ordering::Release);
+        faults::value("registry.word", value);
     }
 
-    /// Entries there are.
+    /// Entries there are; those at the end that were not stored whole are none.
     ///
     /// # Errors
-    /// [`Error::Damaged`], also where the file is too short for the count.
+    /// [`Error::Damaged`]; as [`FeedRegistry::entries`] where there are such.
     pub fn count(&self) -> Result<u64> {
-        let count = self.word(COUNT_AT, "the count")?;
-        let end = HEADER_SIZE as u64 + count * ENTRY_SIZE as u64;
-        let size = file::size(&self.file, &self.path)?;
-        if end > size || end > MAP_SIZE as u64 {
-            let what = format!("the file ends here, and its {count} entries at {end}");
-            return Err(Error::damaged(&self.path, size, what));
+        let counted = self.word(COUNT_AT, "the count")?;
+        let whole = counted <= self.entries_that_fit()?;
+        match whole && (counted == 0 || !self.is_torn(counted - 1)) {
+            true => Ok(counted),
+            false => self.surviving_entries().map(|(_, count)| count),
         }
-        Ok(count)
     }
 
     /// Entries below this position are collected.
@@ -488,66 +560,158 @@ impl FeedRegistry {
         self.set_word(DELETED_AT, 1);
     }
 
-    /// All entries that are not collected, in order.
+    /// Whether a repair has put another file in this one's place.
+    pub fn is_superseded(&self) -> bool {
+        // SYNC: superseded; pairs with the Release in `set_superseded`.
+        self.map.u64_at(SUPERSEDED_AT).load(Ordering::Acquire) == guard(1)
+    }
+
+    /// Tells whoever has this file mapped that there is another one now.
+    pub fn set_superseded(&self) {
+        self.set_word(SUPERSEDED_AT, 1);
+    }
+
+    /// All entries that are not collected, in order. After the machine stopped `count` may be on
+    /// disk and the last entries not: the table ends where one was not stored whole.
     ///
     /// # Errors
-    /// [`Error::Damaged`] names the first entry that does not check.
+    /// [`Error::Damaged`] names the first entry that does not check, and one that is gone though
+    /// the checkpoint says that it was on disk.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let count = self.count()?;
-        (self.first_entry()?..count).map(|position| self.entry(position)).collect()
+        self.surviving_entries().map(|(entries, _)| entries)
+    }
+
+    /// Those entries, and how many there are with those that are collected.
+    fn surviving_entries(&self) -> Result<(Vec<Entry>, u64)> {
+        let (first, counted) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
+        let fit = self.entries_that_fit()?.min(counted);
+        let end = (first..fit).find(|&position| self.is_torn(position)).unwrap_or(fit);
+        let entries: Vec<Entry> =
+            (first..end).map(|position| self.entry(position)).collect::<Result<_>>()?;
+        if end < counted && !may_be_all(&entries, self.checkpoint().as_ref(), first > 0) {
+            let what = format!("entry {end} is gone, and a checkpoint is behind it");
+            return Err(Error::damaged(&self.path, Self::offset(end) as u64, what));
+        }
+        Ok((entries, end))
+    }
+
+    /// So many entries have room in the file as it is now.
+    fn entries_that_fit(&self) -> Result<u64> {
+        let size = file::size(&self.file, &self.path)?.min(MAP_SIZE as u64);
+        Ok(size.saturating_sub(HEADER_SIZE as u64) / ENTRY_SIZE as u64)
+    }
+
+    fn is_torn(&self, position: u64) -> bool {
+        let mut bytes = [0; ENTRY_SIZE];
+        self.map.read(Self::offset(position), &mut bytes);
+        is_torn(&bytes)
     }
 
     fn offset(position: u64) -> usize {
         HEADER_SIZE + position as usize * ENTRY_SIZE
     }
 
-    fn entry(&self, position: u64) -> Result<Entry> {
-        let at = Self::offset(position);
-        let wrong = |offset: usize, what: &str| {
-            let what = format!("{what} of entry {position}");
-            Error::damaged(&self.path, (at + offset) as u64, what)
-        };
-        // SYNC: place, session state; pairs with the Release in `set_place` and `close_session`.
-        let word = self.map.u64_at(at + WORD).load(Ordering::Acquire);
-        let mut bytes = [0; ENTRY_SIZE];
-        self.map.read(at, &mut bytes);
-        if entry_crc(&bytes) != get_u32(&bytes, CRC) {
-            return Err(wrong(CRC, "the checksum"));
-        }
-        match get_u32(&bytes, KIND) {
-            1 => {
-                let place = Place::from_word(word).ok_or_else(|| wrong(WORD, "the place"))?;
-                let seal = match place {
-                    Place::Live | Place::Staged | Place::Flushing => None,
-                    _ if crc(&bytes[CHUNK_COUNT..CHUNK_SEAL_CRC])
-                        == get_u32(&bytes, CHUNK_SEAL_CRC) =>
-                    {
-                        Some(read_seal(&bytes))
-                    }
-                    Place::Expired | Place::Lost => None,
-                    Place::OnDisk => return Err(wrong(CHUNK_SEAL_CRC, "the sealed part")),
-                };
-                Ok(Entry::Chunk(read_chunk(&bytes, position, place, seal)))
+    /// The chunk at a position of the table, as it is now; also one that is collected.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], also where that entry is no chunk.
+    pub fn chunk_at(&self, position: u64) -> Result<ChunkEntry> {
+        match self.entry(position)? {
+            Entry::Chunk(chunk) => Ok(chunk),
+            _ => {
+                let at = Self::offset(position) as u64;
+                Err(Error::damaged(&self.path, at, format!("entry {position} is no chunk")))
             }
-            2 => {
-                let close = match unguard(word) {
-                    Some(SESSION_OPEN) => None,
-                    Some(SESSION_IS_CLOSED) => Some(
-                        read_close(&bytes).ok_or_else(|| wrong(SESSION_CRC, "the closing part"))?,
-                    ),
-                    _ => return Err(wrong(WORD, "the state")),
-                };
-                Ok(Entry::Session(read_session(&bytes, position, close)))
-            }
-            3 => Ok(Entry::Range(RangeEntry {
-                seqs: (get_u64(&bytes, RANGE_LO), get_u64(&bytes, RANGE_HI)),
-                session_id: get_u64(&bytes, RANGE_SESSION),
-                recorded_us: get_u64(&bytes, RANGE_RECORDED),
-                reason: get_u32(&bytes, RANGE_REASON),
-            })),
-            _ => Err(wrong(KIND, "the kind")),
         }
     }
+
+    /// The entry at a position below the count.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if it does not check.
+    pub fn entry(&self, position: u64) -> Result<Entry> {
+        let at = Self::offset(position);
+        let mut bytes = [0; ENTRY_SIZE];
+        let word = place::look(&self.map, at, &mut bytes);
+        self.map.check()?;
+        decode_entry(&bytes, word, position).map_err(|(offset, what)| {
+            let what = format!("{what} of entry {position}");
+            Error::damaged(&self.path, (at + offset) as u64, what)
+        })
+    }
+}
+
+/// Whether an entry was never stored to its end. Its last word is never zero otherwise; of a range,
+/// the checksum is over all of it.
+pub(super) fn is_torn(bytes: &[u8]) -> bool {
+    get_u64(bytes, WORD) == 0 && get_u32(bytes, KIND) != 3
+}
+
+/// Reads an entry, its guarded word apart; what is wrong with it, and at which byte.
+pub(super) fn decode_entry(
+    bytes: &[u8; ENTRY_SIZE],
+    word: u64,
+    position: u64,
+) -> std::result::Result<Entry, (usize, &'static str)> {
+    if entry_crc(bytes) != get_u32(bytes, CRC) {
+        return Err((CRC, "the checksum"));
+    }
+    match get_u32(bytes, KIND) {
+        1 => {
+            let place = Place::from_word(word).ok_or((WORD, "the place"))?;
+            let sum = crc(&bytes[CHUNK_COUNT..CHUNK_SEAL_CRC]);
+            let seal = match place {
+                Place::Live | Place::Staged | Place::Flushing => None,
+                _ if sum == get_u32(bytes, CHUNK_SEAL_CRC) => Some(read_seal(bytes)),
+                Place::Expired | Place::Lost => None,
+                Place::OnDisk => return Err((CHUNK_SEAL_CRC, "the sealed part")),
+            };
+            Ok(Entry::Chunk(read_chunk(bytes, position, place, seal)))
+        }
+        2 => {
+            let close = match unguard(word) {
+                Some(SESSION_OPEN) => None,
+                Some(SESSION_IS_CLOSED) => {
+                    Some(read_close(bytes).ok_or((SESSION_CRC, "the closing part"))?)
+                }
+                _ => return Err((WORD, "the state")),
+            };
+            Ok(Entry::Session(read_session(bytes, position, close)))
+        }
+        3 => Ok(Entry::Range(read_range(bytes))),
+        _ => Err((KIND, "the kind")),
+    }
+}
+
+/// Whether a table may end with these entries though its count says that there were more: they have
+/// all that the newest checkpoint speaks of, or some were collected.
+pub(super) fn may_be_all(
+    entries: &[Entry],
+    checkpoint: Option<&Checkpoint>,
+    collected: bool,
+) -> bool {
+    let Some(checkpoint) = checkpoint.filter(|_| !collected) else { return true };
+    let named = |entry: &&Entry| match entry {
+        Entry::Session(session) => session.session_id == checkpoint.session_id,
+        Entry::Chunk(chunk) => chunk.chunk_id == checkpoint.chunk_id,
+        Entry::Range(_) => false,
+    };
+    let wanted = 1 + usize::from(checkpoint.chunk_id > 0);
+    entries.iter().filter(named).count() >= wanted
+        && reach_of(entries, checkpoint) >= checkpoint.seq
+}
+
+/// Up to which seq a table's entries hold records or account for them. A live chunk holds what the
+/// checkpoint says of it.
+fn reach_of(entries: &[Entry], checkpoint: &Checkpoint) -> u64 {
+    let reach = entries.iter().map(|entry| match entry {
+        Entry::Chunk(ChunkEntry { base_seq, seal: Some(seal), .. }) => base_seq + seal.count,
+        Entry::Chunk(chunk) if chunk.chunk_id == checkpoint.chunk_id => checkpoint.seq,
+        Entry::Chunk(chunk) => chunk.base_seq,
+        Entry::Session(session) => session.base_seq,
+        Entry::Range(range) => range.seqs.1,
+    });
+    reach.max().unwrap_or(0)
 }
 
 const SESSION_OPEN: u64 = 1;
@@ -594,6 +758,17 @@ fn read_session(bytes: &[u8], position: u64, close: Option<SessionClose>) -> Ses
     }
 }
 
+fn read_range(bytes: &[u8]) -> RangeEntry {
+    let times = (get_u64(bytes, RANGE_MIN), get_u64(bytes, RANGE_MAX));
+    RangeEntry {
+        seqs: (get_u64(bytes, RANGE_LO), get_u64(bytes, RANGE_HI)),
+        session_id: get_u64(bytes, RANGE_SESSION),
+        recorded_us: get_u64(bytes, RANGE_RECORDED),
+        reason: get_u32(bytes, RANGE_REASON),
+        times: (times != (0, 0)).then_some(times),
+    }
+}
+
 fn read_close(bytes: &[u8]) -> Option<SessionClose> {
     if crc(&bytes[SESSION_END..SESSION_CRC]) != get_u32(bytes, SESSION_CRC) {
         return None;
@@ -610,12 +785,109 @@ fn read_close(bytes: &[u8]) -> Option<SessionClose> {
     })
 }
 
+/// Both leases of a registry that begins with these bytes, where they check; the higher one counts.
+pub(super) fn read_leases(header: &[u8]) -> [Option<u64>; 2] {
+    [LEASE_AT, SECOND_LEASE_AT].map(|at| {
+        let bytes = &header[at..at + LEASE_SIZE];
+        let holds = crc(&bytes[..LEASE_CRC]) == get_u32(bytes, LEASE_CRC);
+        holds.then(|| get_u64(bytes, LEASE))
+    })
+}
+
 fn write_lease(map: &Map, lease: u64) {
-    let mut bytes = [0; 12];
-    put_u64(&mut bytes, 0, lease);
-    let sum = crc(&bytes[..8]);
-    put_u32(&mut bytes, LEASE_CRC_AT - LEASE_AT, sum);
-    map.write(LEASE_AT, &bytes);
+    let mut bytes = [0; LEASE_SIZE];
+    put_u64(&mut bytes, LEASE, lease);
+    let sum = crc(&bytes[..LEASE_CRC]);
+    put_u32(&mut bytes, LEASE_CRC, sum);
+    // One after the other: at any moment one of them is whole.
+    for at in [LEASE_AT, SECOND_LEASE_AT] {
+        map.write(at + LEASE_CRC, &[0; 4]);
+        map.write(at, &bytes[..LEASE_CRC]);
+        map.write(at + LEASE_CRC, &bytes[LEASE_CRC..]);
+    }
+}
+
+/// Whether a lease must have been damaged since it was stored. One that was not stored to its end
+/// has no sum.
+pub(super) fn lease_is_broken(header: &[u8], at: usize) -> bool {
+    let bytes = &header[at..at + LEASE_SIZE];
+    let sum = get_u32(bytes, LEASE_CRC);
+    sum != 0 && sum != crc(&bytes[..LEASE_CRC])
+}
+
+/// A moment by three clocks: what dw-gc holds the wall clock to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Wall-clock microseconds; 0: no moment.
+    pub wall_us: u64,
+    /// Nanoseconds since boot.
+    pub boot_ns: u64,
+    /// The boot.
+    pub boot_id: [u8; 16],
+}
+
+impl Moment {
+    /// This one.
+    pub fn now() -> Moment {
+        let (wall_us, boot_ns) = (process::wall_us(), process::boottime_ns());
+        Moment { wall_us, boot_ns, boot_id: process::boot_id() }
+    }
+}
+
+/// What dw-gc may do, which holds no lock; besides [`FeedRegistry::set_place`].
+impl FeedRegistry {
+    fn moment(&self, at: usize) -> Moment {
+        let mut bytes = [0; 32];
+        self.map.read(at, &mut bytes);
+        Moment {
+            wall_us: get_u64(&bytes, 0),
+            boot_ns: get_u64(&bytes, 8),
+            boot_id: get_id(&bytes, 16),
+        }
+    }
+
+    fn set_moment(&self, at: usize, moment: &Moment) {
+        let mut bytes = [0; 32];
+        put_u64(&mut bytes, 0, moment.wall_us);
+        put_u64(&mut bytes, 8, moment.boot_ns);
+        put(&mut bytes, 16, &moment.boot_id);
+        self.map.write(at, &bytes);
+    }
+
+    /// When the feed was last looked after.
+    pub fn last_gc(&self) -> Moment {
+        self.moment(LAST_GC_US_AT)
+    }
+
+    /// Since when the wall clock is not believed.
+    pub fn clock_jump(&self) -> Moment {
+        self.moment(CLOCK_JUMP_AT)
+    }
+
+    /// Notes that the feed was looked after; the clock was believed.
+    pub fn set_last_gc(&self, now: &Moment) {
+        self.set_moment(LAST_GC_US_AT, now);
+        self.set_moment(CLOCK_JUMP_AT, &Moment::default());
+    }
+
+    /// Notes that the wall clock is not believed from here on.
+    pub fn set_clock_jump(&self, now: &Moment) {
+        self.set_moment(CLOCK_JUMP_AT, now);
+    }
+
+    /// Moves `first_entry` on, if it is still at `from`: entries below `to` are collected.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if somebody else moved it.
+    pub fn move_first_entry(&self, from: u64, to: u64) -> Result<()> {
+        // SYNC: first_entry; pairs with the Acquire in `word`.
+        let word = self.map.u64_at(FIRST_ENTRY_AT);
+        let moved =
+            word.compare_exchange(guard(from), guard(to), Ordering::AcqRel, Ordering::Acquire);
+        moved.map(|_| ()).map_err(|_| {
+            Error::Invalid(format!("{}: first_entry is not {from} any more", self.path.display()))
+        })
+    }
 }
 
 /// What the holder of the feed's lock may do.
@@ -638,6 +910,39 @@ impl FeedRegistry {
         Ok(())
     }
 
+    /// Makes everything behind the table zero and durable: an entry of a writer that was cut off
+    /// must not be taken for one that is counted later.
+    ///
+    /// # Errors
+    /// As [`FeedRegistry::entries`]; [`Error::Io`].
+    pub fn cut_torn_entries(&self) -> Result<()> {
+        let (_, count) = self.surviving_entries()?;
+        let is_used = |position: &u64| {
+            let mut bytes = [0; ENTRY_SIZE];
+            self.map.read(Self::offset(*position), &mut bytes);
+            bytes != [0; ENTRY_SIZE]
+        };
+        let used: Vec<u64> = (count..self.entries_that_fit()?).filter(is_used).collect();
+        if used.is_empty() && self.word(COUNT_AT, "the count")? == count {
+            return Ok(());
+        }
+        self.set_word(COUNT_AT, count);
+        for position in used {
+            self.map.write(Self::offset(position), &[0; ENTRY_SIZE]);
+        }
+        self.sync()
+    }
+
+    /// Makes the next entry cheap to append: its room, and the pages it is stored to, which a sync
+    /// has write-protected. A full disk is no error here.
+    pub fn warm(&self) {
+        let _ = self.reserve(2);
+        if let Ok(count) = self.count() {
+            self.map.populate(COUNT_AT, 8);
+            self.map.populate(Self::offset(count), 2 * ENTRY_SIZE);
+        }
+    }
+
     fn append(&self, bytes: &mut [u8; ENTRY_SIZE]) -> Result<u64> {
         self.reserve(1)?;
         let position = self.count()?;
@@ -646,6 +951,19 @@ impl FeedRegistry {
         self.map.write(Self::offset(position), bytes);
         self.set_word(COUNT_AT, position + 1);
         Ok(position)
+    }
+
+    /// Adds an entry as another table had it, checksum and all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the table cannot grow.
+    pub(super) fn append_raw(&self, bytes: &[u8; ENTRY_SIZE]) -> Result<()> {
+        self.append(&mut bytes.clone()).map(|_| ())
+    }
+
+    /// Stores bytes of the header page.
+    pub(super) fn write_header(&self, at: usize, bytes: &[u8]) {
+        self.map.write(at, bytes);
     }
 
     /// Adds a live chunk; `entry.position` is set by this call, `entry.seal` is not looked at.
@@ -695,6 +1013,9 @@ impl FeedRegistry {
         put_u64(&mut bytes, RANGE_SESSION, range.session_id);
         put_u64(&mut bytes, RANGE_RECORDED, range.recorded_us);
         put_u32(&mut bytes, RANGE_REASON, range.reason);
+        let (min, max) = range.times.unwrap_or((0, 0));
+        put_u64(&mut bytes, RANGE_MIN, min);
+        put_u64(&mut bytes, RANGE_MAX, max);
         self.append(&mut bytes).map(|_| ())
     }
 
@@ -712,8 +1033,21 @@ impl FeedRegistry {
         put_u32(&mut bytes, CHUNK_REASON - CHUNK_COUNT, seal.reason);
         let sum = crc(&bytes[..CHUNK_SEAL_CRC - CHUNK_COUNT]);
         put_u32(&mut bytes, CHUNK_SEAL_CRC - CHUNK_COUNT, sum);
-        self.map.write(Self::offset(position) + CHUNK_COUNT, &bytes);
-        self.set_place(position, from, Place::OnDisk)
+        let to = Place::OnDisk.word();
+        self.moved(
+            position,
+            from,
+            place::seal(&self.map, Self::offset(position), &bytes, from.word(), to),
+        )
+    }
+
+    /// Where a chunk is now; `None` if the word does not check.
+    pub fn place(&self, position: u64) -> Option<Place> {
+        let at = Self::offset(position) + WORD;
+        // SYNC: place; pairs with the Release in `set_place`.
+        (at < self.map.len())
+            .then(|| self.map.u64_at(at).load(Ordering::Acquire))
+            .and_then(Place::from_word)
     }
 
     /// Moves a chunk from one place to another, if it is still there.
@@ -721,17 +1055,18 @@ impl FeedRegistry {
     /// # Errors
     /// [`Error::Invalid`] if somebody else moved it.
     pub fn set_place(&self, position: u64, from: Place, to: Place) -> Result<()> {
-        // SYNC: place; pairs with the Acquire in `entry`.
-        self.map
-            .u64_at(Self::offset(position) + WORD)
-            .compare_exchange(from.word(), to.word(), Ordering::AcqRel, Ordering::Acquire)
-            .map(|_| ())
-            .map_err(|_| {
-                Error::Invalid(format!(
-                    "{}: entry {position} is not {from:?} any more",
-                    self.path.display()
-                ))
-            })
+        let done = place::swap(&self.map, Self::offset(position), from.word(), to.word());
+        faults::step("registry.place");
+        self.moved(position, from, done)
+    }
+
+    fn moved(&self, position: u64, from: Place, done: bool) -> Result<()> {
+        if done {
+            faults::step("registry.place");
+            return Ok(());
+        }
+        let what = format!("entry {position} is not {from:?} any more");
+        Err(Error::Invalid(format!("{}: {what}", self.path.display())))
     }
 
     /// Writes a session's closing part and closes it.
@@ -747,15 +1082,16 @@ impl FeedRegistry {
         put_u32(&mut bytes, SESSION_CRC - SESSION_END, sum);
         let at = Self::offset(position);
         self.map.write(at + SESSION_END, &bytes);
-        // SYNC: session state; pairs with the Acquire in `entry`.
+        // SYNC: session state; pairs with the Acquire in `place::look`.
         self.map.u64_at(at + WORD).store(guard(SESSION_IS_CLOSED), Ordering::Release);
+        faults::step("registry.session-closed");
     }
 
-    /// The lease: no seq at or above it was ever published. `None` if its checksum fails.
+    /// The lease: no seq at or above it was ever published. `None` if both its checksums fail.
     pub fn lease(&self) -> Option<u64> {
-        let mut bytes = [0; 12];
-        self.map.read(LEASE_AT, &mut bytes);
-        (crc(&bytes[..8]) == get_u32(&bytes, 8)).then(|| get_u64(&bytes, 0))
+        let mut header = [0; SECOND_LEASE_AT + LEASE_SIZE];
+        self.map.read(0, &mut header);
+        read_leases(&header).into_iter().flatten().max()
     }
 
     /// Raises the lease and makes it durable.
@@ -767,16 +1103,45 @@ impl FeedRegistry {
         self.sync()
     }
 
+    /// Where the newest session that noted it has its shared-memory files.
+    pub fn segments(&self) -> Option<Segments> {
+        let slots = [0, 1].map(|slot| {
+            let mut bytes = [0; segments::SLOT_SIZE];
+            self.map.read(SEGMENTS_AT + slot * segments::SLOT_SIZE, &mut bytes);
+            Segments::decode(&bytes)
+        });
+        slots.into_iter().flatten().max_by_key(|s| s.session_id)
+    }
+
+    /// Notes where a session has its shared-memory files, in the older slot: the other one stays
+    /// whole for whoever reads meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a path too long.
+    pub fn set_segments(&self, segments: &Segments) -> Result<()> {
+        let slot = (segments.session_id % 2) as usize;
+        self.map.write(SEGMENTS_AT + slot * segments::SLOT_SIZE, &segments.encode()?);
+        Ok(())
+    }
+
     /// The newest checkpoint whose checksum holds.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
-        let slots = [0, 1].map(|slot| {
+        let slots = self.slots();
+        let valid = slots.iter().filter_map(read_checkpoint);
+        valid.max_by_key(|c| c.generation)
+    }
+
+    /// Whether a checkpoint was damaged: a slot is valid, or not stored to its end.
+    pub fn checkpoint_is_broken(&self) -> bool {
+        self.slots().iter().any(slot_is_broken)
+    }
+
+    fn slots(&self) -> [[u8; SLOT_SIZE]; 2] {
+        [0, 1].map(|slot| {
             let mut bytes = [0; SLOT_SIZE];
             self.map.read(SLOTS_AT + slot * SLOT_SIZE, &mut bytes);
-            let valid = crc(&bytes[..SLOT_CRC]) == get_u32(&bytes, SLOT_CRC)
-                && get_u64(&bytes, SLOT_GENERATION) > 0;
-            valid.then(|| read_checkpoint(&bytes))
-        });
-        slots.into_iter().flatten().max_by_key(|c| c.generation)
+            bytes
+        })
     }
 
     /// Writes a checkpoint into the older slot, with the next generation. Not durable before the
@@ -796,21 +1161,36 @@ impl FeedRegistry {
         put_u64(&mut bytes, SLOT_WRITTEN, checkpoint.written_us);
         let sum = crc(&bytes[..SLOT_CRC]);
         put_u32(&mut bytes, SLOT_CRC, sum);
-        // Generations alternate between the slots, so the newest is never overwritten.
-        self.map.write(SLOTS_AT + (generation % 2) as usize * SLOT_SIZE, &bytes);
+        // Generations alternate between the slots, so the newest is never overwritten. The sum goes
+        // first and comes last: a slot that was not stored to its end has none, and one with a
+        // wrong sum is damaged.
+        let slot = SLOTS_AT + (generation % 2) as usize * SLOT_SIZE;
+        self.map.write(slot + SLOT_CRC, &[0; 4]);
+        self.map.write(slot, &bytes[..SLOT_CRC]);
+        self.map.write(slot + SLOT_CRC, &bytes[SLOT_CRC..]);
     }
 
     /// Makes the registry durable.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Damaged`] if the file was cut short.
     pub fn sync(&self) -> Result<()> {
-        file::sync(&self.file, &self.path)
+        file::sync(&self.file, &self.path)?;
+        self.map.check()
     }
 }
 
-fn read_checkpoint(bytes: &[u8]) -> Checkpoint {
-    Checkpoint {
+/// Whether a slot must have been damaged since it was stored. One that was never stored, or not to
+/// its end, has no sum.
+pub(super) fn slot_is_broken(bytes: &[u8; SLOT_SIZE]) -> bool {
+    read_checkpoint(bytes).is_none() && get_u32(bytes, SLOT_CRC) != 0
+}
+
+/// The checkpoint in a slot, if it checks.
+pub(super) fn read_checkpoint(bytes: &[u8; SLOT_SIZE]) -> Option<Checkpoint> {
+    let valid =
+        crc(&bytes[..SLOT_CRC]) == get_u32(bytes, SLOT_CRC) && get_u64(bytes, SLOT_GENERATION) > 0;
+    valid.then(|| Checkpoint {
         generation: get_u64(bytes, SLOT_GENERATION),
         session_id: get_u64(bytes, SLOT_SESSION),
         boot_id: get_id(bytes, SLOT_BOOT),
@@ -821,5 +1201,5 @@ fn read_checkpoint(bytes: &[u8]) -> Checkpoint {
         open_block_crc: get_u32(bytes, SLOT_OPEN_CRC),
         running_max: get_u64(bytes, SLOT_MAX),
         written_us: get_u64(bytes, SLOT_WRITTEN),
-    }
+    })
 }

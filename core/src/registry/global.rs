@@ -1,6 +1,5 @@
 //! `registry.bin`: which feeds exist. Read whole, replaced whole (FORMAT.md, registry.bin).
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use crate::FORMAT_VERSION;
@@ -67,13 +66,35 @@ impl Registry {
     /// # Errors
     /// [`Error::Io`], [`Error::Version`], [`Error::Damaged`] with the place.
     pub fn load(path: &Path, store_id: [u8; 16]) -> Result<Registry> {
+        let (registry, _) = Registry::read(path)?;
+        match registry.store_id == store_id {
+            true => Ok(registry),
+            false => Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another store")),
+        }
+    }
+
+    /// Reads `path`, of whatever store, for a repair: a file that is marked superseded and is the
+    /// one in place is damaged too.
+    ///
+    /// # Errors
+    /// As [`Registry::load`].
+    pub fn load_any(path: &Path) -> Result<Registry> {
+        let (registry, superseded) = Registry::read(path)?;
+        match superseded {
+            false => Ok(registry),
+            true => {
+                let what = "superseded, and no other file is here";
+                Err(Error::damaged(path, SUPERSEDED_AT as u64, what))
+            }
+        }
+    }
+
+    /// The registry at `path`, and whether it is marked superseded.
+    fn read(path: &Path) -> Result<(Registry, bool)> {
         let bytes = file::read_whole(path, FILE_LIMIT)?;
         check_head(path, &bytes, MAGIC, HEADER_SIZE)?;
         if crc(&bytes[..HEADER_CRC_AT]) != get_u32(&bytes, HEADER_CRC_AT) {
             return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
-        }
-        if get_id(&bytes, STORE_ID_AT) != store_id {
-            return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another store"));
         }
         let count = get_u32(&bytes, COUNT_AT) as usize;
         let entries = &bytes[HEADER_SIZE..];
@@ -86,11 +107,12 @@ impl Registry {
                 Error::damaged(path, at as u64, "no feed name")
             })
         });
-        Ok(Registry {
-            store_id,
+        let registry = Registry {
+            store_id: get_id(&bytes, STORE_ID_AT),
             generation: get_u64(&bytes, GENERATION_AT),
             feeds: feeds.collect::<Result<_>>()?,
-        })
+        };
+        Ok((registry, get_u32(&bytes, SUPERSEDED_AT) != 0))
     }
 
     /// Replaces `path` by this registry, one generation on, and marks the old file superseded. The
@@ -104,7 +126,7 @@ impl Registry {
         file::replace(path, &self.encode(), mode)?;
         if let Some(old) = old {
             // Whoever has the old file open sees it is old; that the mark fails harms nothing.
-            let _ = old.write_at(&1u32.to_le_bytes(), SUPERSEDED_AT as u64);
+            let _ = file::write_at(&old, path, SUPERSEDED_AT as u64, &1u32.to_le_bytes());
         }
         Ok(())
     }

@@ -5,14 +5,20 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::log::Log;
 use crate::os::file;
 use crate::registry::feed::{Geometry, Identity};
 use crate::schema::FeedSpec;
 
 /// A spec of thousands of fields fits; a larger file is damage.
 const FILE_LIMIT: u64 = 16 << 20;
+/// A feed's spec and layout.
+pub const SPEC_FILE: &str = "feed.json";
+/// The same once more.
+pub const SPEC_COPY: &str = "feed.copy.json";
 
 /// Everything about a feed that does not change while it is written.
 #[derive(Clone, Debug)]
@@ -39,10 +45,58 @@ impl FeedInfo {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn load(folder: &Path, lock: &Path, id: &Identity) -> Result<FeedInfo> {
-        let path = folder.join("feed.json");
-        let bytes = file::read_whole(&path, FILE_LIMIT)?;
-        let wrong = |what: String| Error::damaged(&path, 0, what);
-        let mut json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let path = folder.join(SPEC_FILE);
+        let bytes = match file::read_whole(&path, FILE_LIMIT) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::damaged(&path, 0, "it is missing"));
+            }
+            other => other?,
+        };
+        FeedInfo::parse(&path, &bytes, folder, lock, id)
+    }
+
+    /// As [`FeedInfo::load`], from any file; with whether its checksum holds.
+    ///
+    /// # Errors
+    /// As [`FeedInfo::load`].
+    pub fn load_from(
+        path: &Path,
+        folder: &Path,
+        lock: &Path,
+        id: &Identity,
+    ) -> Result<(FeedInfo, bool)> {
+        let bytes = file::read_whole(path, FILE_LIMIT)?;
+        let info = FeedInfo::parse(path, &bytes, folder, lock, id)?;
+        Ok((info, checks(&bytes)))
+    }
+
+    /// What a `feed.json` says the feed's id, name, making and layout are; with whether its
+    /// checksum holds.
+    ///
+    /// # Errors
+    /// As [`FeedInfo::load`].
+    pub fn peek(path: &Path) -> Result<(FeedSpec, u64, u64, bool)> {
+        let bytes = file::read_whole(path, FILE_LIMIT)?;
+        let wrong = |what: String| Error::damaged(path, 0, what);
+        let json: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(e.to_string()))?;
+        let spec = json.get("spec").cloned().unwrap_or_default();
+        let spec = FeedSpec::from_value(spec).map_err(|e| wrong(e.to_string()))?;
+        let id = json.get("feed_id").and_then(Value::as_str);
+        let id = id.and_then(|digits| u64::from_str_radix(digits, 16).ok()).filter(|&id| id > 0);
+        let id = id.ok_or_else(|| wrong("it has no feed_id".into()))?;
+        let created_us = json.get("created_us").and_then(Value::as_u64).unwrap_or(0);
+        Ok((spec, id, created_us, checks(&bytes)))
+    }
+
+    fn parse(
+        path: &Path,
+        bytes: &[u8],
+        folder: &Path,
+        lock: &Path,
+        id: &Identity,
+    ) -> Result<FeedInfo> {
+        let wrong = |what: String| Error::damaged(path, 0, what);
+        let mut json: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
         let spec = json.get_mut("spec").map(Value::take).unwrap_or_default();
         let spec = FeedSpec::from_value(spec).map_err(|e| wrong(e.to_string()))?;
         let layout = Layout::new(&spec).map_err(|e| wrong(e.to_string()))?;
@@ -64,26 +118,50 @@ impl FeedInfo {
         })
     }
 
-    /// Writes `feed.json` into `folder`, whole.
+    /// Writes `feed.json` into `folder`, whole, and then its copy.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn save(&self, folder: &Path) -> Result<()> {
+        let text = self.to_text();
+        for name in [SPEC_FILE, SPEC_COPY] {
+            file::replace(&folder.join(name), text.as_bytes(), self.spec.policy.file_mode)?;
+        }
+        Ok(())
+    }
+
+    /// The text of `feed.json`.
+    pub fn to_text(&self) -> String {
         let json = json!({
             "feed_id": format!("{:016x}", self.id.feed_id),
             "created_us": self.created_us,
             "spec": self.spec.to_json(),
             "layout": layout_json(&self.layout),
+            "crc": NO_SUM,
         });
         let mut text = serde_json::to_string_pretty(&json).unwrap_or_default();
         text.push('\n');
-        file::replace(&folder.join("feed.json"), text.as_bytes(), self.spec.policy.file_mode)
+        let at = text.len() - SUM_FROM_END;
+        let sum = format!("{:08x}", crc(text.as_bytes()));
+        text.replace_range(at..at + NO_SUM.len(), &sum);
+        text
+    }
+
+    /// The store's log.
+    pub fn log(&self) -> Log {
+        // BASE/locks/ID.
+        Log::of(self.lock.ancestors().nth(2).unwrap_or(&self.folder))
     }
 
     /// Record and block sizes.
     pub fn geometry(&self) -> Geometry {
         let layout = &self.layout;
         Geometry::new(layout.record_size(), layout.time_field().offset, layout.unit())
+    }
+
+    /// The store's base directory.
+    pub fn base(&self) -> &Path {
+        self.folder.ancestors().nth(2).unwrap_or(&self.folder)
     }
 
     /// The feed's registry file.
@@ -95,6 +173,21 @@ impl FeedInfo {
     pub fn live_path(&self) -> PathBuf {
         self.folder.join("live")
     }
+}
+
+/// What stands in the checksum's place while it is computed.
+const NO_SUM: &str = "00000000";
+/// The checksum stands last: its digits, and behind them a quote, a line's end, a brace and
+/// another.
+const SUM_FROM_END: usize = NO_SUM.len() + 4;
+
+/// Whether the text of a `feed.json` agrees with its checksum.
+fn checks(bytes: &[u8]) -> bool {
+    let Some(at) = bytes.len().checked_sub(SUM_FROM_END) else { return false };
+    let digits = String::from_utf8_lossy(&bytes[at..at + NO_SUM.len()]).into_owned();
+    let mut plain = bytes.to_vec();
+    plain[at..at + NO_SUM.len()].copy_from_slice(NO_SUM.as_bytes());
+    digits == format!("{:08x}", crc(&plain))
 }
 
 fn layout_json(layout: &Layout) -> Value {

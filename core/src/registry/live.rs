@@ -6,15 +6,17 @@ use std::sync::atomic::Ordering;
 
 use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
-use crate::checksum::{crc, guard, unguard};
+use crate::checksum::{GUARDED_MAX, crc, guard, unguard};
 use crate::error::{Error, Result};
+use crate::os::lock::Lock;
 use crate::os::map::Map;
-use crate::os::{file, process};
+use crate::os::{faults, file, process};
 use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
 
 const MAGIC: &[u8; 8] = b"DEEPWLIV";
-const PAGE_SIZE: usize = 4096;
+/// Size of the page, in bytes.
+pub const PAGE_SIZE: usize = 4096;
 const SAMPLES: u64 = 16;
 const SAMPLE_SIZE: usize = 16;
 
@@ -37,7 +39,20 @@ const STAMP_SIZE: usize = 72;
 /// Two stamps: a session overwrites the older one, so that one always holds.
 const STAMPS_AT: [usize; 2] = [128, 1536];
 const STATE_AT: usize = 256;
-const PUBLISHED_AT: usize = 320;
+/// Where the word is that rules: every record below it exists.
+pub const PUBLISHED_AT: usize = 320;
+const SEGMENT_AT: usize = 1024;
+/// Guarded: one of the two says the same as `published`.
+const VOUCHERS_AT: [usize; 2] = [328, 336];
+/// Where nothing is stored.
+const UNUSED: [(usize, usize); 6] = [
+    (STAMPS_AT[0] + STAMP_SIZE, STATE_AT),
+    (STATE_AT + 8, PUBLISHED_AT),
+    (VOUCHERS_AT[1] + 8, LAST_PUBLISH_US_AT),
+    (TICK_RESERVED_AT, SAMPLES_AT),
+    (SAMPLE_COUNT_AT + 8, 1024),
+    (STAMPS_AT[1] + STAMP_SIZE, PAGE_SIZE),
+];
 
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
@@ -80,8 +95,70 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`].
     pub fn create(path: &Path, id: &Identity, mode: u32) -> Result<()> {
+        let (file, _) = Self::make(path, id, mode)?;
+        file::sync(&file, path)
+    }
+
+    /// Makes the page of a staged session, in shared memory, beside the path it is to have: it is
+    /// there for nobody before [`LivePage::appear`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_staged(
+        path: &Path,
+        id: &Identity,
+        mode: u32,
+        segment_id: u64,
+    ) -> Result<LivePage> {
+        let unborn = unborn(path);
+        let (file, map) = Self::make(&unborn, id, mode)?;
+        map.u64_at(SEGMENT_AT).store(segment_id, Ordering::Release);
+        Ok(LivePage { identity: file::identity(&file, &unborn)?, map })
+    }
+
+    /// Gives a page made by [`LivePage::create_staged`] its name, in the place of an older one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn appear(&self, path: &Path) -> Result<()> {
+        file::rename("cannot replace", &unborn(path), path)
+    }
+
+    /// Makes a page to go on where this one, which somebody has unlinked, ends; at `path`, to be
+    /// named by [`LivePage::appear`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn successor(&self, path: &Path, id: &Identity, mode: u32) -> Result<LivePage> {
+        let next = Self::create_staged(path, id, mode, self.segment_id())?;
+        next.take_over(self);
+        Ok(next)
+    }
+
+    /// Takes over what another page says, its session too.
+    pub fn take_over(&self, other: &LivePage) {
+        for word in (STATE_AT..SEGMENT_AT).step_by(8) {
+            let word = (self.map.u64_at(word), other.map.u64_at(word).load(Ordering::Relaxed));
+            word.0.store(word.1, Ordering::Relaxed);
+        }
+        // With Release, behind all of it.
+        if let Some(stamp) = other.session() {
+            self.stamp_with(&stamp);
+        }
+    }
+
+    fn make(path: &Path, id: &Identity, mode: u32) -> Result<(File, Map)> {
         let file = file::create_new(path, mode)?;
         file::allocate(&file, path, 0, PAGE_SIZE as u64)?;
+        let map = LivePage::lay_out(&file, path, id)?;
+        Ok((file, map))
+    }
+
+    /// Makes the first page of an allocated file a live page without a session, and maps it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lay_out(file: &File, path: &Path, id: &Identity) -> Result<Map> {
         let mut page = [0; 128];
         put(&mut page, MAGIC_AT, MAGIC);
         put_u32(&mut page, VERSION_AT, FORMAT_VERSION);
@@ -90,10 +167,13 @@ impl LivePage {
         put_u64(&mut page, LAYOUT_HASH_AT, id.layout_hash);
         let header_crc = crc(&page[..HEADER_CRC_AT]);
         put_u32(&mut page, HEADER_CRC_AT, header_crc);
-        let map = Map::writable(&file, path, PAGE_SIZE)?;
+        let map = Map::writable(file, path, PAGE_SIZE)?;
         map.write(0, &page);
         map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
-        file::sync(&file, path)
+        for at in VOUCHERS_AT {
+            map.u64_at(at).store(guard(0), Ordering::Release);
+        }
+        Ok(map)
     }
 
     /// Maps the page, for the writer (`writable`) or a reader.
@@ -105,10 +185,30 @@ impl LivePage {
         if file::size(&file, path)? != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, 0, "the live page is not 4096 bytes"));
         }
+        LivePage::of(&file, path, id, writable)
+    }
+
+    /// Maps the first page of a ring, for a reader.
+    ///
+    /// # Errors
+    /// As [`LivePage::open`].
+    pub fn open_in_ring(path: &Path, id: &Identity) -> Result<LivePage> {
+        let file = file::open_read(path)?;
+        if file::size(&file, path)? <= PAGE_SIZE as u64 {
+            return Err(Error::damaged(path, 0, "no ring is as small"));
+        }
+        LivePage::of(&file, path, id, false)
+    }
+
+    /// Maps the first page of a file of at least that size.
+    ///
+    /// # Errors
+    /// As [`LivePage::open`].
+    pub fn of(file: &File, path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
         let map = if writable {
-            Map::writable(&file, path, PAGE_SIZE)?
+            Map::writable(file, path, PAGE_SIZE)?
         } else {
-            Map::read_only(&file, path, PAGE_SIZE)?
+            Map::read_only(file, path, PAGE_SIZE)?
         };
         let mut header = [0; 128];
         map.read(0, &mut header);
@@ -120,12 +220,25 @@ impl LivePage {
         {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(LivePage { identity: file::identity(&file, path)?, map })
+        Ok(LivePage { identity: file::identity(file, path)?, map })
     }
 
-    /// Where the page lies.
-    pub fn path(&self) -> PathBuf {
-        self.map.path().to_owned()
+    /// Device and inode of the file that is mapped.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
+    }
+
+    /// Whether the page is still there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short.
+    pub fn check(&self) -> Result<()> {
+        self.map.check()
+    }
+
+    /// The id of the staged session's segments; 0 for a page on disk.
+    pub fn segment_id(&self) -> u64 {
+        self.map.u64_at(SEGMENT_AT).load(Ordering::Acquire)
     }
 
     /// Every record below this seq exists.
@@ -135,11 +248,44 @@ impl LivePage {
         self.map.u64_at(PUBLISHED_AT).load(Ordering::Acquire)
     }
 
+    /// The same, if one of the words beside it vouches for it. A page whose writer keeps no such
+    /// words is believed without.
+    pub fn try_published(&self) -> Option<u64> {
+        let mut published = self.published();
+        loop {
+            // SYNC: vouchers; pairs with the Release in `publish`.
+            let words = VOUCHERS_AT.map(|at| self.map.u64_at(at).load(Ordering::Acquire));
+            let again = self.published();
+            if again == published {
+                let vouched = words.iter().any(|word| unguard(*word) == Some(published));
+                return (vouched || words == [0, 0]).then_some(published);
+            }
+            // It moves, so somebody lives who stores what is right; the words are of later ones.
+            published = again;
+        }
+    }
+
     /// Commits every record below `seq`.
     #[inline]
     pub fn publish(&self, seq: u64) {
+        // Over the older one of the two words, so that at every moment one is of what is published.
+        let now = self.map.u64_at(PUBLISHED_AT).load(Ordering::Relaxed);
+        let first = self.map.u64_at(VOUCHERS_AT[0]).load(Ordering::Relaxed) & GUARDED_MAX;
+        let older = self.map.u64_at(VOUCHERS_AT[usize::from(first == now)]);
+        // SYNC: vouchers; pairs with the Acquire in `try_published`: who sees this one sees that
+        // what was published before it is.
+        older.store(guard(seq), Ordering::Release);
         // SYNC: published; pairs with the Acquire in `published`.
         self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
+        faults::value("live.published", seq);
+    }
+
+    /// Says that this page's writer keeps no words beside `published`: who appends to a ring stores
+    /// that one word.
+    pub fn vouch_for_nothing(&self) {
+        for at in VOUCHERS_AT {
+            self.map.u64_at(at).store(0, Ordering::Release);
+        }
     }
 
     /// The session on the page, if the page is to be believed: intact, of this boot, and of this
@@ -147,6 +293,38 @@ impl LivePage {
     pub fn session(&self) -> Option<SessionStamp> {
         let stamps = STAMPS_AT.into_iter().filter_map(|at| self.stamp(at));
         stamps.max_by_key(|stamp| stamp.session_id)
+    }
+
+    /// Whether no session ever stamped the page.
+    pub fn is_unwritten(&self) -> bool {
+        STAMPS_AT.iter().all(|&at| {
+            let mut bytes = [0; STAMP_SIZE];
+            self.map.read(at, &mut bytes);
+            bytes == [0; STAMP_SIZE]
+        })
+    }
+
+    /// Whether the guarded words of the page check.
+    pub fn words_check(&self) -> bool {
+        let state = unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire));
+        matches!(state, Some(OPEN | CLOSED)) && self.try_published().is_some()
+    }
+
+    /// Whether the stamp that a session left must have been damaged since: it is neither whole nor
+    /// an older one, nor one that was never written or not to its end.
+    pub fn stamp_is_broken(&self, session_id: u64) -> bool {
+        let mut bytes = [0; STAMP_SIZE];
+        self.map.read(STAMPS_AT[(session_id % 2) as usize], &mut bytes);
+        let sum = get_u64(&bytes, STAMP_CRC);
+        sum != 0 && sum != u64::from(crc(&bytes[..STAMP_CRC]))
+    }
+
+    /// The first byte of the page that should be zero, since nothing has a meaning there, and is
+    /// not.
+    pub fn stray_byte(&self) -> Option<usize> {
+        let mut page = [0; PAGE_SIZE];
+        self.map.read(0, &mut page);
+        UNUSED.iter().flat_map(|&(from, to)| from..to).find(|&at| page[at] != 0)
     }
 
     fn stamp(&self, at: usize) -> Option<SessionStamp> {
@@ -171,8 +349,7 @@ impl LivePage {
         unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire)) == Some(OPEN)
     }
 
-    /// Opens a session whose first record will be `seq`.
-    pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
+    fn stamp_with(&self, stamp: &SessionStamp) {
         let mut bytes = [0; STAMP_SIZE];
         put_u64(&mut bytes, SESSION_ID, stamp.session_id);
         put_u64(&mut bytes, PID, u64::from(stamp.pid));
@@ -183,12 +360,20 @@ impl LivePage {
         put_u64(&mut bytes, OPENED, stamp.opened_us);
         let sum = u64::from(crc(&bytes[..STAMP_CRC]));
         put_u64(&mut bytes, STAMP_CRC, sum);
-        // `published` goes first: a reader that believes the new stamp must find the new count.
-        self.publish(seq);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
+        // Without its sum while it is not whole: a stamp with a wrong one is damaged.
+        self.map.u64_at(at + STAMP_CRC).store(0, Ordering::Release);
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
+            faults::step("live.stamp");
         }
+    }
+
+    /// Opens a session whose first record will be `seq`.
+    pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
+        // `published` goes first: a reader that believes the new stamp must find the new count.
+        self.publish(seq);
+        self.stamp_with(stamp);
         for at in (REJECTED_AT..=LATE_AT).step_by(8) {
             self.map.u64_at(at).store(0, Ordering::Relaxed);
         }
@@ -198,12 +383,14 @@ impl LivePage {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(OPEN), Ordering::Release);
+        faults::step("live.open");
     }
 
     /// Closes the session.
     pub fn end(&self) {
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        faults::step("live.closed");
     }
 
     /// The newest record time so far.
@@ -241,12 +428,35 @@ impl LivePage {
     /// Notes that every record below `seq` is on disk.
     pub fn set_durable(&self, seq: u64) {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
+        faults::value("live.durable", seq);
     }
 
     /// Notes that records were published just now.
     pub fn set_last_publish(&self, wall_us: u64, boot_ns: u64) {
         self.map.u64_at(LAST_PUBLISH_US_AT).store(wall_us, Ordering::Relaxed);
         self.map.u64_at(LAST_PUBLISH_BOOT_AT).store(boot_ns, Ordering::Relaxed);
+    }
+
+    /// When records were last published, wall-clock microseconds and nanoseconds since boot; `None`
+    /// if none ever were. The second is of the boot that they came in, which may not be this one.
+    pub fn last_publish(&self) -> Option<(u64, u64)> {
+        let wall_us = self.map.u64_at(LAST_PUBLISH_US_AT).load(Ordering::Relaxed);
+        let boot_ns = self.map.u64_at(LAST_PUBLISH_BOOT_AT).load(Ordering::Relaxed);
+        (wall_us > 0).then_some((wall_us, boot_ns))
+    }
+
+    /// Samples of the published count (nanoseconds since boot, seq), oldest first: one a second
+    /// while records come, of this session, 16 at most.
+    pub fn samples(&self) -> Vec<(u64, u64)> {
+        let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Acquire);
+        let samples = (count.saturating_sub(SAMPLES)..count).map(|i| {
+            let at = SAMPLES_AT + (i % SAMPLES) as usize * SAMPLE_SIZE;
+            let time = self.map.u64_at(at).load(Ordering::Relaxed);
+            (time, self.map.u64_at(at + 8).load(Ordering::Relaxed))
+        });
+        let mut samples: Vec<(u64, u64)> = samples.collect();
+        samples.sort_unstable();
+        samples
     }
 
     /// Adds a sample of the published count to the ring of samples, one a second.
@@ -261,16 +471,10 @@ impl LivePage {
     /// Records a second over the last ten seconds, by arrival.
     pub fn rate(&self, now_boot_ns: u64) -> f64 {
         const WINDOW_NS: u64 = 10_000_000_000;
-        let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Acquire);
+        let samples = self.samples();
         let now = self.published();
-        let samples = (count.saturating_sub(SAMPLES)..count).map(|i| {
-            let at = SAMPLES_AT + (i % SAMPLES) as usize * SAMPLE_SIZE;
-            let time = self.map.u64_at(at).load(Ordering::Relaxed);
-            (time, self.map.u64_at(at + 8).load(Ordering::Relaxed))
-        });
         // What was there when the window began: the last sample before it, or the session's first.
-        let mut samples: Vec<(u64, u64)> = samples.filter(|s| s.0 <= now_boot_ns).collect();
-        samples.sort_unstable();
+        let samples: Vec<_> = samples.into_iter().filter(|s| s.0 <= now_boot_ns).collect();
         let began = now_boot_ns.saturating_sub(WINDOW_NS);
         let before = samples.iter().rfind(|s| s.0 <= began).or(samples.first());
         let Some(&(time, then)) = before else { return 0.0 };
@@ -280,6 +484,28 @@ impl LivePage {
             _ => WINDOW_NS,
         };
         now.saturating_sub(then) as f64 * 1e9 / elapsed as f64
+    }
+}
+
+/// The name that a page in shared memory is made under.
+fn unborn(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    PathBuf::from(name)
+}
+
+/// Who writes a feed: its process, 0 where there is one that we may not know; `None` if nobody. The
+/// lock is the truth where we may ask it, the live page and its process where not.
+pub fn writer_of(lock: &Path, page: Option<&LivePage>) -> Option<u32> {
+    let stamp = page.and_then(LivePage::session);
+    match Lock::feed_is_held(lock) {
+        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
+        Some(false) => None,
+        None => {
+            let stamp = stamp.filter(|_| page.is_some_and(LivePage::is_open))?;
+            let alive = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
+            alive.then_some(stamp.pid)
+        }
     }
 }
 

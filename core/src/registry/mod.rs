@@ -4,3 +4,8 @@ pub mod feed;
 pub mod global;
 pub mod info;
 pub mod live;
+pub mod place;
+pub mod salvage;
+pub mod segments;
+pub mod view;
+pub mod wait;

@@ -94,8 +94,9 @@ pub struct EncodeOptions {
     pub ints: IntStyle,
     /// Whether a record's seq comes first, as `_seq`.
     pub with_seq: bool,
-    /// The feed's name, where it comes first (after `_seq`), as `_feed`.
-    pub with_feed: Option<String>,
+    /// The feed's name, where it comes first (after `_seq`), as `_feed`. Several names for records
+    /// of several feeds: [`Encoder::set_feed`] says whose come next.
+    pub with_feed: Vec<String>,
 }
 
 impl Default for EncodeOptions {
@@ -106,7 +107,7 @@ impl Default for EncodeOptions {
             time: TimeStyle::Raw,
             ints: IntStyle::Number,
             with_seq: false,
-            with_feed: None,
+            with_feed: Vec::new(),
         }
     }
 }
@@ -177,7 +178,7 @@ impl Encoder {
             OutputFormat::Npy => Form::Npy(Npy::new(layout, options)?),
             OutputFormat::Table => Form::Table(Box::new(Table::new(layout, options)?)),
             OutputFormat::Raw => {
-                if options.fields.is_some() || options.with_seq || options.with_feed.is_some() {
+                if options.fields.is_some() || options.with_seq || !options.with_feed.is_empty() {
                     return Err(Error::Spec(
                         "raw output is the records as they are stored; fields are chosen and _seq \
                          and _feed added in jsonl, csv, tsv, npy and table"
@@ -188,6 +189,16 @@ impl Encoder {
             }
         };
         Ok(Encoder { record_size: layout.record_size(), form })
+    }
+
+    /// Says of which feed the next records are, by its position in [`EncodeOptions::with_feed`].
+    pub fn set_feed(&mut self, feed: usize) {
+        match &mut self.form {
+            Form::Rows(rows) => rows.feed = feed.min(rows.programs.len() - 1),
+            Form::Npy(npy) => npy.set_feed(feed),
+            Form::Table(table) => table.set_feed(feed),
+            Form::Raw => {}
+        }
     }
 
     /// What comes before the first record: the header line of csv and tsv, the header of an npy
@@ -207,7 +218,7 @@ impl Encoder {
     pub fn records(&mut self, bytes: &[u8], first_seq: u64, out: &mut Vec<u8>) {
         let records = bytes.chunks_exact(self.record_size);
         match &mut self.form {
-            Form::Rows(rows) => rows.program.records(records, first_seq, out),
+            Form::Rows(rows) => rows.programs[rows.feed].records(records, first_seq, out),
             Form::Raw => out.extend_from_slice(&bytes[..records.len() * self.record_size]),
             Form::Npy(npy) => npy.records(records, first_seq, out),
             Form::Table(table) => table.records(records, first_seq, out),
@@ -226,12 +237,31 @@ impl Encoder {
 /// Lines of jsonl, csv or tsv.
 #[derive(Clone, Debug)]
 struct Rows {
-    program: Program,
+    /// One for each feed that is named, or one for all.
+    programs: Vec<Program>,
+    /// The program of the next records.
+    feed: usize,
     head: Vec<u8>,
+}
+
+/// The feeds that are named in rows, or the one that is not.
+fn feeds(options: &EncodeOptions) -> Vec<Option<&str>> {
+    let names: Vec<_> = options.with_feed.iter().map(|name| Some(name.as_str())).collect();
+    if names.is_empty() { vec![None] } else { names }
 }
 
 impl Rows {
     fn json(layout: &Layout, options: &EncodeOptions) -> Result<Rows> {
+        let program = |feed: Option<&str>| Self::json_program(layout, options, feed);
+        let programs = feeds(options).into_iter().map(program).collect::<Result<_>>()?;
+        Ok(Rows { programs, feed: 0, head: Vec::new() })
+    }
+
+    fn json_program(
+        layout: &Layout,
+        options: &EncodeOptions,
+        feed: Option<&str>,
+    ) -> Result<Program> {
         let mut program = Program::new(layout, options, Style::Json);
         let strings = options.ints == IntStyle::String;
         let mut between = b'{';
@@ -245,7 +275,7 @@ impl Rows {
             key(&mut program, "_seq");
             quoted(&mut program, strings, Program::seq);
         }
-        if let Some(feed) = &options.with_feed {
+        if let Some(feed) = feed {
             key(&mut program, "_feed");
             program.text(&json_string(feed));
         }
@@ -265,12 +295,31 @@ impl Rows {
         }
         program.text(b"}\n");
         program.end();
-        Ok(Rows { program, head: Vec::new() })
+        Ok(program)
     }
 
     fn delimited(layout: &Layout, options: &EncodeOptions, delimiter: u8) -> Result<Rows> {
+        let mut head = Vec::new();
+        let mut programs = Vec::new();
+        for feed in feeds(options) {
+            head.clear();
+            programs.push(Self::cells(layout, options, delimiter, feed, &mut head)?);
+        }
+        if !options.header {
+            head.clear();
+        }
+        Ok(Rows { programs, feed: 0, head })
+    }
+
+    fn cells(
+        layout: &Layout,
+        options: &EncodeOptions,
+        delimiter: u8,
+        feed: Option<&str>,
+        head: &mut Vec<u8>,
+    ) -> Result<Program> {
         let chosen = options.chosen(layout)?;
-        let others = usize::from(options.with_seq) + usize::from(options.with_feed.is_some());
+        let others = usize::from(options.with_seq) + usize::from(feed.is_some());
         let alone = chosen.len() + others == 1;
         let quote_empty = alone
             || chosen
@@ -278,7 +327,6 @@ impl Rows {
                 .map(|&position| &layout.fields()[position])
                 .any(|field| field.default.is_some() && matches!(field.kind, FieldType::String(_)));
         let mut program = Program::new(layout, options, Style::Cell { delimiter, quote_empty });
-        let mut head = Vec::new();
         let mut name = |program: &mut Program, name: &str| {
             if !head.is_empty() {
                 head.push(delimiter);
@@ -290,7 +338,7 @@ impl Rows {
             name(&mut program, "_seq");
             program.seq();
         }
-        if let Some(feed) = &options.with_feed {
+        if let Some(feed) = feed {
             name(&mut program, "_feed");
             program.text(&cell(feed, delimiter));
         }
@@ -301,10 +349,7 @@ impl Rows {
         program.text(b"\n");
         program.end();
         head.push(b'\n');
-        if !options.header {
-            head.clear();
-        }
-        Ok(Rows { program, head })
+        Ok(program)
     }
 }
 

@@ -19,3 +19,4 @@ mod table;
 mod tape;
 pub mod timestamp;
 mod value;
+pub mod words;

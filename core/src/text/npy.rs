@@ -17,7 +17,8 @@ use crate::schema::FieldType;
 #[derive(Clone, Debug)]
 enum Part {
     Seq,
-    Text(Vec<u8>),
+    /// The feed's name, as wide as the longest.
+    Feed,
     Record(Range<usize>),
 }
 
@@ -27,18 +28,28 @@ pub(super) struct Npy {
     /// The element as the list of fields of its dtype.
     descr: String,
     parts: Vec<Part>,
+    /// The names of the feeds, equally wide, and which of them is next.
+    feeds: Vec<Vec<u8>>,
+    feed: usize,
 }
 
 impl Npy {
     pub fn new(layout: &Layout, options: &EncodeOptions) -> Result<Npy> {
-        let mut npy = Npy { descr: String::from("["), parts: Vec::new() };
+        let width = options.with_feed.iter().map(String::len).max().unwrap_or(0).max(1);
+        let padded = |name: &String| {
+            let mut bytes = name.clone().into_bytes();
+            bytes.resize(width, 0);
+            bytes
+        };
+        let feeds: Vec<_> = options.with_feed.iter().map(padded).collect();
+        let mut npy = Npy { descr: String::from("["), parts: Vec::new(), feeds, feed: 0 };
         if options.with_seq {
             npy.field("_seq", "<u8");
             npy.parts.push(Part::Seq);
         }
-        if let Some(feed) = &options.with_feed {
-            npy.field("_feed", &format!("|S{}", feed.len().max(1)));
-            npy.parts.push(Part::Text(feed.clone().into_bytes()));
+        if !options.with_feed.is_empty() {
+            npy.field("_feed", &format!("|S{width}"));
+            npy.parts.push(Part::Feed);
         }
         let chosen = options.chosen(layout)?;
         if options.fields.is_some() {
@@ -51,6 +62,11 @@ impl Npy {
         }
         npy.descr.push(']');
         Ok(npy)
+    }
+
+    /// Says of which feed the next records are.
+    pub fn set_feed(&mut self, feed: usize) {
+        self.feed = feed;
     }
 
     /// Adds every field of the record, with its padding.
@@ -107,7 +123,7 @@ impl Npy {
             for part in &self.parts {
                 match part {
                     Part::Seq => out.extend_from_slice(&seq.to_le_bytes()),
-                    Part::Text(text) => out.extend_from_slice(text),
+                    Part::Feed => out.extend_from_slice(&self.feeds[self.feed]),
                     Part::Record(range) => out.extend_from_slice(&record[range.clone()]),
                 }
             }

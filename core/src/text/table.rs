@@ -21,6 +21,9 @@ const HELD_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     columns: Vec<Column>,
+    /// Which column names the feed, and how each feed's name is written.
+    feed_column: Option<usize>,
+    feeds: Vec<Program>,
     header: bool,
     /// Whether widths are known and the header is out.
     settled: bool,
@@ -53,7 +56,7 @@ impl Table {
         if options.with_seq {
             column("_seq", true, &Program::seq);
         }
-        if let Some(feed) = &options.with_feed {
+        if let Some(feed) = options.with_feed.first() {
             column("_feed", false, &|program| program.text(&printable(feed)));
         }
         for position in options.chosen(layout)? {
@@ -64,8 +67,29 @@ impl Table {
             );
             column(&field.name, right, &|program| program.field(layout, position));
         }
-        let (cells, ends) = (Vec::new(), Vec::new());
-        Ok(Table { columns, header: options.header, settled: false, cells, ends })
+        let named = |feed: &String| {
+            let mut program = Program::new(layout, options, Style::Table);
+            program.text(&printable(feed));
+            program.end();
+            program
+        };
+        let feeds: Vec<_> = options.with_feed.iter().map(named).collect();
+        Ok(Table {
+            columns,
+            feed_column: (!feeds.is_empty()).then_some(usize::from(options.with_seq)),
+            feeds,
+            header: options.header,
+            settled: false,
+            cells: Vec::new(),
+            ends: Vec::new(),
+        })
+    }
+
+    /// Says of which feed the next records are.
+    pub fn set_feed(&mut self, feed: usize) {
+        if let (Some(column), Some(program)) = (self.feed_column, self.feeds.get(feed)) {
+            self.columns[column].program = program.clone();
+        }
     }
 
     /// Adds a row for each record.

@@ -2,7 +2,8 @@
 //!
 //! It works only from what is published: allocates ahead, maps pages in, closes blocks with their
 //! checksums, starts writeback early, syncs and checkpoints, seals chunks that ended, makes the
-//! next chunk ready, and keeps the live page's clocks.
+//! next chunk ready, and keeps the live page's clocks. Chunks that are staged in memory it copies
+//! to disk.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,20 +12,27 @@ use std::time::{Duration, Instant};
 
 use crate::chunk::live::{BULK_BYTES, LiveChunk};
 use crate::error::{Error, Result};
+use crate::os::faults::step;
 use crate::os::{file, process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
-use crate::writer::{LEASE_STEP, OnDurable, ROTATE, Shared, end_of};
+use crate::writer::OnDurable;
+use crate::writer::chunks::{Early, LEASE_STEP, Queue, RESTAGE, ROTATE, Shared};
+use crate::writer::clocks::Clocks;
+use crate::writer::flush::Flush;
+use crate::writer::journal::{log_closed, log_sealed};
+use crate::writer::stage::{self, Page};
 
 /// How often it looks while records come.
 const BUSY_TICK: Duration = Duration::from_millis(1);
 /// How rarely when none do.
 const IDLE_TICK: Duration = Duration::from_millis(50);
-const SAMPLE_NS: u64 = 1_000_000_000;
 /// Least and most that is mapped in ahead of the tail, in bytes.
 const AHEAD_BYTES: (usize, usize) = (256 << 10, 8 << 20);
 /// Written back as soon as this much has gathered, so that a sync has little left to do.
 const WRITEBACK_BYTES: usize = 4 << 20;
+/// How often it looks whether its shared memory still has its names.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn start(
     shared: Arc<Shared>,
@@ -33,19 +41,25 @@ pub(super) fn start(
     on_durable: Option<OnDurable>,
 ) -> Result<JoinHandle<()>> {
     let folder = shared.feed.folder.clone();
-    let published = shared.live.published();
+    let page = shared.page();
+    let published = page.live.published();
     let now = Instant::now();
-    // The count that the session's rate begins from.
-    let sampled_ns = process::boottime_ns();
-    shared.live.sample(sampled_ns, published);
+    let policy = &shared.feed.spec.policy;
+    let window = Duration::from_secs(policy.live_window_seconds);
+    let flush = shared
+        .is_staged()
+        .then(|| Flush::new(shared.feed.folder.clone(), policy.file_mode, window));
     let mut background = Background {
+        clocks: Clocks::start(&page.live),
+        page,
+        flush,
         session,
         sync,
         on_durable,
         published,
         tick: BUSY_TICK,
         synced_at: now,
-        sampled_ns,
+        looked_at: now,
         mapped: (0, 0),
         written_back: (0, 0),
         folder_dirty: true,
@@ -74,6 +88,9 @@ impl Drop for Alarm {
 
 struct Background {
     shared: Arc<Shared>,
+    page: Arc<Page>,
+    /// Copies staged chunks to disk; none where they are born there.
+    flush: Option<Flush>,
     session: SessionEntry,
     sync: Sync,
     on_durable: Option<OnDurable>,
@@ -81,7 +98,9 @@ struct Background {
     published: u64,
     tick: Duration,
     synced_at: Instant,
-    sampled_ns: u64,
+    /// When it looked last whether its shared memory still has its names.
+    looked_at: Instant,
+    clocks: Clocks,
     /// Chunk id, and the byte up to which it is mapped in.
     mapped: (u64, usize),
     /// Chunk id, and the byte up to which writeback was started.
@@ -101,15 +120,22 @@ impl Background {
             match done {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(error) => return self.shared.fail(error.to_string()),
+                Err(error) => return self.fail(&error),
             }
         }
+    }
+
+    fn fail(&self, error: &Error) {
+        self.shared.journal.failed(&error.to_string());
+        self.shared.fail(self.explain(error));
     }
 
     /// Sleeps a tick, or until the writing thread asks for something.
     fn wait(&self) -> (Option<SessionEnd>, u64) {
         let mut queue = self.shared.queue();
-        let asked = |q: &super::Queue| q.stop.is_some() || q.sync_to > q.durable;
+        let asked = |q: &Queue| {
+            q.stop.is_some() || q.sync_to > q.durable || q.early.is_some() || q.short_of_memory
+        };
         if !asked(&queue) {
             let waited = self.shared.wake.wait_timeout(queue, self.tick);
             queue = waited.unwrap_or_else(|e| e.into_inner()).0;
@@ -118,40 +144,91 @@ impl Background {
     }
 
     fn work(&mut self, sync_to: u64) -> Result<()> {
-        let published = self.shared.live.published();
+        self.take_page();
+        let published = self.published()?;
         let moved = published != self.published;
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
-        self.keep_clocks(published, moved);
+        self.clocks.keep(&self.page.live);
+        self.shared.journal.rejects(self.page.live.counters().rejected, false);
         self.published = published;
+        self.shared.wake(&self.page, published);
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
             chunk.close_blocks(published, false);
+            chunk.check()?;
         }
-        self.seal_ended(&chunks, published)?;
-        if let Some(chunk) = chunks.last() {
-            self.look_ahead(chunk, published, news)?;
+        drop(chunks);
+        self.seal_ended(published)?;
+        self.give_memory_back()?;
+        let last = self.shared.queue().chunks.last().cloned();
+        if let Some(chunk) = last {
+            self.look_ahead(&chunk, published, news)?;
         }
+        let unlinked = self.look_for_names();
         let due = match self.sync {
             Sync::Every(every) => self.synced_at.elapsed() >= every,
             Sync::None | Sync::Batch => false,
         };
         let durable = self.shared.queue().durable;
-        if (due && published > durable) || sync_to > durable {
+        if ((due || unlinked) && published > durable) || sync_to > durable {
             self.checkpoint()?;
         }
         Ok(())
     }
 
-    fn keep_clocks(&mut self, published: u64, moved: bool) {
-        let now_ns = process::boottime_ns();
-        if moved {
-            self.shared.live.set_last_publish(process::wall_us(), now_ns);
+    /// The word that rules, unless the page it is on was cut off: then it is no number.
+    fn published(&self) -> Result<u64> {
+        let published = self.page.live.published();
+        self.page.live.check().map(|()| published)
+    }
+
+    /// Goes on with the page that the writing thread has made, where it had to make another.
+    fn take_page(&mut self) {
+        let page = self.shared.page();
+        if !Arc::ptr_eq(&page, &self.page) {
+            self.page = page;
+            self.page.live.set_durable(self.shared.queue().durable);
         }
-        if moved && now_ns - self.sampled_ns >= SAMPLE_NS {
-            self.shared.live.sample(now_ns, published);
-            self.sampled_ns = now_ns;
+    }
+
+    /// Whether somebody has unlinked what is in shared memory. Then what is published must soon be
+    /// on disk, and the writing thread makes everything again before it stores the next record.
+    fn look_for_names(&mut self) -> bool {
+        if self.looked_at.elapsed() < LOOK {
+            return false;
         }
+        self.looked_at = Instant::now();
+        let unlinked = self.shared.is_unlinked();
+        if unlinked {
+            self.shared.attention.fetch_or(RESTAGE, Ordering::Release);
+        }
+        unlinked
+    }
+
+    /// Removes from memory what is on disk, once its time is over or its memory is wanted.
+    fn give_memory_back(&mut self) -> Result<()> {
+        if self.flush.is_none() {
+            return Ok(());
+        }
+        let (early, short, chunk) = {
+            let queue = self.shared.queue();
+            let is_early =
+                |c: &&Arc<LiveChunk>| Some(c.chunk_id()) == queue.early.map(|e| e.chunk_id);
+            (queue.early, queue.short_of_memory, queue.chunks.iter().find(is_early).cloned())
+        };
+        if let (Some(Early { end_seq, .. }), Some(chunk)) = (early, chunk) {
+            self.seal(chunk, end_seq, ChunkEnd::Early as u32)?;
+        }
+        let wanted = early.is_some() || short;
+        let released = self.flush.as_mut().map_or(Ok(false), |flush| flush.release(wanted))?;
+        let mut queue = self.shared.queue();
+        queue.released += u64::from(released);
+        if wanted {
+            (queue.early, queue.short_of_memory) = (None, false);
+            self.shared.progress.notify_all();
+        }
+        Ok(())
     }
 
     /// Everything that makes the next records cheap: room, pages, the next chunk, the lease, early
@@ -166,14 +243,17 @@ impl Background {
             let _ = chunk.grow_to(chunk.limit_bytes() + 1);
         }
         self.map_in(chunk, used, news);
-        self.write_back(chunk, used);
+        match &mut self.flush {
+            Some(flush) => flush.stream(chunk, published)?,
+            None => self.write_back(chunk, used),
+        }
         if used > chunk.capacity_bytes() / 2 {
             self.make_ready();
         }
         let lease = self.shared.lease.load(Ordering::Relaxed);
         if published + LEASE_STEP / 2 > lease {
-            // Under the queue's lock: the writing thread may be raising it too.
-            let _one_at_a_time = self.shared.queue();
+            // The writing thread may be raising it too.
+            let _leasing = self.shared.leasing();
             let lease = published + LEASE_STEP + LEASE_STEP / 2;
             self.shared.registry.set_lease(lease)?;
             self.shared.lease.store(lease, Ordering::Release);
@@ -190,8 +270,8 @@ impl Background {
         if self.mapped.0 != chunk.chunk_id() {
             self.mapped = (chunk.chunk_id(), 0);
         }
-        // What comes in bulk is written, not stored page by page.
-        if news >= BULK_BYTES * 4 {
+        // What comes in bulk is written to a file on disk, not stored page by page.
+        if news >= BULK_BYTES * 4 && self.flush.is_none() {
             return;
         }
         let wanted = used + (news * 4).clamp(AHEAD_BYTES.0, AHEAD_BYTES.1);
@@ -231,28 +311,46 @@ impl Background {
     }
 
     /// Seals every chunk that another one follows, once all its records are published.
-    fn seal_ended(&mut self, chunks: &[Arc<LiveChunk>], published: u64) -> Result<()> {
-        for pair in chunks.windows(2) {
-            let (chunk, end_seq) = (&pair[0], pair[1].base_seq());
-            if published < end_seq {
-                break;
-            }
-            let reason = end_of(chunk, end_seq, self.shared.geometry.record_size);
+    fn seal_ended(&mut self, published: u64) -> Result<()> {
+        loop {
+            let (chunk, end_seq) = match &self.shared.queue().chunks[..] {
+                [first, next, ..] if next.base_seq() <= published => {
+                    (Arc::clone(first), next.base_seq())
+                }
+                _ => return Ok(()),
+            };
+            let reason = chunk.end_with(end_seq - chunk.base_seq());
             self.seal(chunk, end_seq, reason)?;
         }
-        Ok(())
     }
 
-    fn seal(&mut self, chunk: &Arc<LiveChunk>, end_seq: u64, reason: ChunkEnd) -> Result<()> {
+    fn seal(&mut self, chunk: Arc<LiveChunk>, end_seq: u64, reason: u32) -> Result<()> {
+        let (registry, position) = (&self.shared.registry, chunk.position());
         if end_seq <= chunk.base_seq() {
-            self.shared.registry.set_place(chunk.position(), Place::Live, Place::Expired)?;
+            registry.set_place(position, self.shared.open_place(), Place::Expired)?;
             chunk.discard()?;
+        } else if let Some(flush) = &mut self.flush {
+            let seal = flush.seal(registry, &chunk, end_seq, reason)?;
+            let numbers = (chunk.chunk_id(), chunk.base_seq());
+            log_sealed(self.shared.journal.log(), &self.shared.feed, numbers, &seal);
+            self.note_durable(end_seq);
         } else {
-            let seal = chunk.seal(end_seq, reason as u32)?;
+            let seal = chunk.seal(end_seq, reason)?;
             self.sync_folder()?;
-            self.shared.registry.seal_chunk(chunk.position(), Place::Live, &seal)?;
+            step("seal.files");
+            self.shared.registry.seal_chunk(position, Place::Live, &seal)?;
+            step("seal.entry");
+            let numbers = (chunk.chunk_id(), chunk.base_seq());
+            log_sealed(self.shared.journal.log(), &self.shared.feed, numbers, &seal);
         }
-        self.shared.queue().chunks.retain(|c| !Arc::ptr_eq(c, chunk));
+        self.shared.queue().chunks.retain(|c| !Arc::ptr_eq(c, &chunk));
+        // The last use of what it has in memory.
+        drop(chunk);
+        if let Some(flush) = &mut self.flush
+            && flush.release(false)?
+        {
+            self.shared.queue().released += 1;
+        }
         self.shared.progress.notify_all();
         Ok(())
     }
@@ -267,22 +365,28 @@ impl Background {
 
     /// Data, index, folder, then the checkpoint and the registry: FORMAT.md, Durability.
     fn checkpoint(&mut self) -> Result<()> {
-        let published = self.shared.live.published();
-        let chunks = self.shared.queue().chunks.clone();
-        self.seal_ended(&chunks, published)?;
+        let published = self.published()?;
+        self.seal_ended(published)?;
         let chunks = self.shared.queue().chunks.clone();
         for chunk in &chunks {
             chunk.close_blocks(published, false);
-            chunk.sync()?;
+            match &mut self.flush {
+                Some(flush) => flush.write(chunk, published)?,
+                None => chunk.sync()?,
+            }
         }
-        self.folder_dirty |= !chunks.is_empty();
+        self.folder_dirty |= !chunks.is_empty() && self.flush.is_none();
         self.sync_folder()?;
+        step("checkpoint.synced");
         // Entries before the checkpoint that names their chunks.
         self.shared.registry.sync()?;
         self.write_checkpoint(chunks.iter().rfind(|c| c.base_seq() < published), published)?;
+        step("checkpoint.written");
         self.note_durable(published);
         self.synced_at = Instant::now();
-        if let Some(chunk) = chunks.last() {
+        if self.flush.is_some() {
+            self.shared.registry.warm();
+        } else if let Some(chunk) = chunks.last() {
             // The sync has write-protected the tail's pages.
             self.mapped = (chunk.chunk_id(), 0);
         }
@@ -299,20 +403,20 @@ impl Background {
             chunk_base_seq: chunk.map_or(0, |c| c.base_seq()),
             closed_blocks: chunk.map_or(0, |c| c.closed_blocks() as u32),
             open_block_crc: chunk.map_or(0, |c| c.open_block_crc(seq)),
-            running_max: self.shared.live.running_max(),
+            running_max: self.page.live.running_max(),
             written_us: process::wall_us(),
         });
         self.shared.registry.sync()
     }
 
     fn note_durable(&mut self, seq: u64) {
-        let news = {
+        let (news, durable) = {
             let mut queue = self.shared.queue();
             let news = seq > queue.durable;
             queue.durable = queue.durable.max(seq);
-            news
+            (news, queue.durable)
         };
-        self.shared.live.set_durable(seq);
+        self.page.live.set_durable(durable);
         self.shared.progress.notify_all();
         if let Some(tell) = self.on_durable.as_mut().filter(|_| news) {
             tell(seq);
@@ -321,31 +425,57 @@ impl Background {
 
     /// Seals everything, makes it durable and closes the session.
     fn finish(&mut self, reason: SessionEnd) -> Result<()> {
-        let published = self.shared.live.published();
-        self.keep_clocks(published, published != self.published);
+        self.take_page();
+        let published = self.published()?;
+        self.clocks.keep(&self.page.live);
         let ready = self.shared.queue().ready.take();
         if let Some(chunk) = ready {
             chunk.discard()?;
         }
-        let chunks = self.shared.queue().chunks.clone();
-        self.seal_ended(&chunks, published)?;
-        self.folder_dirty |= !chunks.is_empty();
+        self.seal_ended(published)?;
         // More than one only where a batch failed after a chunk had ended: they hold nothing
         // published.
-        let chunks = self.shared.queue().chunks.clone();
-        for chunk in chunks.iter().rev() {
-            self.seal(chunk, published, ChunkEnd::Closed)?;
+        let mut chunks = self.shared.queue().chunks.clone();
+        self.folder_dirty |= !chunks.is_empty();
+        while let Some(chunk) = chunks.pop() {
+            self.seal(chunk, published, ChunkEnd::Closed as u32)?;
         }
         let close = SessionClose {
             end_seq: published,
             closed_us: process::wall_us(),
-            counters: self.shared.live.counters(),
+            counters: self.page.live.counters(),
             reason,
         };
+        // The seals before the end that rests on them: a closed session is taken at its word.
+        self.shared.registry.sync()?;
         self.shared.registry.close_session(self.session.position, &close);
         self.write_checkpoint(None, published)?;
+        step("finish.closed");
         self.note_durable(published);
-        self.shared.live.end();
-        Ok(())
+        self.page.live.end();
+        // For those who sleep: there is news, if only that the session is closed.
+        if let Some(wait) = &self.page.wait {
+            wait.wake();
+        }
+        let journal = &self.shared.journal;
+        journal.rejects(close.counters.rejected, true);
+        log_closed(journal.log(), &self.shared.feed, &self.session, &close);
+        match self.flush.is_some() {
+            true => stage::end(&self.shared.feed, &self.shared.segments, &self.page.live),
+            false => Ok(()),
+        }
+    }
+
+    /// The error's text, for a writer that must stop by it.
+    fn explain(&self, error: &Error) -> String {
+        let (durable, published) = (self.shared.queue().durable, self.page.live.published());
+        if self.flush.is_none() || durable == published {
+            return error.to_string();
+        }
+        format!(
+            "{error}; records {durable}..{published} are in shared memory only ({}), and the next \
+             dw-write brings them to disk: put the disk right before the machine stops",
+            self.shared.segments.folder.display()
+        )
     }
 }

@@ -1,26 +1,33 @@
-//! What a new writer does first: seal what the last one left, and begin a session.
+//! What a new writer does first: put in order what the last one left, and begin a session.
 
 use std::collections::HashSet;
 use std::fs;
 
-use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{Standing, last_session, unclean_end};
+use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
+use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_SKIPPED, RangeEntry, SessionClose,
-    SessionEnd, SessionEntry,
+    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
+    RangeEntry, SessionClose, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
-use crate::writer::LEASE_STEP;
+use crate::registry::segments::Segments;
+use crate::registry::view::LiveView;
+use crate::writer::adopt::adopt;
+use crate::writer::chunks::LEASE_STEP;
+use crate::writer::journal::{log_closed, log_sealed};
+use crate::writer::stage::{self, Page};
 
 /// Where a session begins.
 pub struct Start {
     pub registry: FeedRegistry,
-    pub live: LivePage,
+    pub page: Page,
+    pub segments: Segments,
     pub session: SessionEntry,
     pub next_seq: u64,
     pub next_chunk_id: u64,
@@ -28,49 +35,138 @@ pub struct Start {
     pub running_max: u64,
 }
 
+/// What the last session has left, put in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The last session's id; 0 if there was none.
+    pub session_id: u64,
+    /// The first seq that was surely never used.
+    pub next_seq: u64,
+    /// The highest number of a chunk.
+    pub last_number: u64,
+    /// The newest record time.
+    pub running_max: u64,
+}
+
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
 pub fn start(feed: &FeedInfo) -> Result<Start> {
+    let registry = open_registry(feed)?;
+    let settled = settle(feed, &registry, false)?;
+    let next_seq = settled.next_seq;
+    let mut session = session_after(&settled);
+    let stamp = stamp_of(&session);
+    // Before the session is in the table: a session that is there has noted where its page is.
+    let (page, segments) = stage::begin(feed, &registry, &stamp, next_seq, settled.running_max)?;
+    step("recover.begun");
+    registry.append_session(&mut session)?;
+    step("recover.session");
+    let lease = next_seq + LEASE_STEP;
+    registry.set_lease(lease)?;
+    let (next_chunk_id, running_max) = (settled.last_number + 1, settled.running_max);
+    Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
+}
+
+/// Opens a feed's registry for its writer.
+pub fn open_registry(feed: &FeedInfo) -> Result<FeedRegistry> {
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
     if registry.is_deleted()? {
         let what = "the feed was deleted; where it is still listed, delete it again";
         return Err(Error::Invalid(format!("{}: {what}", feed.name)));
     }
-    let live = LivePage::open(&feed.live_path(), &feed.id, true)?;
-    let standing = Standing::of(feed, &registry, Some(&live))?;
-    let running_max = seal_left_over(feed, &registry, &standing)?;
-    let last = standing.entries.iter().rev().find_map(|entry| match entry {
-        Entry::Session(session) => Some(*session),
-        _ => None,
-    });
-    let next_seq = first_seq(&registry, &standing)?;
-    if let Some(session) = last.filter(|s| s.close.is_none()) {
-        note_unclean_end(&registry, &session, &standing, &live, next_seq)?;
-    }
-    let last_chunk = standing.chunks().iter().map(|(chunk, _)| chunk.chunk_id).max().unwrap_or(0);
-    remove_strays(feed, &standing, last_chunk)?;
-    let mut session = SessionEntry {
+    Ok(registry)
+}
+
+/// A session of this process, not in the table yet.
+pub fn session_after(settled: &Settled) -> SessionEntry {
+    SessionEntry {
         position: 0,
-        session_id: last.map_or(0, |s| s.session_id) + 1,
-        base_seq: next_seq,
+        session_id: settled.session_id + 1,
+        base_seq: settled.next_seq,
         opened_us: process::wall_us(),
         opened_boot_ns: process::boottime_ns(),
         boot_id: process::boot_id(),
         pid: std::process::id(),
         close: None,
-    };
-    registry.append_session(&mut session)?;
-    let lease = next_seq + LEASE_STEP;
-    registry.set_lease(lease)?;
-    let stamp = SessionStamp {
+    }
+}
+
+/// What it stamps on its live page.
+pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
+    SessionStamp {
         session_id: session.session_id,
         pid: session.pid,
         pid_start: process::start_ticks(session.pid).unwrap_or(0),
         boot_id: session.boot_id,
         opened_us: session.opened_us,
-    };
-    live.begin(&stamp, next_seq, running_max);
-    let next_chunk_id = last_chunk + 1;
-    Ok(Start { registry, live, session, next_seq, next_chunk_id, lease, running_max })
+    }
+}
+
+/// Does what the next writer does first: brings what the last session has left in memory to disk,
+/// seals its chunks, closes it, puts what is missing on record and removes what nobody needs any
+/// more. The caller holds the feed's lock. Done again, it finds nothing to do.
+///
+/// Records in memory that is gone without a reboot, or is another namespace's, count as
+/// unreachable; with `force_lost` as lost.
+///
+/// # Errors
+/// [`Error::Damaged`] where damage may have cost records: then dw-repair must look first; and
+/// [`Error::Io`] as it comes; what was in memory is there still.
+pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
+    let view = LiveView::of(feed, registry);
+    let standing = Standing::of(feed, registry, view.page.as_deref())?;
+    if let Some(doubt) = standing.doubts.first() {
+        return Err(Error::damaged(&feed.folder, 0, doubt));
+    }
+    settle_as(feed, registry, &view, &standing, force_lost)
+}
+
+/// As [`settle`], with what is known of how the feed stands.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Damaged`].
+pub fn settle_as(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    view: &LiveView,
+    standing: &Standing,
+    force_lost: bool,
+) -> Result<Settled> {
+    registry.cut_torn_entries()?;
+    let running_max = seal_left_over(feed, registry, standing, view)?;
+    step("recover.sealed");
+    let last = last_session(&standing.entries);
+    let next_seq = first_seq(registry, standing)?;
+    if let Some(session) = last {
+        let reason = missing_reason(view, &session, force_lost);
+        note_hole(registry, &session, standing, reason, next_seq)?;
+        step("adopt.noted");
+    }
+    if let Some(session) = last.filter(|s| s.close.is_none()) {
+        let close = note_unclean_end(registry, &session, standing, view)?;
+        log_closed(&feed.log(), feed, &session, &close);
+    }
+    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
+    let last_number = numbers.max().unwrap_or(0);
+    remove_strays(feed, standing, last_number)?;
+    step("adopt.closed");
+    if let Some(segments) = view.staged() {
+        match view.page.as_deref().filter(|page| page.session().is_some()) {
+            Some(page) => stage::end(feed, segments, page)?,
+            None => segments.remove_own_stage(feed)?,
+        }
+    }
+    let session_id = last.map_or(0, |s| s.session_id);
+    Ok(Settled { session_id, next_seq, last_number, running_max })
+}
+
+/// Why the seqs behind what is known of a session cannot be read.
+fn missing_reason(view: &LiveView, session: &SessionEntry, force_lost: bool) -> u32 {
+    let staged = view.staged().is_some_and(|staged| staged.session_id == session.session_id);
+    match view.end_without_page(session) {
+        _ if !staged => RANGE_SKIPPED,
+        SessionEnd::MemoryGone if !force_lost => RANGE_UNREACHABLE,
+        _ => RANGE_LOST,
+    }
 }
 
 /// The seq that the new session starts with: where the last one ended, or the lease where that is
@@ -86,104 +182,130 @@ fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
     Ok(lease.max(standing.end))
 }
 
-/// Seals every live chunk; returns the newest record time of all chunks.
-fn seal_left_over(feed: &FeedInfo, registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
+/// Seals every chunk that is open; returns the newest record time of all chunks.
+fn seal_left_over(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    standing: &Standing,
+    view: &LiveView,
+) -> Result<u64> {
+    let memory = view.staged().map(|segments| segments.chunk_folder(&feed.name));
     let mut running_max = 0;
     for (chunk, end) in standing.chunks() {
         if let Some(seal) = chunk.seal {
             running_max = running_max.max(seal.max_time);
             continue;
         }
-        match chunk.place {
-            Place::Live if end <= chunk.base_seq => expire(feed, registry, &chunk)?,
-            Place::Live => running_max = running_max.max(seal(feed, registry, &chunk, end)?),
-            Place::Staged | Place::Flushing => {
-                return Err(Error::Invalid(format!(
-                    "{}: chunk {} is staged in shared memory, which this version does not adopt",
-                    feed.name, chunk.chunk_id
-                )));
-            }
-            Place::OnDisk | Place::Expired | Place::Lost => {}
+        if !chunk.place.is_open() {
+            continue;
         }
+        let newest = match &memory {
+            _ if end <= chunk.base_seq => expire(feed, registry, &chunk).map(|()| 0)?,
+            Some(folder) if chunk.place.is_staged() && !standing.proven => {
+                adopt(feed, registry, folder, &chunk, end)?
+            }
+            _ => seal(feed, registry, &chunk, end)?,
+        };
+        running_max = running_max.max(newest);
     }
     Ok(running_max)
 }
 
-fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) -> Result<u64> {
+/// Seals a chunk whose records below `end` are on disk; returns its newest record time.
+pub fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u64) -> Result<u64> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
     let paths = ChunkPaths::new(&feed.folder, chunk_id);
     let header = *Index::open(&paths.index, &key)?.header();
-    let needed = (end - base_seq) * geometry.record_size as u64;
+    check_size(&paths, (end - base_seq) * geometry.record_size as u64)?;
+    let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
+    let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
+    file::sync_folder(&feed.folder)?;
+    registry.seal_chunk(chunk.position, chunk.place, &seal)?;
+    registry.sync()?;
+    log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
+    Ok(seal.max_time)
+}
+
+/// Refuses a chunk whose records take more than its file has.
+pub fn check_size(paths: &ChunkPaths, needed: u64) -> Result<()> {
     let data = file::open_read(&paths.data)?;
     let size = file::size(&data, &paths.data)?;
     if size < needed {
         let what = format!("the file ends here, and its records at {needed}; run dw-repair");
         return Err(Error::damaged(&paths.data, size, what));
     }
-    let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
-    let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
-    file::sync_folder(&feed.folder)?;
-    registry.seal_chunk(chunk.position, Place::Live, &seal)?;
-    registry.sync()?;
-    Ok(seal.max_time)
+    Ok(())
 }
 
 /// A chunk whose first record was never published.
-fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Result<()> {
-    registry.set_place(chunk.position, Place::Live, Place::Expired)?;
+pub fn expire(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry) -> Result<()> {
+    registry.set_place(chunk.position, chunk.place, Place::Expired)?;
     registry.sync()?;
-    let paths = ChunkPaths::new(&feed.folder, chunk.chunk_id);
-    file::remove_file(&paths.data)?;
-    file::remove_file(&paths.index)
+    ChunkPaths::new(&feed.folder, chunk.chunk_id).remove()
 }
 
-/// Closes the session that did not close itself, and puts the hole up to the lease on record.
+/// Puts the hole between the last session and the lease on record, or what is not on record yet of
+/// it: a recovery that was cut off may have raised the lease.
+fn note_hole(
+    registry: &FeedRegistry,
+    session: &SessionEntry,
+    standing: &Standing,
+    reason: u32,
+    next_seq: u64,
+) -> Result<()> {
+    let noted = standing.entries.iter().filter_map(|entry| match entry {
+        Entry::Range(range) if range.session_id == session.session_id => Some(range.seqs.1),
+        _ => None,
+    });
+    let from = noted.max().unwrap_or(0).max(standing.end);
+    if standing.exact || from >= next_seq {
+        return Ok(());
+    }
+    registry.append_range(&RangeEntry {
+        seqs: (from, next_seq),
+        session_id: session.session_id,
+        recorded_us: process::wall_us(),
+        reason,
+        times: None,
+    })?;
+    registry.sync()
+}
+
+/// Closes the session that did not close itself. After the hole behind it is on record: a recovery
+/// that dies in between finds the session open and does this again.
 fn note_unclean_end(
     registry: &FeedRegistry,
     session: &SessionEntry,
     standing: &Standing,
-    live: &LivePage,
-    next_seq: u64,
-) -> Result<()> {
-    let reason = if standing.exact { SessionEnd::Crashed } else { SessionEnd::PowerLoss };
+    view: &LiveView,
+) -> Result<SessionClose> {
+    let (reason, closed_us) = unclean_end(registry, view, session);
     // The page's counts are the session's own only if the page is.
-    let own = live.session().is_some_and(|s| s.session_id == session.session_id);
+    let own = |live: &&LivePage| live.session().is_some_and(|s| s.session_id == session.session_id);
+    let live = view.page.as_deref().filter(own);
     let close = SessionClose {
         end_seq: standing.end.max(session.base_seq),
-        closed_us: process::wall_us(),
-        counters: if own { live.counters() } else { Default::default() },
+        closed_us,
+        counters: live.map(LivePage::counters).unwrap_or_default(),
         reason,
     };
-    let range = RangeEntry {
-        seqs: (standing.end, next_seq),
-        session_id: session.session_id,
-        recorded_us: process::wall_us(),
-        reason: RANGE_SKIPPED,
-    };
-    // The hole first: a recovery that dies in between finds the session open and does this again.
-    let noted = standing.entries.iter().any(|entry| {
-        matches!(entry, Entry::Range(r) if (r.seqs, r.session_id) == (range.seqs, range.session_id))
-    });
-    if next_seq > standing.end && !standing.exact && !noted {
-        registry.append_range(&range)?;
-        registry.sync()?;
-    }
     registry.close_session(session.position, &close);
-    registry.sync()
+    registry.sync()?;
+    Ok(close)
 }
 
 /// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
 /// those of chunks whose removal was cut short.
-fn remove_strays(feed: &FeedInfo, standing: &Standing, last_chunk: u64) -> Result<()> {
+fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Result<()> {
     let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
     let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
     let listing =
         fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| id > last_chunk || gone.contains(&id)) {
+        if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
             file::remove_file(&item.path())?;
         }
     }
@@ -223,24 +345,17 @@ mod tests {
             let feed = platform.feed_info("t").unwrap();
             {
                 let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap();
-                let live = LivePage::open(&feed.live_path(), &feed.id, true).unwrap();
-                let standing = Standing::of(&feed, &registry, Some(&live)).unwrap();
+                let view = LiveView::of(&feed, &registry);
+                let standing = Standing::of(&feed, &registry, view.page.as_deref()).unwrap();
                 assert!(!standing.exact);
                 let next_seq = first_seq(&registry, &standing).unwrap();
                 let Some(Entry::Session(session)) = standing.entries.first().copied() else {
                     panic!("no session");
                 };
+                let reason = missing_reason(&view, &session, false);
+                note_hole(&registry, &session, &standing, reason, next_seq).unwrap();
                 if closed {
-                    note_unclean_end(&registry, &session, &standing, &live, next_seq).unwrap();
-                } else {
-                    // Up to the hole, and no further.
-                    let range = RangeEntry {
-                        seqs: (standing.end, next_seq),
-                        session_id: session.session_id,
-                        recorded_us: 0,
-                        reason: RANGE_SKIPPED,
-                    };
-                    registry.append_range(&range).unwrap();
+                    note_unclean_end(&registry, &session, &standing, &view).unwrap();
                 }
             }
             let writer = platform.create_writer("t").unwrap();

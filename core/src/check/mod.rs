@@ -1,0 +1,317 @@
+//! Whether a store is well: looks at everything but the records themselves, changes nothing, takes
+//! no lock.
+
+mod feed;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::gc::segments::{Left, left_in};
+use crate::os::{file, process};
+use crate::registry::global::FeedEntry;
+use crate::registry::segments::{Reach, SegmentKind, Segments};
+use crate::store::Platform;
+use crate::text::words;
+
+/// A thread is started for so many feeds at least; fewer are looked at sooner than it starts.
+const FEEDS_A_THREAD: usize = 50;
+
+/// What is looked at. The words of [`Check::as_str`] are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Check {
+    /// `manifest.json` reads.
+    Manifest,
+    /// The store's format is one that this build knows.
+    Version,
+    /// `registry.bin` reads. Value: feeds.
+    Registry,
+    /// Room on the store's file system. Value: free bytes.
+    DiskSpace,
+    /// Room where feeds have shared memory; not looked at where none has any. Value: free bytes.
+    ShmSpace,
+    /// Nothing is left in shared memory that nobody needs. Value: bytes of it.
+    Segments,
+    /// `feed.json` reads and fits the registry.
+    FeedSpec,
+    /// `feed_registry.bin` reads. Value: records published so far.
+    FeedRegistry,
+    /// The live page reads.
+    LivePage,
+    /// The ring of a transient feed is there. Value: seconds of history that it holds.
+    Ring,
+    /// Chunk files are there and long enough. Value: those that are not.
+    Chunks,
+    /// The last writer closed the feed, or writes. Value: 1 if somebody writes, else 0.
+    Writer,
+    /// Records keep arriving. Value: seconds since the last.
+    Fresh,
+    /// What is published becomes durable. Value: records that are not.
+    Backlog,
+    /// No records were lost lately. Value: records ever lost, as far as the table goes back.
+    Lost,
+    /// Rows that the current or last writer refused: shown only. Value: rows.
+    Rejects,
+}
+
+impl Check {
+    /// The check's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Check::Manifest => "manifest",
+            Check::Version => "version",
+            Check::Registry => "registry",
+            Check::DiskSpace => "disk-space",
+            Check::ShmSpace => "shm-space",
+            Check::Segments => "segments",
+            Check::FeedSpec => "feed-spec",
+            Check::FeedRegistry => "feed-registry",
+            Check::LivePage => "live-page",
+            Check::Ring => "ring",
+            Check::Chunks => "chunks",
+            Check::Writer => "writer",
+            Check::Fresh => "fresh",
+            Check::Backlog => "backlog",
+            Check::Lost => "lost",
+            Check::Rejects => "rejects",
+        }
+    }
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Healthy,
+    /// Somebody should do something.
+    Unhealthy,
+    /// It could not be looked at.
+    Unknown,
+}
+
+/// One check's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Which check.
+    pub check: Check,
+    /// Of which feed; `None`: of the store.
+    pub feed: Option<String>,
+    /// How it came out.
+    pub verdict: Verdict,
+    /// Why, in a line; where something is wrong it ends with what to do.
+    pub cause: String,
+    /// The number behind it, as [`Check`] says.
+    pub value: Option<f64>,
+}
+
+impl Finding {
+    fn new(check: Check, feed: Option<&str>, wrong: bool, cause: String) -> Finding {
+        let verdict = if wrong { Verdict::Unhealthy } else { Verdict::Healthy };
+        Finding { check, feed: feed.map(str::to_owned), verdict, cause, value: None }
+    }
+
+    fn value(mut self, value: f64) -> Finding {
+        self.value = Some(value);
+        self
+    }
+
+    /// What could not be read is damage, unless it is we who may not or cannot.
+    fn of_error(check: Check, feed: Option<&str>, error: &Error) -> Finding {
+        let ours = [libc::EACCES, libc::EPERM, libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+        let verdict = match error {
+            Error::Io { source, .. }
+                if source.raw_os_error().is_some_and(|e| ours.contains(&e)) =>
+            {
+                Verdict::Unknown
+            }
+            _ => Verdict::Unhealthy,
+        };
+        let hint = match (verdict, error) {
+            (Verdict::Unknown, _) => "; look as a user who may read the store".to_owned(),
+            (_, Error::Version { .. }) => String::new(),
+            _ => match feed {
+                Some(feed) => format!("; dw-repair --dry-run {feed} says what can be saved"),
+                None => "; dw-repair --rebuild-registry makes it again".to_owned(),
+            },
+        };
+        let feed = feed.map(str::to_owned);
+        Finding { check, feed, verdict, cause: format!("{error}{hint}"), value: None }
+    }
+}
+
+/// How old the newest record of a feed may be, by arrival.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaxAge {
+    /// For feeds that are not named, unless their policy is `live: no`.
+    pub default: Duration,
+    /// For feeds by name, whatever their policy.
+    pub feeds: Vec<(String, Duration)>,
+}
+
+impl MaxAge {
+    fn of(&self, feed: &str, live: bool) -> Option<Duration> {
+        let named = self.feeds.iter().rfind(|(name, _)| name == feed).map(|(_, age)| *age);
+        named.or(live.then_some(self.default))
+    }
+}
+
+/// What counts as healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Less room than this on the store's file system is unhealthy.
+    pub min_free_bytes: u64,
+    /// Whether and how feeds are held to freshness.
+    pub max_age: Option<MaxAge>,
+}
+
+/// The clocks, read once a look.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    wall_us: u64,
+    boot_ns: u64,
+}
+
+impl Now {
+    fn read() -> Now {
+        Now { wall_us: process::wall_us(), boot_ns: process::boottime_ns() }
+    }
+}
+
+/// Looks at the store at `base`: at the feeds named, or at all.
+///
+/// # Errors
+/// [`Error::NoStore`]; [`Error::NoFeed`] for a feed named here or in the limits. All else that is
+/// wrong is a finding.
+pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    let platform = match Platform::open(base) {
+        Ok(platform) => platform,
+        Err(error @ Error::NoStore { .. }) => return Err(error),
+        Err(error @ Error::Version { .. }) => {
+            return Ok(vec![Finding::of_error(Check::Version, None, &error)]);
+        }
+        Err(error) => return Ok(vec![Finding::of_error(Check::Manifest, None, &error)]),
+    };
+    found.push(Finding::new(Check::Manifest, None, false, "manifest.json reads".to_owned()));
+    let version = format!("format version {}", crate::FORMAT_VERSION);
+    found.push(Finding::new(Check::Version, None, false, version));
+    let registry = platform.registry();
+    found.push(match &registry {
+        Ok(registry) => {
+            let count = registry.feeds.len();
+            let feeds = if count == 1 { "1 feed".to_owned() } else { format!("{count} feeds") };
+            Finding::new(Check::Registry, None, false, feeds).value(count as f64)
+        }
+        Err(error) => Finding::of_error(Check::Registry, None, error),
+    });
+    let room = "make room, or let dw-gc --min-free do it";
+    found.push(space(Check::DiskSpace, base, limits.min_free_bytes, room));
+    let Ok(registry) = registry else { return Ok(found) };
+    let there: HashSet<&str> = registry.feeds.iter().map(|feed| &*feed.name).collect();
+    let named = limits.max_age.iter().flat_map(|ages| ages.feeds.iter().map(|(name, _)| &**name));
+    if let Some(name) = feeds.iter().copied().chain(named).find(|name| !there.contains(name)) {
+        return Err(Error::NoFeed { base: base.to_owned(), feed: name.to_owned() });
+    }
+    let asked: HashSet<&str> = feeds.iter().copied().collect();
+    let wanted = |feed: &&FeedEntry| asked.is_empty() || asked.contains(&*feed.name);
+    let mut entries: Vec<&FeedEntry> = registry.feeds.iter().filter(wanted).collect();
+    entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let now = Now::read();
+    let mut noted = BTreeMap::new();
+    let mut of_feeds = Vec::new();
+    for looked in look_at_all(&entries, |entry| feed::look(&platform, entry, limits, now)) {
+        of_feeds.extend(looked.findings);
+        // One of each folder will do, but for one with records there.
+        if let Some(segments) = looked.segments {
+            let kept = noted.entry(segments.folder.clone()).or_insert_with(|| segments.clone());
+            if kept.kind == SegmentKind::Disk {
+                *kept = segments;
+            }
+        }
+    }
+    found.extend(shm_space(&platform, noted.values(), limits.min_free_bytes));
+    found.push(left_over(&platform, noted.values()));
+    found.extend(of_feeds);
+    Ok(found)
+}
+
+/// Looks at every feed, in order, on all cores where there are many.
+fn look_at_all<T: Send>(feeds: &[&FeedEntry], look: impl Fn(&FeedEntry) -> T + Sync) -> Vec<T> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(feeds.len() / FEEDS_A_THREAD);
+    if threads < 2 {
+        return feeds.iter().map(|feed| look(feed)).collect();
+    }
+    let look = &look;
+    std::thread::scope(|scope| {
+        let parts = feeds.chunks(feeds.len().div_ceil(threads));
+        let parts = parts.map(|part| scope.spawn(|| part.iter().map(|feed| look(feed)).collect()));
+        let parts: Vec<ScopedJoinHandle<'_, Vec<T>>> = parts.collect();
+        let looked = parts.into_iter().map(|part| part.join());
+        looked.flat_map(|part| part.unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
+}
+
+/// Room in the shared memory that feeds have records in; where there are several, the least.
+fn shm_space<'a>(
+    platform: &Platform,
+    noted: impl Iterator<Item = &'a Segments>,
+    needed: u64,
+) -> Option<Finding> {
+    let room = "writers will wait for the disk; remove what else is there, or enlarge it";
+    let reach = |segments: &Segments| segments.reach(platform.base(), platform.store_id());
+    let here = noted.filter(|s| s.kind != SegmentKind::Disk && reach(s) == Reach::Here);
+    let found = here.map(|segments| space(Check::ShmSpace, &segments.folder, needed, room));
+    found.min_by_key(|finding| finding.value.map(|bytes| bytes as u64))
+}
+
+/// What is left in shared memory that nobody needs.
+fn left_over<'a>(platform: &Platform, noted: impl Iterator<Item = &'a Segments>) -> Finding {
+    let (base, store_id) = (platform.base(), platform.store_id());
+    let ours = noted.filter(|segments| segments.is_ours(base, store_id));
+    let ours = ours.map(|segments| segments.folder.clone());
+    let folders = Segments::folders(base, store_id).map(|named| named.into_iter().chain(ours));
+    let look = |folders: BTreeSet<PathBuf>| -> Result<Vec<Left>> {
+        let left: Result<Vec<Vec<Left>>> =
+            folders.iter().map(|folder| left_in(platform, folder)).collect();
+        Ok(left?.into_iter().flatten().collect())
+    };
+    match folders.map(Iterator::collect).and_then(look) {
+        Ok(left) if left.is_empty() => {
+            Finding::new(Check::Segments, None, false, "nothing left over".to_owned()).value(0.0)
+        }
+        Ok(left) => {
+            let bytes = left.iter().map(|left| left.bytes).sum();
+            let first = left[0].path.display();
+            let more = match left.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let size = words::size(bytes);
+            let cause = format!("left over: {first}{more}, {size} of memory; dw-gc removes that");
+            Finding::new(Check::Segments, None, true, cause).value(bytes as f64)
+        }
+        Err(error) => Finding::of_error(Check::Segments, None, &error),
+    }
+}
+
+fn space(check: Check, at: &Path, needed: u64, what_to_do: &str) -> Finding {
+    match file::free_bytes(at) {
+        Ok(free) => {
+            let short = free < needed;
+            let (free_text, needed) = (words::size(free), words::size(needed));
+            let cause = match short {
+                true => {
+                    format!("{free_text} free at {}, under {needed}; {what_to_do}", at.display())
+                }
+                false => format!("{free_text} free, {needed} wanted"),
+            };
+            Finding::new(check, None, short, cause).value(free as f64)
+        }
+        Err(error) => Finding::of_error(check, None, &error),
+    }
+}

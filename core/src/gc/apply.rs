@@ -1,0 +1,152 @@
+//! A plan, done: swap, sync the registry, unlink.
+
+use std::fmt::Display;
+
+use crate::chunk::{ChunkPaths, Shown};
+use crate::error::{Error, Result};
+use crate::gc::{Action, FeedPlan, Plan, Step, Target, feed, segments};
+use crate::os::{faults, file};
+use crate::registry::feed::{Entry, FeedRegistry, Place};
+use crate::store::Platform;
+
+/// What came of a plan.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Steps that somebody else got ahead of: plan again.
+    pub conflicts: u64,
+    /// What could not be done, by name of the feed.
+    pub failed: Vec<(String, Error)>,
+}
+
+/// Does what a plan says, and calls `tell` with each step that is done. Steps that somebody else
+/// got ahead of are not; they are counted. What fails for one feed keeps nothing from the others.
+pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut done = |step: &Step| {
+        log_step(platform, step);
+        tell(step);
+    };
+    // First: whoever deletes a feed sweeps up too, and says nothing of it.
+    for step in &plan.others {
+        let removed = match &step.target {
+            Target::Path(path) => platform.remove_leftover(path),
+            Target::Segment(path) => segments::remove(platform, path),
+            _ => continue,
+        };
+        match removed {
+            Ok(true) => done(step),
+            // Somebody was at work on it, and has ended that.
+            Ok(false) => {}
+            Err(error) => outcome.failed.push((step.feed.clone(), error)),
+        }
+    }
+    for part in &plan.feeds {
+        match apply_to_feed(platform, plan, part, &mut done) {
+            Ok(conflicts) => outcome.conflicts += conflicts,
+            Err(error) => outcome.failed.push((part.info.name.clone(), error)),
+        }
+    }
+    outcome
+}
+
+fn log_step(platform: &Platform, step: &Step) {
+    let (action, reason) = (step.action.as_str(), step.reason.as_str());
+    let mut fields: Vec<(&str, &dyn Display)> = vec![("action", &action), ("feed", &step.feed)];
+    let chunk = step.chunk_id.map(Shown);
+    if let Some(chunk) = &chunk {
+        fields.push(("chunk", chunk));
+    }
+    let seqs = step.seqs.map(|(lo, hi)| format!("{lo}..{hi}"));
+    if let Some(seqs) = &seqs {
+        fields.push(("seq", seqs));
+    }
+    fields.extend([("bytes", &step.bytes as &dyn Display), ("reason", &reason)]);
+    platform.log().event("gc", &fields);
+}
+
+/// Does one feed's part; how many of its steps somebody else got ahead of.
+fn apply_to_feed(
+    platform: &Platform,
+    plan: &Plan,
+    part: &FeedPlan,
+    done: &mut dyn FnMut(&Step),
+) -> Result<u64> {
+    let info = &part.info;
+    if let Some(step) = part.steps.iter().find(|step| step.action == Action::Delete) {
+        match platform.delete_feed(&info.name) {
+            // Another has ended it.
+            Err(Error::NoFeed { .. }) => {}
+            deleted => deleted.map(|()| done(step))?,
+        }
+        return Ok(0);
+    }
+    // Nobody deletes a feed now and makes another of that name in its place: files are removed by
+    // their names.
+    let _lock = platform.lock_registry()?;
+    match platform.feed_info(&info.name) {
+        Ok(found) if found.id == info.id => {}
+        Ok(_) | Err(Error::NoFeed { .. }) => return Ok(part.steps.len() as u64),
+        Err(error) => return Err(error),
+    }
+    let registry = FeedRegistry::open(&info.registry_path(), &info.id, true)?;
+    if let Some(doubt) = plan.doubts.iter().find(|doubt| doubt.feed == info.name) {
+        registry.set_clock_jump(&doubt.since);
+        platform.log().event("gc-refused", &[("feed", &info.name), ("why", doubt)]);
+    }
+    if !plan.doubts.is_empty() {
+        return Ok(0);
+    }
+    let conflicts = remove_chunks(part, &registry, done)?;
+    registry.set_last_gc(&plan.now);
+    Ok(conflicts)
+}
+
+fn remove_chunks(
+    part: &FeedPlan,
+    registry: &FeedRegistry,
+    done: &mut dyn FnMut(&Step),
+) -> Result<u64> {
+    let folder = &part.info.folder;
+    faults::step("gc.planned");
+    let (mut ours, mut swapped) = (Vec::new(), false);
+    for step in &part.steps {
+        let Target::Chunk { position, chunk_id } = step.target else { continue };
+        let won = match position {
+            None => true,
+            Some(at) => {
+                // A repair may have put another table in the planned one's place since.
+                let same = matches!(registry.entry(at),
+                    Ok(Entry::Chunk(chunk)) if chunk.chunk_id == chunk_id);
+                let won = same && registry.set_place(at, Place::OnDisk, Place::Expired).is_ok();
+                swapped |= won;
+                won
+            }
+        };
+        if won {
+            ours.push((step, ChunkPaths::new(folder, chunk_id)));
+        }
+    }
+    faults::step("gc.swapped");
+    if swapped {
+        // Before the first file goes: an entry that says on-disk has its files.
+        registry.sync()?;
+    }
+    faults::step("gc.synced");
+    for (step, paths) in &ours {
+        file::remove_file(&paths.data)?;
+        faults::step("gc.unlinked");
+        file::remove_file(&paths.index)?;
+        done(step);
+    }
+    faults::step("gc.removed");
+    if !ours.is_empty() {
+        // Before the table forgets them: a file that came back would belong to nothing.
+        file::sync_folder(folder)?;
+        let (from, to) = feed::collected_entries(&part.info, registry)?;
+        // Another dw-gc that moves it moves it as far.
+        if to > from && registry.move_first_entry(from, to).is_ok() {
+            registry.sync()?;
+        }
+    }
+    Ok((part.steps.len() - ours.len()) as u64)
+}

@@ -1,0 +1,218 @@
+//! Whether the wall clock is to be believed: ages decide what is deleted, and a clock that is wrong
+//! would make everything old (FORMAT.md, Collecting).
+
+use std::fmt;
+
+use crate::registry::feed::Moment;
+
+/// What a clock may be set back by and still be believed, besides a thousandth of the time since.
+const SLACK_US: i64 = 60_000_000;
+/// What it may be ahead by.
+const AHEAD_US: i64 = 30 * 86_400 * 1_000_000;
+/// After a jump it must have run evenly for so long.
+const STEADY_NS: u64 = 3_600 * 1_000_000_000;
+
+/// Why the wall clock is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The feed that knows better.
+    pub feed: String,
+    /// By how much the clock is ahead of what was expected; negative: behind.
+    pub drift_us: i64,
+    /// The first moment of the time since which it runs evenly.
+    pub(super) since: Moment,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let minutes = (self.drift_us.unsigned_abs() + 30_000_000) / 60_000_000;
+        let days = minutes / 1440;
+        let by = if days > 1 { format!("{days} days") } else { format!("{minutes} minutes") };
+        let way = if self.drift_us < 0 { "went back" } else { "jumped ahead" };
+        write!(
+            f,
+            "the clock {way} by {by} since {} was last looked after; nothing is collected before \
+             it has run evenly for an hour, or --trust-clock says that it is right",
+            self.feed
+        )
+    }
+}
+
+fn same_boot(then: &Moment, now: &Moment) -> bool {
+    then.boot_id == now.boot_id && now.boot_id != [0; 16] && then.boot_ns <= now.boot_ns
+}
+
+/// How far the wall clock is from where it should be after `then`, if that is too far. Within a
+/// boot the time that has passed is known; across boots it is anything from nothing up.
+fn jump(then: &Moment, now: &Moment) -> Option<i64> {
+    let passed_us = match same_boot(then, now) {
+        true => ((now.boot_ns - then.boot_ns) / 1000) as i64,
+        false => 0,
+    };
+    let drift_us = (now.wall_us as i64).wrapping_sub(then.wall_us as i64).wrapping_sub(passed_us);
+    let slack_us = SLACK_US + passed_us / 1000;
+    (!(-slack_us..=AHEAD_US + slack_us).contains(&drift_us)).then_some(drift_us)
+}
+
+/// Judges the clock by when a feed was last looked after, and by when a jump was first seen.
+///
+/// A machine may have been off for two months, and a clock may have been wrong until now: in both
+/// cases what it says from here on counts, once it has run evenly for an hour of this boot.
+pub(super) fn judge(feed: &str, last: &Moment, jumped: &Moment, now: &Moment) -> Option<Doubt> {
+    if last.wall_us == 0 {
+        return None;
+    }
+    let drift_us = jump(last, now)?;
+    let even = jumped.wall_us > 0 && same_boot(jumped, now) && {
+        let ran_us = ((now.boot_ns - jumped.boot_ns) / 1000) as i64;
+        let showed_us = (now.wall_us as i64).wrapping_sub(jumped.wall_us as i64);
+        showed_us.wrapping_sub(ran_us).abs() <= SLACK_US
+    };
+    if even && now.boot_ns - jumped.boot_ns >= STEADY_NS {
+        return None;
+    }
+    let since = if even { *jumped } else { *now };
+    Some(Doubt { feed: feed.to_owned(), drift_us, since })
+}
+
+/// How long ago a chunk was sealed, in microseconds, at most: by the wall clock, and within a boot
+/// by how long ago it was begun, which no clock that is set can change.
+pub(super) fn age_us(sealed_us: u64, begun: &Moment, now: &Moment) -> u64 {
+    let age = now.wall_us.saturating_sub(sealed_us);
+    match same_boot(begun, now) {
+        true => age.min((now.boot_ns - begun.boot_ns) / 1000),
+        false => age,
+    }
+}
+
+/// When chunks were sealed, oldest first, by clocks that may have been wrong: never before the feed
+/// was made or an earlier chunk was sealed, and one dated after `now` no later than the next.
+pub(super) fn arrivals_us(created_us: u64, sealed_us: &[u64], now_us: u64) -> Vec<u64> {
+    let mut floor = if created_us <= now_us { created_us } else { 0 };
+    let known: Vec<Option<u64>> = sealed_us
+        .iter()
+        .map(|&sealed| {
+            let past = sealed <= now_us;
+            floor = if past { floor.max(sealed) } else { floor };
+            past.then_some(floor)
+        })
+        .collect();
+    let mut next = now_us;
+    let mut arrivals: Vec<u64> = known
+        .into_iter()
+        .rev()
+        .map(|arrived| {
+            next = arrived.unwrap_or(next);
+            next
+        })
+        .collect();
+    arrivals.reverse();
+    arrivals
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const DAY_US: u64 = 86_400 * 1_000_000;
+    const NEVER: Moment = Moment { wall_us: 0, boot_ns: 0, boot_id: [0; 16] };
+
+    /// A moment, times in seconds.
+    fn at(boot: u8, wall: u64, running: u64) -> Moment {
+        let (wall_us, boot_ns) = (wall * 1_000_000, running * 1_000_000_000);
+        Moment { wall_us, boot_ns, boot_id: [boot; 16] }
+    }
+
+    fn drift_s(last: Moment, jumped: Moment, now: Moment) -> Option<i64> {
+        judge("t", &last, &jumped, &now).map(|doubt| doubt.drift_us / 1_000_000)
+    }
+
+    #[test]
+    fn a_clock_that_goes_as_time_does_is_believed() {
+        let last = at(1, 1_000_000, 500);
+        for (boot, wall, running) in [
+            (1, 1_000_000, 500),
+            (1, 1_000_900, 1400),
+            // Set back a little, or ahead by less than the limit.
+            (1, 1_000_850, 1400),
+            (1, 1_000_900 + 29 * 86_400, 1400),
+            // Two months asleep.
+            (1, 1_000_000 + 60 * 86_400, 500 + 60 * 86_400),
+            // Another boot: any time may have passed.
+            (2, 1_000_000, 5),
+            (2, 1_000_000 + 29 * 86_400, 5),
+            (2, 999_950, 5),
+        ] {
+            assert_eq!(drift_s(last, NEVER, at(boot, wall, running)), None, "{boot} {wall}");
+        }
+        assert_eq!(drift_s(NEVER, NEVER, at(1, 5, 5)), None, "never looked after");
+    }
+
+    #[test]
+    fn a_clock_that_jumped_is_not() {
+        let last = at(1, 1_000_000, 500);
+        for (boot, wall, running, drift) in [
+            (1, 1_000_800, 1400, -100),
+            (1, 1_000_900 + 31 * 86_400, 1400, 31 * 86_400),
+            (2, 999_900, 5, -100),
+            (2, 0, 5, -1_000_000),
+            (2, 1_000_000 + 31 * 86_400, 5, 31 * 86_400),
+            (2, u64::MAX / 1_000_000, 5, i64::MAX),
+        ] {
+            let found = drift_s(last, NEVER, at(boot, wall, running));
+            match drift {
+                // Words that no clock ever showed: any doubt will do.
+                i64::MAX => assert!(found.is_some()),
+                drift => assert_eq!(found, Some(drift), "{boot} {wall} {running}"),
+            }
+        }
+    }
+
+    #[test]
+    fn after_an_hour_of_this_boot_it_is_believed_again() {
+        let last = at(1, 1_000_000, 500);
+        let now = |running: u64| at(2, 9_000_000 + running, running);
+        let first = judge("t", &last, &NEVER, &now(10)).unwrap();
+        assert_eq!(first.since, now(10));
+        let second = judge("t", &last, &first.since, &now(3000)).unwrap();
+        assert_eq!(second.since, now(10), "still the same hour");
+        assert_eq!(judge("t", &last, &first.since, &now(3610)), None);
+        // Set right meanwhile: that is another jump, and another hour.
+        let again = judge("t", &last, &first.since, &at(2, 8_000_000, 3610)).unwrap();
+        assert_eq!(again.since, at(2, 8_000_000, 3610));
+        // Another boot: the hour begins anew.
+        let rebooted = judge("t", &last, &first.since, &at(3, 9_005_000, 10)).unwrap();
+        assert_eq!(rebooted.since, at(3, 9_005_000, 10));
+        // Back where it was: nothing was wrong.
+        assert_eq!(judge("t", &last, &first.since, &at(2, 1_000_100, 3610)), None);
+    }
+
+    #[test]
+    fn ages_within_a_boot_are_not_the_wall_clocks() {
+        let begun = at(1, 1000, 100);
+        assert_eq!(age_us(1_010_000_000, &begun, &at(1, 1060, 160)), 50_000_000);
+        // Set ahead by a year.
+        assert_eq!(age_us(1_010_000_000, &begun, &at(1, 32_000_000, 160)), 60_000_000);
+        // Another boot: the wall clock is all there is.
+        assert_eq!(age_us(1_010_000_000, &begun, &at(2, 2010, 160)), 1_000_000_000);
+        assert_eq!(age_us(5_000_000_000, &begun, &at(2, 2010, 160)), 0, "sealed in the future");
+    }
+
+    #[test]
+    fn chunks_arrived_in_their_order_whatever_the_clock_said() {
+        let year = |n: u64| (2000 + n) * 365 * DAY_US;
+        let arrivals = |made: u64, years: &[u64]| {
+            let sealed: Vec<u64> = years.iter().map(|n| year(*n)).collect();
+            let found = arrivals_us(year(made), &sealed, year(26));
+            found.into_iter().map(|us| us / 365 / DAY_US - 2000).collect::<Vec<u64>>()
+        };
+        assert_eq!(arrivals(19, &[20, 21, 22]), [20, 21, 22]);
+        assert_eq!(arrivals(19, &[20, 0, 22]), [20, 20, 22], "a clock that was behind");
+        assert_eq!(arrivals(19, &[0, 22]), [19, 22], "and nothing before it");
+        assert_eq!(arrivals(19, &[20, 99, 22]), [20, 22, 22], "a clock that was ahead");
+        assert_eq!(arrivals(19, &[20, 99, 99]), [20, 26, 26], "nothing says when: now");
+        assert_eq!(arrivals(99, &[99, 3, 22]), [3, 3, 22], "made by a clock that was ahead");
+        assert_eq!(arrivals(19, &[]), [0; 0]);
+    }
+}

@@ -1,0 +1,162 @@
+//! Segments in shared memory that no feed needs any more: of feeds that are deleted, of staged
+//! sessions that were closed or adopted by somebody who was killed before he had unlinked them, and
+//! of another boot. Never data that no disk has yet.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::gc::{Action, Reason, Step, Target, feed};
+use crate::os::file;
+use crate::os::lock::Lock;
+use crate::registry::feed::{Entry, FeedRegistry, SessionEntry};
+use crate::registry::info::FeedInfo;
+use crate::registry::live::LivePage;
+use crate::registry::segments::{Reach, SegmentKind, Segments};
+use crate::store::Platform;
+
+/// What the names of a feed's files in memory end with, longer ones first.
+const ENDINGS: [&str; 5] = [".live.new", ".live", ".chunks", ".wait", ".ring"];
+/// Those of a staged session.
+const STAGED: [&str; 3] = [".live.new", ".live", ".chunks"];
+
+/// The segments to sweep.
+pub(super) fn plan(platform: &Platform) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for folder in folders(platform)? {
+        for left in left_in(platform, &folder)? {
+            steps.push(Step {
+                action: Action::Sweep,
+                feed: left.feed,
+                chunk_id: None,
+                seqs: None,
+                bytes: left.bytes,
+                reason: Reason::Leftover,
+                disk_bytes: 0,
+                target: Target::Segment(left.path),
+            });
+        }
+    }
+    Ok(steps)
+}
+
+/// A segment that nobody needs.
+pub(crate) struct Left {
+    pub feed: String,
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// What is left over in one folder of the store's. Looks only.
+pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
+    let listed: HashSet<String> = platform.list_feeds()?.into_iter().collect();
+    let mut all = Vec::new();
+    for name in file::names(folder).unwrap_or_default() {
+        let Some((feed, ending)) = split(&name) else { continue };
+        if !is_written(platform, feed) && is_left(platform, &listed, folder, feed, ending)? {
+            let path = folder.join(&name);
+            all.push(Left { feed: feed.to_owned(), bytes: feed::sizes(&path).0, path });
+        }
+    }
+    Ok(all)
+}
+
+/// Removes a segment that is still left over; whether it was.
+pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let (Some(folder), Some((feed, ending))) = (path.parent(), split(name)) else {
+        return Ok(false);
+    };
+    // Nobody begins to write it meanwhile.
+    let _lock = match platform.feed_info(feed) {
+        Ok(info) => match Lock::try_feed(&info.lock)? {
+            Some(lock) => Some(lock),
+            None => return Ok(false),
+        },
+        Err(_) => None,
+    };
+    let listed: HashSet<String> = platform.list_feeds()?.into_iter().collect();
+    if !is_left(platform, &listed, folder, feed, ending)? {
+        return Ok(false);
+    }
+    match ending {
+        ".chunks" => file::remove_folder(path)?,
+        _ => file::remove_file(path)?,
+    }
+    file::remove_folder_if_empty(folder)?;
+    Ok(true)
+}
+
+fn split(name: &str) -> Option<(&str, &str)> {
+    let found = ENDINGS.iter().find_map(|ending| Some((name.strip_suffix(ending)?, *ending)));
+    found.filter(|(feed, _)| !feed.is_empty())
+}
+
+/// The folders that this store has in shared memory, as far as anybody knows.
+fn folders(platform: &Platform) -> Result<BTreeSet<PathBuf>> {
+    let (base, store_id) = (platform.base(), platform.store_id());
+    let mut found: BTreeSet<PathBuf> = Segments::folders(base, store_id)?.into_iter().collect();
+    for name in platform.list_feeds()? {
+        let Ok(info) = platform.feed_info(&name) else { continue };
+        let registry = FeedRegistry::open(&info.registry_path(), &info.id, false);
+        let Some(segments) = registry.ok().and_then(|registry| registry.segments()) else {
+            continue;
+        };
+        if segments.is_ours(base, store_id) {
+            found.insert(segments.folder);
+        }
+    }
+    Ok(found)
+}
+
+fn is_written(platform: &Platform, feed: &str) -> bool {
+    platform.feed_info(feed).is_ok_and(|info| Lock::feed_is_held(&info.lock) == Some(true))
+}
+
+/// Whether a segment of a feed that nobody writes is one that nobody needs.
+fn is_left(
+    platform: &Platform,
+    listed: &HashSet<String>,
+    folder: &Path,
+    feed: &str,
+    ending: &str,
+) -> Result<bool> {
+    if !listed.contains(feed) {
+        return Ok(true);
+    }
+    // A feed that cannot be looked at keeps what it has.
+    let Ok(info) = platform.feed_info(feed) else { return Ok(false) };
+    if !STAGED.contains(&ending) {
+        return Ok(false);
+    }
+    let Ok(registry) = FeedRegistry::open(&info.registry_path(), &info.id, false) else {
+        return Ok(false);
+    };
+    Ok(!may_have_data(&info, &registry, folder)?)
+}
+
+/// Whether a feed's stage in that folder may have records that no disk has.
+fn may_have_data(info: &FeedInfo, registry: &FeedRegistry, folder: &Path) -> Result<bool> {
+    let entries = registry.entries()?;
+    let sessions: Vec<&SessionEntry> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Session(session) => Some(session),
+            _ => None,
+        })
+        .collect();
+    let segments = registry.segments();
+    let path = folder.join(format!("{}.live", info.name));
+    let page = LivePage::open(&path, &info.id, false).ok();
+    if let Some(page) = page.as_ref().filter(|page| page.session().is_some()) {
+        let id = page.session().map_or(0, |stamp| stamp.session_id);
+        let closed = sessions.iter().rfind(|s| s.session_id == id).and_then(|s| s.close);
+        return Ok(closed.is_none_or(|close| close.end_seq < page.published()));
+    }
+    // Without a page to be believed: only what a session of this boot has left, which nobody has
+    // closed, may yet be saved.
+    let noted = segments.filter(|s| s.kind == SegmentKind::Staged && s.folder == folder);
+    let open = sessions.last().is_some_and(|session| session.close.is_none());
+    let reach = noted.map(|segments| segments.reach(info.base(), info.id.store_id));
+    Ok(open && reach == Some(Reach::Here))
+}

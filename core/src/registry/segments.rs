@@ -1,0 +1,298 @@
+//! Where a feed's shared-memory files are: the segment folder of a store, and what the feed
+//! registry says of it (FORMAT.md, Shared memory).
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
+use crate::checksum::{crc, fnv1a};
+use crate::error::{Error, Result};
+use crate::os::{file, process};
+use crate::registry::info::FeedInfo;
+
+/// The environment variable that names another place than `/dev/shm`.
+pub const SHM_VARIABLE: &str = "DEEPWATER_SHM";
+/// A slot in the feed registry, one sector.
+pub const SLOT_SIZE: usize = 512;
+
+offsets! {
+    [0] {
+        SESSION: 8, SEGMENT: 8, DEVICE: 8, BOOT: 16, KIND: 4, PATH_LEN: 4, PATH: 456, RESERVED: 4,
+        CRC: 4,
+    } = SLOT_SIZE;
+}
+
+/// What a feed's session keeps in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentKind {
+    /// Nothing but the wait file.
+    Disk = 1,
+    /// The live page and the live chunk.
+    Staged = 2,
+    /// A ring.
+    Ring = 3,
+}
+
+/// Where a session's segments are, as it noted in the feed registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segments {
+    /// The session that noted it.
+    pub session_id: u64,
+    /// Random and not zero; the live page in the folder carries the same.
+    pub segment_id: u64,
+    /// Device of the folder.
+    pub device: u64,
+    /// The boot it is of.
+    pub boot_id: [u8; 16],
+    /// What is there.
+    pub kind: SegmentKind,
+    /// The folder.
+    pub folder: PathBuf,
+}
+
+/// Whether a session's segments can be reached from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The folder is there.
+    Here,
+    /// They were of another boot, and are gone.
+    OtherBoot,
+    /// The folder is on another device than the writer's: another `/dev/shm`.
+    OtherDevice,
+    /// The folder, or what was in it, is not there any more.
+    Gone,
+    /// They are the original's, and this store is a copy.
+    Copied,
+}
+
+impl Segments {
+    /// The folder of a store's segments, `SHM/deepwater.<key>.<uid>`, made if it is not there;
+    /// readers of `file_mode` may enter it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`] where somebody else's file or folder has that name.
+    pub fn make_folder(base: &Path, store_id: [u8; 16], file_mode: u32) -> Result<PathBuf> {
+        let name = format!("{}{}", folder_prefix(base, store_id)?, process::user_id());
+        let folder = root().join(name);
+        make_own_folder(&folder, file_mode)?;
+        Ok(folder)
+    }
+
+    /// Makes the folder again, where somebody has removed it under the writer.
+    ///
+    /// # Errors
+    /// As [`Segments::make_folder`].
+    pub fn remake_folder(&self, file_mode: u32) -> Result<()> {
+        make_own_folder(&self.folder, file_mode)
+    }
+
+    /// Makes the folder of a feed's staged chunks.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn make_chunk_folder(&self, feed: &str, file_mode: u32) -> Result<()> {
+        file::make_folder(&self.chunk_folder(feed), 0o700 | file::folder_mode(file_mode))
+    }
+
+    /// Whether the segments of the store at `base` can be reached.
+    pub fn reach(&self, base: &Path, store_id: [u8; 16]) -> Reach {
+        if self.boot_id != process::boot_id() {
+            return Reach::OtherBoot;
+        }
+        if !self.is_of(base, store_id) {
+            return Reach::Copied;
+        }
+        let device = |path: &Path| file::identity_of(path).ok().map(|(device, _)| device);
+        match device(&self.folder) {
+            Some(device) if device == self.device => Reach::Here,
+            Some(_) => Reach::OtherDevice,
+            None => match self.folder.parent().and_then(device) {
+                Some(device) if device == self.device => Reach::Gone,
+                _ => Reach::OtherDevice,
+            },
+        }
+    }
+
+    /// Whether the folder is that of the store at `base`, not of one that it is a copy of.
+    fn is_of(&self, base: &Path, store_id: [u8; 16]) -> bool {
+        let name = self.folder.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        folder_prefix(base, store_id).is_ok_and(|prefix| name.starts_with(&prefix))
+    }
+
+    /// The wait file of a feed.
+    pub fn wait_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.wait"))
+    }
+
+    /// The ring of a feed.
+    pub fn ring_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.ring"))
+    }
+
+    /// The live page of a staged feed.
+    pub fn live_path(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.live"))
+    }
+
+    /// The folder of a feed's staged chunks. No feed's files have the name of another's: each is a
+    /// feed's name and one of a few endings.
+    pub fn chunk_folder(&self, feed: &str) -> PathBuf {
+        self.folder.join(format!("{feed}.chunks"))
+    }
+
+    /// Removes a session's chunks and live page, of which everything is on disk or on record, if
+    /// they are this store's and those that the session meant.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_own_stage(&self, feed: &FeedInfo) -> Result<()> {
+        match self.is_ours(feed.base(), feed.id.store_id) {
+            true => self.remove_stage(&feed.name),
+            false => Ok(()),
+        }
+    }
+
+    /// The folders that the store at `base` has in the place that the environment names now, every
+    /// user's.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where `base` cannot be looked at.
+    pub fn folders(base: &Path, store_id: [u8; 16]) -> Result<Vec<PathBuf>> {
+        let prefix = folder_prefix(base, store_id)?;
+        let names = file::names(&root()).unwrap_or_default().into_iter();
+        Ok(names.filter(|name| name.starts_with(&prefix)).map(|name| root().join(name)).collect())
+    }
+
+    /// Whether what stands in the folder now is the store's own.
+    pub fn is_ours(&self, base: &Path, store_id: [u8; 16]) -> bool {
+        let reach = self.reach(base, store_id);
+        matches!(reach, Reach::Here | Reach::OtherBoot) && self.is_of(base, store_id)
+    }
+
+    /// Removes what a feed's session keeps in memory: its chunks and its live page, not the wait
+    /// file, which followers may sleep by.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_stage(&self, feed: &str) -> Result<()> {
+        file::remove_folder(&self.chunk_folder(feed))?;
+        file::remove_file(&self.folder.join(format!("{feed}.live.new")))?;
+        file::remove_file(&self.live_path(feed))
+    }
+
+    /// Removes everything of a feed that is being deleted, and the folder if it was the last, if
+    /// they are this store's and can be reached.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_feed(&self, base: &Path, store_id: [u8; 16], feed: &str) -> Result<()> {
+        if !self.is_ours(base, store_id) {
+            return Ok(());
+        }
+        self.remove_stage(feed)?;
+        for ending in ["wait", "ring", "ring.new"] {
+            file::remove_file(&self.folder.join(format!("{feed}.{ending}")))?;
+        }
+        file::remove_folder_if_empty(&self.folder)
+    }
+
+    /// Whether a path fits into the slot.
+    pub fn can_note(folder: &Path) -> bool {
+        folder.as_os_str().len() <= RESERVED - PATH
+    }
+
+    /// The slot's bytes.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a path that is too long.
+    pub fn encode(&self) -> Result<[u8; SLOT_SIZE]> {
+        let path = self.folder.as_os_str().as_bytes();
+        if !Self::can_note(&self.folder) {
+            return Err(Error::Invalid(format!(
+                "{}: a path this long cannot be noted; ${SHM_VARIABLE} names a shorter one",
+                self.folder.display()
+            )));
+        }
+        let mut bytes = [0; SLOT_SIZE];
+        put_u64(&mut bytes, SESSION, self.session_id);
+        put_u64(&mut bytes, SEGMENT, self.segment_id);
+        put_u64(&mut bytes, DEVICE, self.device);
+        put(&mut bytes, BOOT, &self.boot_id);
+        put_u32(&mut bytes, KIND, self.kind as u32);
+        put_u32(&mut bytes, PATH_LEN, path.len() as u32);
+        put(&mut bytes, PATH, path);
+        let sum = crc(&bytes[..CRC]);
+        put_u32(&mut bytes, CRC, sum);
+        Ok(bytes)
+    }
+
+    /// Reads a slot; `None` if it was never written or does not check.
+    pub fn decode(bytes: &[u8; SLOT_SIZE]) -> Option<Segments> {
+        use SegmentKind::{Disk, Ring, Staged};
+        if crc(&bytes[..CRC]) != get_u32(bytes, CRC) || get_u64(bytes, SEGMENT) == 0 {
+            return None;
+        }
+        let kind = get_u32(bytes, KIND);
+        let path = bytes[PATH..RESERVED].get(..get_u32(bytes, PATH_LEN) as usize)?;
+        Some(Segments {
+            session_id: get_u64(bytes, SESSION),
+            segment_id: get_u64(bytes, SEGMENT),
+            device: get_u64(bytes, DEVICE),
+            boot_id: get_id(bytes, BOOT),
+            kind: [Disk, Staged, Ring].into_iter().find(|k| *k as u32 == kind)?,
+            folder: PathBuf::from(OsStr::from_bytes(path)),
+        })
+    }
+}
+
+/// What the name of a store's segment folder begins with, up to the user. It has the base
+/// directory's device and inode in it: a copied store never shares segments with its original.
+fn folder_prefix(base: &Path, store_id: [u8; 16]) -> Result<String> {
+    let (device, inode) = file::identity_of(base)?;
+    let mut key = [0; 32];
+    put(&mut key, 0, &store_id);
+    put_u64(&mut key, 16, device);
+    put_u64(&mut key, 24, inode);
+    Ok(format!("deepwater.{:016x}.", fnv1a(&key)))
+}
+
+/// Where segments are made.
+fn root() -> PathBuf {
+    let root = std::env::var_os(SHM_VARIABLE).filter(|text| !text.is_empty());
+    root.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from)
+}
+
+fn make_own_folder(folder: &Path, file_mode: u32) -> Result<()> {
+    let mode = 0o700 | file::folder_mode(file_mode & 0o077);
+    file::make_folder(folder, mode)?;
+    file::claim_folder(folder, mode)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_slot_reads_back_and_a_flipped_bit_is_seen() {
+        let segments = Segments {
+            session_id: 3,
+            segment_id: 4,
+            device: 5,
+            boot_id: [6; 16],
+            kind: SegmentKind::Ring,
+            folder: PathBuf::from("/dev/shm/deepwater.x.0"),
+        };
+        let bytes = segments.encode().unwrap();
+        assert_eq!(Segments::decode(&bytes), Some(segments.clone()));
+        for at in 0..bytes.len() {
+            let mut flipped = bytes;
+            flipped[at] ^= 1;
+            assert_eq!(Segments::decode(&flipped), None, "byte {at}");
+        }
+        assert_eq!(Segments::decode(&[0; SLOT_SIZE]), None);
+        let folder = PathBuf::from("x".repeat(457));
+        assert!(Segments { folder, ..segments }.encode().is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! Reading a ring from some seq on.
+
+use std::sync::Arc;
+
+use crate::os::faults;
+use crate::os::map::RING_HEAD_BYTES;
+use crate::ring::{Ring, protocol};
+
+/// A place in a ring, and the way on from there.
+pub struct Cursor {
+    ring: Arc<Ring>,
+    next_seq: u64,
+    /// Byte in the mapping where that record begins.
+    at: usize,
+    /// Published when it was last looked at.
+    seen: u64,
+}
+
+/// What [`Cursor::copy`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// There is nothing new.
+    Nothing,
+    /// So many records were copied, and they are whole.
+    Records {
+        /// Seq of the first.
+        first_seq: u64,
+        /// How many.
+        count: usize,
+    },
+    /// The writer has overwritten what was to be copied.
+    Lapped(Lapped),
+}
+
+/// Records that were overwritten before they were read: seqs, half-open. The reader goes on behind
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lapped {
+    /// The first of them.
+    pub seq_lo: u64,
+    /// The one after the last.
+    pub seq_hi: u64,
+}
+
+impl Cursor {
+    /// A cursor at a seq; one that is gone is found out by the first copy. A seq of another ring,
+    /// before this one begins, is moved to its beginning.
+    pub fn new(ring: Arc<Ring>, seq: u64) -> Cursor {
+        let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0 };
+        cursor.seek(seq);
+        cursor
+    }
+
+    /// The ring.
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// The seq that comes next.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Goes to a seq.
+    pub fn seek(&mut self, seq: u64) {
+        self.next_seq = seq.max(self.ring.head().base_seq);
+        self.at = self.ring.offset_of(self.next_seq);
+        self.seen = 0;
+    }
+
+    /// What was published when it was last looked at.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Copies as many whole records below `end_seq` as there are and fit.
+    #[inline]
+    pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
+        if self.seen <= self.next_seq {
+            self.seen = protocol::published(self.ring.memory());
+            faults::step("ring.seen");
+        }
+        let end_seq = self.seen.min(end_seq);
+        if end_seq <= self.next_seq {
+            return Copied::Nothing;
+        }
+        let head = self.ring.head();
+        let fitting = (into.len() / head.record_size).min(head.records() as usize);
+        let count = ((end_seq - self.next_seq) as usize).min(fitting);
+        let bytes = count * head.record_size;
+        let reserved = protocol::copy(self.ring.memory(), self.at, &mut into[..bytes]);
+        if self.ring.oldest_at(reserved) > self.next_seq {
+            return self.lapped();
+        }
+        let first_seq = self.next_seq;
+        self.next_seq += count as u64;
+        self.at += bytes;
+        if self.at >= RING_HEAD_BYTES + self.ring.head().capacity_bytes {
+            self.at -= self.ring.head().capacity_bytes;
+        }
+        Copied::Records { first_seq, count }
+    }
+
+    /// Goes on half a ring back: at the oldest record the writer would be there again at once.
+    #[cold]
+    fn lapped(&mut self) -> Copied {
+        let (oldest, published) = self.ring.held();
+        let half = published.saturating_sub(self.ring.head().records() / 2);
+        let seq_lo = self.next_seq;
+        self.seek(half.max(oldest));
+        Copied::Lapped(Lapped { seq_lo, seq_hi: self.next_seq })
+    }
+}

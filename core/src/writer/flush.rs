@@ -1,0 +1,122 @@
+//! Staged chunks on their way to disk: their copies there, and those that are there whole and stay
+//! in memory for a while.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::chunk::ChunkPaths;
+use crate::chunk::copy::DiskCopy;
+use crate::chunk::live::LiveChunk;
+use crate::error::Result;
+use crate::os::faults::step;
+use crate::os::file;
+use crate::registry::feed::{FeedRegistry, Place, Seal};
+
+/// Copied to disk as soon as this much has gathered, so that a sync has little left to do.
+const STREAM_BYTES: usize = 4 << 20;
+
+/// The flusher of one session. Background thread only.
+pub struct Flush {
+    folder: PathBuf,
+    mode: u32,
+    /// How long a chunk stays in memory once it is on disk.
+    window: Duration,
+    /// By chunk id.
+    copies: Vec<(u64, DiskCopy)>,
+    kept: Vec<(ChunkPaths, Instant)>,
+    /// Whether the folder has names that are not durable yet.
+    folder_dirty: bool,
+}
+
+impl Flush {
+    /// A flusher into a feed's folder.
+    pub fn new(folder: PathBuf, mode: u32, window: Duration) -> Flush {
+        Flush { folder, mode, window, copies: Vec::new(), kept: Vec::new(), folder_dirty: false }
+    }
+
+    fn copy(&mut self, chunk: &LiveChunk) -> Result<&mut DiskCopy> {
+        let chunk_id = chunk.chunk_id();
+        let at = match self.copies.iter().position(|(id, _)| *id == chunk_id) {
+            Some(at) => at,
+            None => {
+                let copy = DiskCopy::begin(&self.folder, chunk, 0, self.mode)?;
+                self.folder_dirty = true;
+                self.copies.push((chunk_id, copy));
+                self.copies.len() - 1
+            }
+        };
+        Ok(&mut self.copies[at].1)
+    }
+
+    /// Copies records once many have gathered; a sync follows some time later.
+    pub fn stream(&mut self, chunk: &LiveChunk, published: u64) -> Result<()> {
+        if published <= chunk.base_seq() {
+            return Ok(());
+        }
+        let copy = self.copy(chunk)?;
+        if copy.pending_bytes(chunk, published) >= STREAM_BYTES {
+            copy.write_records(chunk, published)?;
+            step("flush.streamed");
+            copy.start_writeback();
+        }
+        Ok(())
+    }
+
+    /// Copies everything below `published` and makes it durable.
+    pub fn write(&mut self, chunk: &LiveChunk, published: u64) -> Result<()> {
+        if published <= chunk.base_seq() {
+            return Ok(());
+        }
+        let copy = self.copy(chunk)?;
+        copy.write_records(chunk, published)?;
+        step("flush.records-written");
+        copy.write_index(chunk)?;
+        step("flush.index-written");
+        copy.sync()?;
+        self.sync_folder()
+    }
+
+    fn sync_folder(&mut self) -> Result<()> {
+        if self.folder_dirty {
+            file::sync_folder(&self.folder)?;
+            self.folder_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Ends a chunk on disk, has the table say that it is there, and keeps what is in memory of it
+    /// for the live window.
+    pub fn seal(
+        &mut self,
+        registry: &FeedRegistry,
+        chunk: &LiveChunk,
+        end_seq: u64,
+        reason: u32,
+    ) -> Result<Seal> {
+        registry.set_place(chunk.position(), Place::Staged, Place::Flushing)?;
+        step("flush.marked");
+        let seal = self.copy(chunk)?.seal(chunk, end_seq, reason)?;
+        self.sync_folder()?;
+        step("flush.sealed");
+        registry.seal_chunk(chunk.position(), Place::Flushing, &seal)?;
+        registry.sync()?;
+        step("flush.on-disk");
+        self.copies.retain(|(id, _)| *id != chunk.chunk_id());
+        self.kept.push((chunk.paths().clone(), Instant::now()));
+        Ok(seal)
+    }
+
+    /// Unlinks what was kept for its time, or everything; says whether there was anything.
+    pub fn release(&mut self, everything: bool) -> Result<bool> {
+        let before = self.kept.len();
+        let window = self.window;
+        let kept = std::mem::take(&mut self.kept).into_iter();
+        let (stay, go) = kept.partition(|(_, since)| !everything && since.elapsed() < window);
+        self.kept = stay;
+        for (paths, _) in go as Vec<(ChunkPaths, Instant)> {
+            paths.remove()?;
+            step("flush.unlinked");
+        }
+        Ok(self.kept.len() < before)
+    }
+}

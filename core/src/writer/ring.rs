@@ -1,0 +1,571 @@
+//! The writer of a transient feed: stores into a ring, and leaves leases, clocks and wakes to a
+//! thread in the background.
+//!
+//! An append is a few stores. It calls the system only where the lease has run out before the
+//! background thread raised it, and where somebody has deleted the ring's file.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::os::faults::step;
+use crate::os::lock::Lock;
+use crate::os::map::RING_HEAD_BYTES;
+use crate::os::{file, process, signal};
+use crate::registry::feed::{FeedRegistry, Geometry, SessionClose, SessionEnd, SessionEntry};
+use crate::registry::info::FeedInfo;
+use crate::registry::live::Counters;
+use crate::registry::segments::{SegmentKind, Segments};
+use crate::registry::wait::WaitFile;
+use crate::ring::{self, Ring, RingHead, protocol};
+use crate::schema::{Order, Sync};
+use crate::writer::clocks::Clocks;
+use crate::writer::journal::{Journal, log_closed};
+use crate::writer::order::{Sorted, put_in_order};
+use crate::writer::recover;
+use crate::writer::{Appended, WriterOptions, check_whole};
+
+/// Seqs are leased in steps of this: at full speed a step is the better part of a second.
+const LEASE_STEP: u64 = 1 << 28;
+/// Said to be overwritten ahead of the need, in bytes at most: readers look at that word.
+const RESERVE_BYTES: usize = 64 << 10;
+/// How often the background thread looks when there are followers that only it wakes.
+const BUSY_TICK: Duration = Duration::from_millis(1);
+/// And how often when there are none.
+const CALM_TICK: Duration = Duration::from_millis(20);
+/// How often it looks whether the file still has its name.
+const LINK_EVERY: Duration = Duration::from_millis(100);
+/// Mapped in at a time by the background thread, at its start.
+const POPULATE_BYTES: usize = 4 << 20;
+
+/// Set in `attention`: the background thread failed.
+const FAILED: u32 = 1;
+/// Set in `attention`: the ring's file was deleted.
+const DELETED: u32 = 2;
+
+/// What the writing thread and the background thread share.
+struct Shared {
+    feed: FeedInfo,
+    registry: FeedRegistry,
+    session: SessionEntry,
+    journal: Journal,
+    current: Mutex<Current>,
+    control: Mutex<Control>,
+    asked: Condvar,
+    attention: AtomicU32,
+    lease: AtomicU64,
+    /// What was published when the bell was rung last.
+    woken: AtomicU64,
+    /// Whether the writing thread rings by itself.
+    rings: AtomicBool,
+}
+
+/// The ring being written, and its followers' bell.
+#[derive(Clone)]
+struct Current {
+    ring: Arc<Ring>,
+    bell: Arc<WaitFile>,
+}
+
+#[derive(Default)]
+struct Control {
+    stop: bool,
+    failure: Option<String>,
+}
+
+impl Shared {
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn current(&self) -> Current {
+        self.current.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Wakes the followers that sleep, if there is news since the last time.
+    #[inline]
+    fn wake(&self, bell: &WaitFile, published: u64) {
+        if self.woken.swap(published, Ordering::Relaxed) != published {
+            bell.wake();
+        }
+    }
+
+    fn fail(&self, why: String) {
+        self.journal.failed(&why);
+        self.control().failure.get_or_insert(why);
+        self.attention.fetch_or(FAILED, Ordering::Release);
+    }
+
+    fn poisoned(&self) -> Error {
+        let failure = self.control().failure.clone();
+        Error::Poisoned(failure.unwrap_or_else(|| "a failure in the background".into()))
+    }
+
+    /// Raises the lease to a step above `seq`, durably.
+    fn raise_lease(&self, seq: u64) -> Result<()> {
+        // One at a time: both threads may.
+        let _control = self.control();
+        let lease = seq + LEASE_STEP;
+        if self.lease.load(Ordering::Relaxed) < lease {
+            self.registry.set_lease(lease)?;
+            self.lease.store(lease, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// Appends records to a ring.
+pub(super) struct RingWriter {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    _lock: Lock,
+    current: Current,
+    /// Byte in the mapping where the next record goes.
+    at: usize,
+    next_seq: u64,
+    /// Records below it may be stored.
+    reserved: u64,
+    running_max: u64,
+    counters: Counters,
+    order: Order,
+    geometry: Geometry,
+    kept: Vec<u8>,
+    /// A mark was asked for, and rings have none.
+    mark_asked: bool,
+}
+
+impl RingWriter {
+    /// Opens a transient feed for writing: takes over from the ring that the last writer left, and
+    /// begins a session. The caller holds the feed's lock and hands it over.
+    pub fn open(feed: &FeedInfo, options: WriterOptions, lock: Lock) -> Result<RingWriter> {
+        check_options(feed, &options)?;
+        let Start { registry, session, current, running_max } = start(feed)?;
+        let next_seq = session.base_seq;
+        let shared = Arc::new(Shared {
+            feed: feed.clone(),
+            registry,
+            journal: Journal::open(feed, &session),
+            session,
+            current: Mutex::new(current.clone()),
+            control: Mutex::default(),
+            asked: Condvar::new(),
+            attention: AtomicU32::new(0),
+            lease: AtomicU64::new(next_seq + LEASE_STEP),
+            woken: AtomicU64::new(next_seq),
+            rings: AtomicBool::new(false),
+        });
+        let mut writer = RingWriter {
+            thread: None,
+            _lock: lock,
+            at: current.ring.offset_of(next_seq),
+            current,
+            next_seq,
+            reserved: next_seq,
+            running_max,
+            counters: Counters::default(),
+            order: feed.spec.policy.order,
+            geometry: feed.geometry(),
+            kept: Vec::new(),
+            mark_asked: false,
+            shared,
+        };
+        writer.thread = Some(Background::start(Arc::clone(&writer.shared))?);
+        Ok(writer)
+    }
+
+    pub fn feed(&self) -> &FeedInfo {
+        &self.shared.feed
+    }
+
+    #[inline]
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    #[inline]
+    pub fn append(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
+        let one = records.len() == self.geometry.record_size && self.order == Order::Accept;
+        if !one || self.mark_asked || !marks.is_empty() {
+            return self.append_batch(records, marks);
+        }
+        let first_seq = self.next_seq;
+        self.store(records, 1)?;
+        Ok(Appended { first_seq, count: 1, rejected: Vec::new() })
+    }
+
+    #[inline(never)]
+    fn append_batch(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
+        check_whole(&self.shared.feed, records)?;
+        if std::mem::take(&mut self.mark_asked) || !marks.is_empty() {
+            let name = &self.shared.feed.name;
+            return Err(Error::Invalid(format!("{name}: a ring keeps no marks")));
+        }
+        if self.order == Order::Accept {
+            return self.append_parts(records, Vec::new());
+        }
+        let mut kept = std::mem::take(&mut self.kept);
+        let layout = &self.shared.feed.layout;
+        let Sorted { rejected, late, .. } =
+            put_in_order(layout, self.order, self.running_max, records, &[], &mut kept);
+        self.counters.late += late;
+        let done = self.append_parts(&kept, rejected);
+        self.current.ring.page().set_counters(&self.counters);
+        self.kept = kept;
+        done
+    }
+
+    /// Publishes a quarter of the ring at a time, so that a reader that keeps up is not lapped
+    /// within a batch.
+    fn append_parts(&mut self, records: &[u8], rejected: Vec<usize>) -> Result<Appended> {
+        let first_seq = self.next_seq;
+        let size = self.geometry.record_size;
+        let most = (self.current.ring.head().records() / 4).max(1) as usize;
+        for part in records.chunks(most * size) {
+            self.store(part, (part.len() / size) as u64)?;
+        }
+        Ok(Appended { first_seq, count: self.next_seq - first_seq, rejected })
+    }
+
+    /// Stores records and publishes them: at most a quarter of the ring.
+    #[inline(always)]
+    fn store(&mut self, records: &[u8], count: u64) -> Result<()> {
+        let end_seq = self.next_seq + count;
+        let quiet = self.shared.attention.load(Ordering::Relaxed) == 0;
+        if end_seq > self.reserved || !quiet {
+            self.make_room(end_seq)?;
+        }
+        let late = self.look_at_times(records);
+        let ring = &*self.current.ring;
+        let page = ring.page();
+        if late > 0 {
+            self.counters.late += late;
+            page.set_counters(&self.counters);
+        }
+        page.set_running_max(self.running_max);
+        protocol::commit(ring.memory(), self.at, records, end_seq);
+        step("ring.published");
+        self.next_seq = end_seq;
+        self.at += records.len();
+        if self.at >= RING_HEAD_BYTES + ring.memory().capacity() {
+            self.at -= ring.memory().capacity();
+        }
+        Ok(())
+    }
+
+    /// Brings the newest time up to date; returns how many records are older than one before them.
+    #[inline(always)]
+    fn look_at_times(&mut self, records: &[u8]) -> u64 {
+        let Geometry { record_size, time_offset, .. } = self.geometry;
+        let mut late = 0;
+        for record in records.chunks_exact(record_size) {
+            let time = record[time_offset..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w));
+            late += u64::from(time < self.running_max);
+            self.running_max = self.running_max.max(time);
+        }
+        if self.order == Order::Accept { late } else { 0 }
+    }
+
+    /// Reserves up to `end_seq` and some more.
+    #[cold]
+    fn make_room(&mut self, end_seq: u64) -> Result<()> {
+        let attention = self.shared.attention.load(Ordering::Acquire);
+        if attention & FAILED != 0 {
+            return Err(self.shared.poisoned());
+        }
+        if attention & DELETED != 0 {
+            self.shared.attention.fetch_and(!DELETED, Ordering::AcqRel);
+            self.replace_ring()?;
+        }
+        if end_seq <= self.reserved {
+            return Ok(());
+        }
+        if end_seq > self.shared.lease.load(Ordering::Acquire) {
+            self.shared.raise_lease(end_seq)?;
+        }
+        let ring = &self.current.ring;
+        let ahead = RESERVE_BYTES.min(ring.head().capacity_bytes / 16) / ring.head().record_size;
+        let leased = self.shared.lease.load(Ordering::Acquire);
+        self.reserved = (end_seq + ahead as u64).min(leased);
+        protocol::reserve(ring.memory(), self.reserved);
+        step("ring.reserved");
+        Ok(())
+    }
+
+    /// Goes on in another ring, with what this one held: somebody has deleted the file.
+    fn replace_ring(&mut self) -> Result<()> {
+        let (feed, registry) = (&self.shared.feed, &self.shared.registry);
+        let place = Place::find(feed)?;
+        let ring = place.make_ring(feed, Some(&self.current.ring), self.next_seq)?;
+        ring.page().take_over(self.current.ring.page());
+        let bell = place.enter(feed, registry, &self.shared.session, &ring)?;
+        let old = std::mem::replace(&mut self.current, Current { ring, bell });
+        *self.shared.current.lock().unwrap_or_else(|e| e.into_inner()) = self.current.clone();
+        place.displace(&old.ring, &self.current.ring)?;
+        old.bell.wake();
+        self.at = self.current.ring.offset_of(self.next_seq);
+        self.reserved = self.next_seq;
+        Ok(())
+    }
+
+    pub fn wake(&self) {
+        self.shared.rings.store(true, Ordering::Relaxed);
+        self.shared.wake(&self.current.bell, self.next_seq);
+    }
+
+    pub fn mark(&mut self) {
+        self.mark_asked = true;
+    }
+
+    pub fn count_rows(&mut self, rejected: u64, passed_over: u64) {
+        self.counters.rejected += rejected;
+        self.counters.passed_over += passed_over;
+        self.current.ring.page().set_counters(&self.counters);
+    }
+
+    pub fn note_reject(&mut self, why: String) {
+        self.shared.journal.note_reject(why);
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Ends the session; the ring stays, marked closed.
+    pub fn finish(&mut self, reason: SessionEnd) -> Result<()> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.shared.control().stop = true;
+        self.shared.asked.notify_one();
+        let panicked = thread.join().is_err();
+        if panicked || self.shared.attention.load(Ordering::Acquire) & FAILED != 0 {
+            return Err(self.shared.poisoned());
+        }
+        let (ring, registry) = (&self.current.ring, &self.shared.registry);
+        // What was said to be overwritten and was not is readable again.
+        protocol::reserve(ring.memory(), self.next_seq);
+        let close = SessionClose {
+            end_seq: self.next_seq,
+            closed_us: process::wall_us(),
+            counters: self.counters,
+            reason,
+        };
+        registry.close_session(self.shared.session.position, &close);
+        registry.sync()?;
+        let journal = &self.shared.journal;
+        journal.rejects(self.counters.rejected, true);
+        log_closed(journal.log(), &self.shared.feed, &self.shared.session, &close);
+        ring.page().end();
+        // For those who sleep: there is news, if only that the session is closed.
+        self.current.bell.wake();
+        Ok(())
+    }
+}
+
+/// Refuses what no ring can do.
+fn check_options(feed: &FeedInfo, options: &WriterOptions) -> Result<()> {
+    let refused = |what: &str| {
+        let name = &feed.name;
+        Err(Error::Invalid(format!("{name}: {what}: a ring is in memory, and never on disk")))
+    };
+    match options.sync {
+        _ if options.on_durable.is_some() => refused("no record becomes durable"),
+        Some(Sync::Every(_) | Sync::Batch) => refused("there is nothing to sync"),
+        Some(Sync::None) | None => Ok(()),
+    }
+}
+
+struct Start {
+    registry: FeedRegistry,
+    session: SessionEntry,
+    current: Current,
+    running_max: u64,
+}
+
+/// Takes over from the last writer, in steps of which each leaves a feed that can be read and taken
+/// over from (FORMAT.md, NAME.ring).
+fn start(feed: &FeedInfo) -> Result<Start> {
+    let registry = recover::open_registry(feed)?;
+    let settled = recover::settle(feed, &registry, false)?;
+    let next_seq = settled.next_seq;
+    let old = ring::left_over(feed, &registry).filter(|old| old.held().1 == next_seq);
+    let place = Place::find(feed)?;
+    // Made first: where there is no room for it, there is no session either.
+    let ring = place.make_ring(feed, old.as_ref(), next_seq)?;
+    step("ring.made");
+    let mut session = recover::session_after(&settled);
+    let running_max = old.as_ref().map_or(0, |old| old.page().running_max());
+    ring.page().begin(&recover::stamp_of(&session), next_seq, running_max);
+    ring.page().vouch_for_nothing();
+    let bell = place.enter(feed, &registry, &session, &ring)?;
+    registry.append_session(&mut session)?;
+    step("ring.session");
+    registry.set_lease(next_seq + LEASE_STEP)?;
+    if let Some(old) = &old {
+        place.displace(old, &ring)?;
+        step("ring.replaced");
+    }
+    bell.wake();
+    Ok(Start { registry, session, current: Current { ring, bell }, running_max })
+}
+
+/// Where a ring is made.
+struct Place {
+    folder: std::path::PathBuf,
+    device: u64,
+}
+
+impl Place {
+    fn find(feed: &FeedInfo) -> Result<Place> {
+        let mode = feed.spec.policy.file_mode;
+        let folder = Segments::make_folder(feed.base(), feed.id.store_id, mode)?;
+        Ok(Place { device: file::identity_of(&folder)?.0, folder })
+    }
+
+    fn segments(&self, session: &SessionEntry, segment_id: u64) -> Segments {
+        Segments {
+            session_id: session.session_id,
+            segment_id,
+            device: self.device,
+            boot_id: session.boot_id,
+            kind: SegmentKind::Ring,
+            folder: self.folder.clone(),
+        }
+    }
+
+    /// Makes a ring that nobody finds yet, with what the old one holds.
+    fn make_ring(&self, feed: &FeedInfo, old: Option<&Ring>, next_seq: u64) -> Result<Arc<Ring>> {
+        let capacity_bytes = RingHead::capacity_for(feed.spec.policy.ring_size_bytes);
+        let record_size = feed.geometry().record_size;
+        let room = (capacity_bytes / record_size) as u64;
+        let held = old.map_or(next_seq, |old| old.held().0.min(next_seq));
+        let head = RingHead {
+            segment_id: ring::random_id()?,
+            capacity_bytes,
+            record_size,
+            base_seq: held.max(next_seq.saturating_sub(room)),
+            made_us: process::wall_us(),
+        };
+        let path = self.folder.join(format!("{}.ring", feed.name));
+        let ring = Ring::create(&path, &feed.id, head, feed.spec.policy.file_mode)?;
+        if let Some(old) = old {
+            carry_over(old, &ring, (head.base_seq, next_seq));
+        }
+        protocol::reserve(ring.memory(), next_seq);
+        ring.page().publish(next_seq);
+        Ok(Arc::new(ring))
+    }
+
+    /// Puts a ring, on whose page the session is open, in the place where readers look for it.
+    fn enter(
+        &self,
+        feed: &FeedInfo,
+        registry: &FeedRegistry,
+        session: &SessionEntry,
+        ring: &Ring,
+    ) -> Result<Arc<WaitFile>> {
+        let segments = self.segments(session, ring.head().segment_id);
+        let (name, mode) = (&feed.name, feed.spec.policy.file_mode);
+        let bell = WaitFile::open_or_create(&segments.wait_path(name), &feed.id, mode)?;
+        ring.appear()?;
+        step("ring.named");
+        // Noted only now: whoever follows the note finds a page that is not older than it.
+        registry.set_segments(&segments)?;
+        step("ring.noted");
+        Ok(Arc::new(bell))
+    }
+
+    /// Sends the readers of the old ring on to the next one.
+    fn displace(&self, old: &Ring, next: &Ring) -> Result<()> {
+        protocol::replace(old.memory(), next.head().segment_id);
+        match old.path().parent() {
+            Some(folder) if folder != self.folder => file::remove_file(old.path()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Copies records from one ring to another.
+fn carry_over(old: &Ring, new: &Ring, (from, to): (u64, u64)) {
+    let size = old.head().record_size;
+    let mut bytes = vec![0; (RESERVE_BYTES / size).max(1) * size];
+    let mut seq = from;
+    while seq < to {
+        let count = ((to - seq) as usize).min(bytes.len() / size);
+        let bytes = &mut bytes[..count * size];
+        protocol::copy(old.memory(), old.offset_of(seq), bytes);
+        seq += count as u64;
+        protocol::commit(new.memory(), new.offset_of(seq - count as u64), bytes, seq);
+    }
+}
+
+/// The thread in the background.
+struct Background {
+    shared: Arc<Shared>,
+    clocks: Clocks,
+    linked_at: Instant,
+}
+
+impl Background {
+    fn start(shared: Arc<Shared>) -> Result<JoinHandle<()>> {
+        let clocks = Clocks::start(shared.current().ring.page());
+        let folder = shared.feed.folder.clone();
+        let mut background = Background { shared, clocks, linked_at: Instant::now() };
+        std::thread::Builder::new()
+            .name("deepwater".into())
+            .spawn(move || {
+                signal::block_in_this_thread();
+                background.run();
+            })
+            .map_err(|e| Error::io("cannot start a thread to write", folder, e))
+    }
+
+    fn run(&mut self) {
+        let mut populated = 0;
+        let mut tick = BUSY_TICK;
+        while !self.stopped(tick) {
+            let Current { ring, bell } = self.shared.current();
+            tick = self.tick(&ring, &bell);
+            if populated < 2 * ring.head().capacity_bytes {
+                ring.memory().populate(RING_HEAD_BYTES + populated, POPULATE_BYTES, true);
+                populated += POPULATE_BYTES;
+                tick = Duration::ZERO;
+            }
+        }
+        let Current { ring, .. } = self.shared.current();
+        self.clocks.keep(ring.page());
+    }
+
+    /// Sleeps a tick; whether the writer is being closed.
+    fn stopped(&self, tick: Duration) -> bool {
+        let control = self.shared.control();
+        let waited = self.shared.asked.wait_timeout_while(control, tick, |c| !c.stop);
+        waited.unwrap_or_else(|e| e.into_inner()).0.stop
+    }
+
+    /// Returns how long to sleep.
+    fn tick(&mut self, ring: &Ring, bell: &WaitFile) -> Duration {
+        let published = ring.page().published();
+        let moved = self.clocks.keep(ring.page());
+        self.shared.journal.rejects(ring.page().counters().rejected, false);
+        let asleep = bell.is_armed();
+        self.shared.wake(bell, published);
+        if published + LEASE_STEP / 2 > self.shared.lease.load(Ordering::Relaxed)
+            && let Err(error) = self.shared.raise_lease(published)
+        {
+            self.shared.fail(error.to_string());
+        }
+        if self.linked_at.elapsed() >= LINK_EVERY {
+            self.linked_at = Instant::now();
+            if !ring.is_named() {
+                self.shared.attention.fetch_or(DELETED, Ordering::Release);
+            }
+        }
+        // Who rings by himself needs us for the clocks alone.
+        let needed = asleep && !self.shared.rings.load(Ordering::Relaxed);
+        match needed && (moved || self.clocks.moved_lately()) {
+            true => BUSY_TICK,
+            false => CALM_TICK,
+        }
+    }
+}

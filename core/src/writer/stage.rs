@@ -1,0 +1,253 @@
+//! What a writer has in shared memory: the followers' bell, and of a staged feed the live page and
+//! the chunks that are not on disk yet (FORMAT.md, Staged chunks).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::os::faults::step;
+use crate::os::{file, process};
+use crate::registry::feed::{ChunkEnd, FeedRegistry, Place};
+use crate::registry::info::FeedInfo;
+use crate::registry::live::{LivePage, SessionStamp};
+use crate::registry::segments::{SegmentKind, Segments};
+use crate::registry::wait::WaitFile;
+use crate::schema::Stage;
+use crate::writer::chunks::{ChunkWriter, Early, RESTAGE, Shared};
+
+/// So many bytes of staged chunks may have ended without being on disk, where chunks are small.
+const BACKLOG_BYTES: u64 = 1 << 30;
+/// Chunks that have ended and are not sealed: at least so many may be, and each holds files open.
+const BACKLOG_CHUNKS: (u64, u64) = (16, 256);
+
+/// The pages that the writer and its readers share. Replaced whole where somebody unlinks them.
+pub struct Page {
+    /// The live page.
+    pub live: LivePage,
+    /// The followers' bell; none where there is no shared memory, and then they poll.
+    pub wait: Option<WaitFile>,
+}
+
+/// Opens the pages of a session that begins at `next_seq`, and notes where they are. The page
+/// first: whoever follows the note must find the new session, or none.
+pub fn begin(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    stamp: &SessionStamp,
+    next_seq: u64,
+    running_max: u64,
+) -> Result<(Page, Segments)> {
+    let mode = feed.spec.policy.file_mode;
+    let folder = Segments::make_folder(feed.base(), feed.id.store_id, mode);
+    let random =
+        process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
+    let mut segments = Segments {
+        session_id: stamp.session_id,
+        segment_id: (u128::from_be_bytes(random) as u64).max(1),
+        device: 0,
+        boot_id: stamp.boot_id,
+        kind: SegmentKind::Disk,
+        folder: Default::default(),
+    };
+    let live = if feed.spec.policy.stage == Stage::Shm {
+        segments.kind = SegmentKind::Staged;
+        segments.folder = folder?;
+        segments.device = file::identity_of(&segments.folder)?.0;
+        segments.make_chunk_folder(&feed.name, mode)?;
+        let path = segments.live_path(&feed.name);
+        let live = LivePage::create_staged(&path, &feed.id, mode, segments.segment_id)?;
+        live.begin(stamp, next_seq, running_max);
+        step("begin.page-made");
+        live.appear(&path)?;
+        live
+    } else {
+        // Without it followers poll.
+        if let Some(folder) = folder.ok().filter(|folder| Segments::can_note(folder)) {
+            segments.device = file::identity_of(&folder)?.0;
+            segments.folder = folder;
+        }
+        let live = open_on_disk(feed)?;
+        live.begin(stamp, next_seq, running_max);
+        live
+    };
+    step("begin.page");
+    let wait = match segments.folder.as_os_str().is_empty() {
+        true => None,
+        false => WaitFile::open_or_create(&segments.wait_path(&feed.name), &feed.id, mode).ok(),
+    };
+    registry.set_segments(&segments)?;
+    step("begin.segments");
+    Ok((Page { live, wait }, segments))
+}
+
+/// The page on disk. One that is missing is dw-repair's to put back.
+fn open_on_disk(feed: &FeedInfo) -> Result<LivePage> {
+    LivePage::open(&feed.live_path(), &feed.id, true).map_err(|error| match error {
+        Error::Io { path, .. } if !path.exists() => Error::damaged(path, 0, "it is missing"),
+        other => other,
+    })
+}
+
+/// Ends a session's stage, of which everything is on disk: what its page said last goes to the page
+/// on disk, where it is found from now on, and its memory is given back.
+pub fn end(feed: &FeedInfo, segments: &Segments, page: &LivePage) -> Result<()> {
+    let on_disk = open_on_disk(feed)?;
+    on_disk.take_over(page);
+    on_disk.end();
+    step("end.page");
+    segments.remove_stage(&feed.name)
+}
+
+impl Shared {
+    /// Whether chunks are born in shared memory.
+    pub(super) fn is_staged(&self) -> bool {
+        self.segments.kind == SegmentKind::Staged
+    }
+
+    /// The place of a chunk that is being written.
+    pub(super) fn open_place(&self) -> Place {
+        if self.is_staged() { Place::Staged } else { Place::Live }
+    }
+
+    /// So many chunks may have ended without being sealed; then the writing thread waits for the
+    /// disk.
+    pub(super) fn backlog_chunks(&self) -> usize {
+        let (least, most) = BACKLOG_CHUNKS;
+        let chunks = match self.is_staged() {
+            true => BACKLOG_BYTES / self.feed.spec.policy.chunk_size_bytes.max(1),
+            false => least,
+        };
+        chunks.clamp(least, most) as usize
+    }
+
+    /// Whether somebody has unlinked what this session has in shared memory: systemd does with the
+    /// files of a user who logs out.
+    pub(super) fn is_unlinked(&self) -> bool {
+        let page = self.page();
+        let named = |path: PathBuf, identity| file::identity_of(&path).ok() == Some(identity);
+        let name = &self.feed.name;
+        let wait = page.wait.as_ref();
+        let bell = wait.is_none_or(|w| named(self.segments.wait_path(name), w.identity()));
+        if !self.is_staged() || !bell {
+            return !bell;
+        }
+        let chunks = {
+            let queue = self.queue();
+            queue.chunks.iter().chain(&queue.ready).cloned().collect::<Vec<_>>()
+        };
+        !named(self.segments.live_path(name), page.live.identity())
+            || chunks.iter().any(|chunk| !chunk.is_named())
+    }
+
+    /// Makes again what was unlinked, and has readers look there: what is published from now on is
+    /// published in the new page. Writing thread only.
+    pub(super) fn restage(&self) -> Result<()> {
+        let (name, mode) = (&self.feed.name, self.feed.spec.policy.file_mode);
+        self.segments.remake_folder(mode)?;
+        let old = self.page();
+        let wait_path = self.segments.wait_path(name);
+        let wait = WaitFile::open_or_create(&wait_path, &self.feed.id, mode).ok();
+        let live = if self.is_staged() {
+            self.segments.make_chunk_folder(name, mode)?;
+            let path = self.segments.live_path(name);
+            let live = old.live.successor(&path, &self.feed.id, mode)?;
+            step("restage.page-made");
+            live.appear(&path)?;
+            live
+        } else {
+            LivePage::open(&self.feed.live_path(), &self.feed.id, true)?
+        };
+        step("restage.page");
+        *self.page.lock().unwrap_or_else(|e| e.into_inner()) = Arc::new(Page { live, wait });
+        // It was prepared in the folder that is gone.
+        let _making = self.making();
+        let ready = self.queue().ready.take();
+        ready.map_or(Ok(()), |chunk| chunk.discard())
+    }
+
+    /// Waits until memory of chunks that have ended is given back; false if there is none to wait
+    /// for.
+    pub(super) fn wait_for_memory(&self, published: u64) -> Result<bool> {
+        let mut queue = self.queue();
+        let before = queue.released;
+        queue.short_of_memory = true;
+        let mut waiting = true;
+        while queue.failure.is_none() && queue.released == before && waiting {
+            self.wake.notify_one();
+            queue = self.progress.wait(queue).unwrap_or_else(|e| e.into_inner());
+            let ended = queue.chunks.windows(2).any(|pair| pair[1].base_seq() <= published);
+            waiting = ended || queue.short_of_memory;
+        }
+        queue.short_of_memory = false;
+        match (&queue.failure, queue.released > before) {
+            (Some(_), _) => {
+                drop(queue);
+                Err(self.poisoned())
+            }
+            (None, released) => Ok(released),
+        }
+    }
+
+    /// Whether an error says that shared memory is full.
+    pub(super) fn is_memory_full(&self, error: &Error) -> bool {
+        let full = std::io::ErrorKind::StorageFull;
+        self.is_staged()
+            && matches!(error, Error::Io { path, source, .. }
+                if source.kind() == full && path.starts_with(&self.segments.folder))
+    }
+}
+
+impl ChunkWriter {
+    /// After somebody has unlinked what is in memory: makes it again and goes on in another chunk.
+    /// First what is published is made durable: readers will find it in memory no more.
+    #[cold]
+    pub(super) fn go_on_elsewhere(&mut self) -> Result<()> {
+        self.shared.attention.fetch_and(!RESTAGE, Ordering::AcqRel);
+        if self.shared.is_staged() {
+            self.sync_now()?;
+        }
+        self.restage()?;
+        match &self.chunk {
+            Some(chunk) if !chunk.is_named() => {
+                chunk.set_end(ChunkEnd::Early);
+                self.next_chunk()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes again what somebody has unlinked.
+    pub(super) fn restage(&mut self) -> Result<()> {
+        self.shared.restage()?;
+        self.page = self.shared.page();
+        Ok(())
+    }
+
+    /// After shared memory had no room for a batch, which was taken back: ends the chunk with what
+    /// is published of it and waits until its memory is given back. False if there is none to give.
+    pub(super) fn end_chunk_early(&mut self) -> bool {
+        let Some(chunk) = self.chunk.take_if(|_| self.at > 0) else { return false };
+        let chunk_id = chunk.chunk_id();
+        drop(chunk);
+        (self.at, self.limit) = (0, 0);
+        let mut queue = self.shared.queue();
+        queue.early = Some(Early { chunk_id, end_seq: self.next_seq });
+        while queue.failure.is_none() && queue.early.is_some() {
+            self.shared.wake.notify_one();
+            queue = self.shared.progress.wait(queue).unwrap_or_else(|e| e.into_inner());
+        }
+        queue.failure.is_none()
+    }
+
+    /// The error for a batch that shared memory has no room for.
+    pub(super) fn memory_full(&self, wanted_bytes: usize) -> Error {
+        let path = self.shared.segments.folder.clone();
+        Error::MemoryFull {
+            feed: self.shared.feed.name.clone(),
+            free_bytes: file::free_bytes(&path).unwrap_or(0),
+            path,
+            wanted_bytes: wanted_bytes as u64,
+        }
+    }
+}

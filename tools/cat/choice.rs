@@ -1,0 +1,103 @@
+//! Which records: each feed opened, the range in its own unit, its conditions.
+
+use deepwater::Platform;
+use deepwater::reader::{Reader, Selection, Snapshot};
+use deepwater::text::filter::Filter;
+use deepwater::time::TimeUnit;
+use jiff::Timestamp;
+
+use super::args::Request;
+use crate::cli::args::Bounds;
+use crate::cli::messages;
+use crate::cli::times::Context;
+
+/// A feed, and what of it is asked for.
+pub struct Chosen {
+    /// The feed.
+    pub reader: Reader,
+    /// What it held when it was opened.
+    pub snapshot: Snapshot,
+    /// The range.
+    pub selection: Selection,
+    /// Conditions that all must hold.
+    pub filters: Vec<Filter>,
+}
+
+impl Chosen {
+    /// Size of a record, in bytes.
+    pub fn record_size(&self) -> usize {
+        self.reader.layout().record_size()
+    }
+}
+
+/// Opens the feeds, in the order given.
+pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen>> {
+    let mut feeds = Vec::new();
+    for name in &request.feeds {
+        let reader = platform.create_reader(name)?;
+        let parse = |text: &String| Filter::parse(reader.layout(), text);
+        let filters = request.where_.iter().map(parse).collect::<deepwater::Result<_>>()?;
+        let snapshot = reader.snapshot()?;
+        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+            messages::partial(text);
+        }
+        for doubt in &snapshot.doubts {
+            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+        }
+        feeds.push(Chosen { reader, snapshot, selection: Selection::ALL, filters });
+    }
+    Ok(feeds)
+}
+
+/// Resolves the range for every feed; `--until` as nanoseconds since the epoch, if it is a time.
+pub fn resolve(feeds: &mut [Chosen], request: &Request) -> anyhow::Result<Option<u128>> {
+    let first = feeds[0].reader.layout().unit();
+    let same = feeds.iter().all(|feed| feed.reader.layout().unit() == first);
+    let unit = if same { first } else { TimeUnit::Nanos };
+    let zone = request.range.zone();
+    let span = || span(feeds, unit);
+    let context = Context { now: Timestamp::now(), zone: &zone, unit, span: &span };
+    let bounds = request.range.resolve(&context)?;
+    for feed in feeds.iter_mut() {
+        feed.selection = selection(feed, &bounds, unit, request)?;
+    }
+    let until = bounds.time_until.filter(|&ticks| ticks != u64::MAX);
+    Ok(until.map(|ticks| u128::from(ticks) * u128::from(unit.nanos())))
+}
+
+/// Oldest and newest time of all the feeds.
+fn span(feeds: &[Chosen], unit: TimeUnit) -> anyhow::Result<Option<(u64, u64)>> {
+    let mut whole: Option<(u64, u64)> = None;
+    for feed in feeds {
+        let Some((min, max)) = feed.reader.times(&feed.snapshot)? else { continue };
+        let scale = feed.reader.layout().unit().nanos() / unit.nanos();
+        let (min, max) = (min.saturating_mul(scale), max.saturating_mul(scale));
+        whole = Some(whole.map_or((min, max), |w| (w.0.min(min), w.1.max(max))));
+    }
+    Ok(whole)
+}
+
+/// The range in the feed's own unit, and playback as a seq.
+fn selection(
+    feed: &Chosen,
+    bounds: &Bounds,
+    unit: TimeUnit,
+    request: &Request,
+) -> anyhow::Result<Selection> {
+    let scale = feed.reader.layout().unit().nanos() / unit.nanos();
+    // Rounded up, which is exact at both ends of a half-open range.
+    let ticks = |bound: u64| if bound == u64::MAX { bound } else { bound.div_ceil(scale) };
+    let (lo, hi) = request.seqs.unwrap_or((0, u64::MAX));
+    let mut selection = Selection {
+        seqs: (lo.max(bounds.seq_since.unwrap_or(0)), hi.min(bounds.seq_until.unwrap_or(u64::MAX))),
+        times: (bounds.time_since.map_or(0, ticks), bounds.time_until.map_or(u64::MAX, ticks)),
+    };
+    if request.playback {
+        let since = bounds.time_since.map_or(u64::MAX, ticks);
+        let mark = feed.reader.last_mark(&feed.snapshot, since)?;
+        selection.seqs.0 = selection.seqs.0.max(mark);
+        // From the mark on everything counts, late records older than it too.
+        selection.times.0 = 0;
+    }
+    Ok(selection)
+}

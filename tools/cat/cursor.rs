@@ -1,0 +1,145 @@
+//! `--cursor-file`: where the last run ended, and where this one will have.
+//!
+//! The place is a seq for each feed: everything below it was printed, or not asked for. It is saved
+//! only for what was flushed, so that a run that is killed repeats records and loses none.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use deepwater::os::file;
+use deepwater::reader::{Direction, Reader, Selection};
+use serde_json::{Map, Value, json};
+
+const FILE_LIMIT: u64 = 16 << 20;
+const MODE: u32 = 0o644;
+
+/// A cursor file.
+pub struct Cursor {
+    path: PathBuf,
+    store: String,
+    feeds: Vec<Place>,
+    /// As it was saved last.
+    saved: Option<Vec<u64>>,
+}
+
+/// One feed's place.
+struct Place {
+    name: String,
+    id: String,
+    /// Where the last run ended.
+    start: Option<u64>,
+    hold: Option<Hold>,
+}
+
+/// Records that are left out for being at or after `--until` are still to come: the place stays
+/// before them.
+struct Hold {
+    reader: Reader,
+    until: u64,
+    checked: u64,
+    held: Option<u64>,
+}
+
+impl Cursor {
+    /// Reads a cursor file, or makes an empty one.
+    ///
+    /// # Errors
+    /// If it cannot be read or made, is no cursor file, or one of other feeds.
+    pub fn open(path: &Path, readers: &[&Reader]) -> anyhow::Result<Cursor> {
+        // A path without a folder in it is one in this folder.
+        let path = Path::new(".").join(path);
+        let shown = path.strip_prefix(".").unwrap_or(&path).display().to_string();
+        let store = format!("{:032x}", u128::from_be_bytes(readers[0].feed().id.store_id));
+        let place = |reader: &&Reader| {
+            let feed = reader.feed();
+            let id = format!("{:016x}", feed.id.feed_id);
+            Place { name: feed.name.clone(), id, start: None, hold: None }
+        };
+        let mut cursor =
+            Cursor { path, store, feeds: readers.iter().map(place).collect(), saved: None };
+        let bytes = match cursor.path.exists() {
+            true => file::read_whole(&cursor.path, FILE_LIMIT)?,
+            false => {
+                file::replace(&cursor.path, b"", MODE)?;
+                Vec::new()
+            }
+        };
+        if !bytes.iter().all(u8::is_ascii_whitespace) {
+            cursor.read(&bytes).with_context(|| shown)?;
+        }
+        Ok(cursor)
+    }
+
+    fn read(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let json: Value = serde_json::from_slice(bytes).context("no cursor file")?;
+        let feeds = json.get("feeds").and_then(Value::as_object).context("no cursor file")?;
+        if json.get("store").and_then(Value::as_str) != Some(&self.store) {
+            bail!("a cursor of another store; remove it, or name another file");
+        }
+        for (name, place) in feeds {
+            let Some(feed) = self.feeds.iter_mut().find(|feed| feed.name == *name) else {
+                bail!("a cursor of feed {name}, which is not read here; name another file");
+            };
+            if place.get("id").and_then(Value::as_str) != Some(&feed.id) {
+                bail!(
+                    "a cursor of another feed that was named {name} too and was deleted; remove \
+                     it, or name another file"
+                );
+            }
+            let next = place.get("next_seq").and_then(Value::as_u64);
+            feed.start = Some(next.with_context(|| format!("no next_seq of feed {name}"))?);
+        }
+        Ok(())
+    }
+
+    /// Where the last run ended in a feed, if the file says so.
+    pub fn start(&self, feed: usize) -> Option<u64> {
+        self.feeds[feed].start
+    }
+
+    /// Keeps the place before the first record that is at or after `until`.
+    pub fn hold_back(&mut self, feed: usize, reader: Reader, until: u64, from: u64) {
+        self.feeds[feed].hold = Some(Hold { reader, until, checked: from, held: None });
+    }
+
+    /// Saves the place: every record below these seqs was printed.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&mut self, positions: &[u64]) -> anyhow::Result<()> {
+        let mut places = Vec::new();
+        for (feed, &position) in self.feeds.iter_mut().zip(positions) {
+            places.push(match &mut feed.hold {
+                Some(hold) => hold.before(position)?,
+                None => position,
+            });
+        }
+        if self.saved.as_ref() == Some(&places) {
+            return Ok(());
+        }
+        let mut feeds = Map::new();
+        for (feed, place) in self.feeds.iter().zip(&places) {
+            feeds.insert(feed.name.clone(), json!({"id": feed.id, "next_seq": place}));
+        }
+        let json = json!({"store": self.store, "feeds": feeds});
+        let text = format!("{}\n", serde_json::to_string_pretty(&json)?);
+        file::replace(&self.path, text.as_bytes(), MODE)?;
+        self.saved = Some(places);
+        Ok(())
+    }
+}
+
+impl Hold {
+    /// The place, or the first record before it that is still to come.
+    fn before(&mut self, position: u64) -> deepwater::Result<u64> {
+        if self.held.is_none() && self.checked < position {
+            let selection =
+                Selection { seqs: (self.checked, position), times: (self.until, u64::MAX) };
+            let snapshot = self.reader.snapshot()?;
+            let mut scan = self.reader.scan(&snapshot, selection, Direction::Forward);
+            self.held = scan.next_run()?.map(|run| run.first_seq);
+            self.checked = position;
+        }
+        Ok(self.held.map_or(position, |held| held.min(position)))
+    }
+}

@@ -1,0 +1,133 @@
+//! dw-gc's work: plan, do it, say what was done.
+
+use anyhow::bail;
+use deepwater::Platform;
+use deepwater::chunk::{Shown, json_number};
+use deepwater::gc::{self, Plan, Reason, Step};
+use deepwater::os::file;
+use deepwater::registry::feed::Moment;
+use deepwater::text::words::size;
+use serde_json::json;
+
+use super::args::Args;
+use super::cron;
+use crate::cli::exit::Exit;
+use crate::cli::messages;
+use crate::cli::out::{self, Out};
+use crate::cli::progress::Progress;
+
+/// Who is overtaken plans again; nobody is overtaken so often.
+const ROUNDS: usize = 10;
+
+/// Runs dw-gc.
+///
+/// # Errors
+/// What makes it fail, for [`crate::cli::exit::main_with`].
+pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
+    let args = Args::parse()?;
+    args.common.start();
+    let base = args.common.base()?;
+    if args.uninstall_cron {
+        cron::uninstall(&base)?;
+        return Ok(Exit::Ok);
+    }
+    let platform = Platform::open(&base)?;
+    if args.install_cron {
+        cron::install(&base, args.interval.unwrap_or_default(), args.min_free)?;
+        return Ok(Exit::Ok);
+    }
+    if args.dry_run {
+        let plan = gc::plan(&platform, &args.wants(), &Moment::now())?;
+        for step in plan.steps() {
+            out.put(line(step, args.json).as_bytes())?;
+        }
+        tell(&plan);
+        return Ok(Exit::Ok);
+    }
+    collect(&args, &platform, out)?;
+    Ok(Exit::Ok)
+}
+
+fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()> {
+    if let Some(kind) = file::network_file_system(platform.base()) {
+        bail!("{}: on a network file system ({kind})", platform.base().display());
+    }
+    let wanted = args.json || !messages::is_quiet();
+    let mut printed = Ok(());
+    let (mut steps, mut bytes) = (0, 0);
+    for round in 1.. {
+        let plan = gc::plan(platform, &args.wants(), &Moment::now())?;
+        let mut progress = Progress::new("collected", Some(bytes + plan.bytes()));
+        let outcome = gc::apply(platform, &plan, &mut |step| {
+            (steps, bytes) = (steps + 1, bytes + step.bytes);
+            progress.at(bytes);
+            // A stdout that is full or has nobody to read it keeps nothing from being collected.
+            if wanted && printed.is_ok() {
+                printed = progress.suspend(|| put(out, &line(step, args.json)));
+            }
+        });
+        drop(progress);
+        if outcome.conflicts > 0 && round < ROUNDS {
+            continue;
+        }
+        tell(&plan);
+        for (feed, error) in &outcome.failed {
+            messages::partial(format!("{feed}: {error}"));
+        }
+        if outcome.conflicts > 0 {
+            messages::partial("others collect as fast as this plans; what is left, they will do");
+        }
+        break;
+    }
+    messages::note(format!("{steps} things removed, {}", size(bytes)));
+    Ok(printed?)
+}
+
+/// Puts a line out at once: what is removed is on record when something goes wrong after it.
+fn put(out: &mut Out, line: &str) -> Result<(), out::Error> {
+    out.put(line.as_bytes())?;
+    out.flush()
+}
+
+fn line(step: &Step, json: bool) -> String {
+    if json {
+        let object = json!({
+            "action": step.action.as_str(), "feed": step.feed,
+            "chunk": step.chunk_id.map(json_number),
+            "seq_lo": step.seqs.map(|seqs| seqs.0), "seq_hi": step.seqs.map(|seqs| seqs.1),
+            "bytes": step.bytes, "reason": step.reason.as_str(),
+        });
+        return format!("{object}\n");
+    }
+    let chunk = step.chunk_id.map_or(String::new(), |id| format!(" chunk {}", Shown(id)));
+    let seqs = step.seqs.map_or(String::new(), |(lo, hi)| format!("seq {lo}..{hi}, "));
+    let why = match step.reason {
+        Reason::Retention => "past its retention",
+        Reason::MaxSize => "over its size",
+        Reason::MinFree => "for room on the disk",
+        Reason::Unfinished => "left half done",
+        Reason::Leftover => "left in shared memory",
+    };
+    let (action, size) = (step.action.as_str(), size(step.bytes));
+    format!("{action} {}{chunk}: {seqs}{size}, {why}\n", step.feed)
+}
+
+/// Tells why a plan is not what it could be.
+fn tell(plan: &Plan) {
+    if let Some(doubt) = plan.doubts.first() {
+        let others = match plan.doubts.len() - 1 {
+            0 => String::new(),
+            n => format!(" ({n} other feeds say so too)"),
+        };
+        messages::partial(format!("{doubt}{others}"));
+    }
+    for (feed, error) in &plan.failed {
+        messages::partial(format!("{feed}: {error}"));
+    }
+    if plan.short_bytes > 0 {
+        messages::partial(format!(
+            "{} more cannot be freed: what is left is being written, or kept forever",
+            size(plan.short_bytes)
+        ));
+    }
+}

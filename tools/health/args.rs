@@ -1,0 +1,220 @@
+//! dw-health's command line.
+
+use std::time::Duration;
+
+use clap::{ArgAction, Args as _, Command};
+use deepwater::check::{Limits, MaxAge};
+use deepwater::schema::check_feed_name;
+
+use crate::cli::args::{Common, Feeds};
+use crate::cli::durations::parse_duration;
+use crate::cli::page::{self, Page, Section};
+use crate::cli::sizes::parse_size;
+
+/// What `--check-feeds` allows where no age is given.
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// dw-health's page.
+pub const PAGE: Page = Page {
+    name: "dw-health",
+    about: "Say whether a store is well, in words and in the exit status",
+    usage: &["dw-health [OPTIONS] [FEED...]"],
+    description: &[
+        "Looks at a store, at the feeds named or at all, and prints a line a check: its state, \
+         which check, which feed, and the cause; what is unhealthy comes first. With -q only what \
+         is not healthy is printed, so that cron is silent while all is well.",
+        "It changes nothing, takes no lock and reads no records: a damaged block is dw-repair's to \
+         find. A dead writer is unhealthy until the next one has recovered its feed, lost records \
+         are for a day.",
+        "--prometheus prints metrics for node_exporter's textfile collector; write them to \
+         another file first and rename that, as the example does.",
+    ],
+    examples: &[
+        (
+            "dw-mkfeed trades ts:timestamp price:float64\n\
+             dw-mkfeed daily ts:timestamp close:float64 --live no\n\
+             echo '{\"ts\": 1700000000000000, \"price\": 42.5}' | dw-write trades",
+            "Two feeds to look at, of which one is written once a day",
+        ),
+        ("dw-health --min-free 1MiB", "Everything but whether records keep coming"),
+        ("dw-health --check-feeds --max-age 5m -q trades", "From cron: silent while all is well"),
+        (
+            "dw-health --max-age 90s --max-age trades=1h --json | jq -r .cause",
+            "An hour is fine for trades",
+        ),
+        (
+            "dw-health --check-feeds --prometheus >dw.prom.new; mv dw.prom.new dw.prom",
+            "Metrics, which are there whole or not at all",
+        ),
+    ],
+    more: &[CHECKS, page::SIZES],
+    exit_status: &[
+        ("0", "Healthy."),
+        ("1", "Unhealthy: at least one check failed; damage and an unknown version are that."),
+        ("2", "Could not tell: wrong usage, no store, no such feed, no permission."),
+    ],
+    environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::NO_COLOR],
+    files: &[page::FILE_STORE],
+};
+
+const CHECKS: Section = Section {
+    title: "Checks",
+    entries: &[
+        ("manifest, version, registry", "The store's own files read, and are of a known format."),
+        ("disk-space", "At least --min-free is free where the store lies."),
+        ("shm-space", "The same of shared memory, where feeds have records there."),
+        ("segments", "Nothing is left in shared memory that nobody needs."),
+        ("feed-spec, feed-registry, live-page", "The feed's own files read."),
+        ("chunks", "The files of every chunk are there and long enough."),
+        ("ring", "The ring of a transient feed is there; the history it holds is shown."),
+        ("writer", "The last writer closed the feed, or one writes."),
+        (
+            "fresh",
+            "With --check-feeds or --max-age: the last record arrived within that age. A feed \
+             that never had one counts from when it was made. Feeds made with --live no are not \
+             held to it, unless --max-age names them.",
+        ),
+        ("backlog", "What was published becomes durable."),
+        ("lost", "No records were lost, or put out of reach, in the last day."),
+        ("rejects", "Rows that the current or last writer rejected: shown, never a failure."),
+    ],
+};
+
+/// The command line.
+pub fn command() -> Command {
+    PAGE.dress(Args::augment_args(Command::new(PAGE.name)))
+}
+
+/// The arguments as given.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Which feeds; none: all.
+    #[command(flatten)]
+    pub feeds: Feeds,
+    /// Hold feeds to freshness too
+    #[arg(long)]
+    pub check_feeds: bool,
+    /// How long ago the last record may have arrived, for all feeds or for one; may be repeated;
+    /// implies --check-feeds [default: 5m]
+    #[arg(long, value_name = "[FEED=]AGE", action = ArgAction::Append, value_parser = parse_age)]
+    pub max_age: Vec<Age>,
+    /// The same for all feeds, in seconds
+    #[arg(long, value_name = "N")]
+    pub max_age_seconds: Option<u64>,
+    /// Room that must be free
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    pub min_free: u64,
+    /// JSON, an object a line
+    #[arg(long, conflicts_with = "prometheus")]
+    pub json: bool,
+    /// Metrics in Prometheus's text format
+    #[arg(long)]
+    pub prometheus: bool,
+    /// What all tools have.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// An age, of one feed or of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Age {
+    feed: Option<String>,
+    age: Duration,
+}
+
+fn parse_age(text: &str) -> Result<Age, String> {
+    let (feed, age) = match text.split_once('=') {
+        Some((feed, age)) => (Some(feed), age),
+        None => (None, text),
+    };
+    if let Some(feed) = feed {
+        check_feed_name(feed).map_err(|e| e.to_string())?;
+    }
+    Ok(Age { feed: feed.map(str::to_owned), age: parse_duration(age)? })
+}
+
+impl Args {
+    /// Parses the program's arguments.
+    ///
+    /// # Errors
+    /// clap's, help among them.
+    pub fn parse() -> Result<Args, clap::Error> {
+        crate::cli::args::parse(command())
+    }
+
+    /// What counts as healthy.
+    ///
+    /// # Errors
+    /// Two ages for all feeds.
+    pub fn limits(&self) -> anyhow::Result<Limits> {
+        let general = self.max_age.iter().filter(|age| age.feed.is_none()).map(|age| age.age);
+        let seconds = self.max_age_seconds.map(Duration::from_secs);
+        let general: Vec<Duration> = general.chain(seconds).collect();
+        anyhow::ensure!(
+            general.len() < 2,
+            "--max-age: two ages for all feeds; give one, and FEED=AGE for those that differ"
+        );
+        let wanted = self.check_feeds || !self.max_age.is_empty() || seconds.is_some();
+        let named = self.max_age.iter().filter_map(|age| Some((age.feed.clone()?, age.age)));
+        Ok(Limits {
+            min_free_bytes: self.min_free,
+            max_age: wanted.then(|| MaxAge {
+                default: general.first().copied().unwrap_or(DEFAULT_MAX_AGE),
+                feeds: named.collect(),
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn limits(args: &[&str]) -> Result<Limits, String> {
+        let args = std::iter::once("dw-health").chain(args.iter().copied()).map(OsString::from);
+        let args: Args =
+            crate::cli::args::parse_from(command(), args).map_err(|e| e.to_string())?;
+        args.limits().map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn ages_for_all_and_for_one() {
+        let ages = |args: &[&str]| {
+            let ages = limits(args).unwrap().max_age;
+            ages.map(|ages| {
+                let feeds = ages.feeds.into_iter().map(|(name, age)| (name, age.as_secs()));
+                (ages.default.as_secs(), feeds.collect::<Vec<_>>())
+            })
+        };
+        let named = |name: &str, age| (name.to_owned(), age);
+        assert_eq!(ages(&[]), None);
+        assert_eq!(ages(&["--check-feeds"]), Some((300, vec![])));
+        assert_eq!(ages(&["--max-age", "90s"]), Some((90, vec![])));
+        assert_eq!(ages(&["--max-age-seconds", "7"]), Some((7, vec![])));
+        assert_eq!(ages(&["--max-age", "a=1h"]), Some((300, vec![named("a", 3600)])));
+        let mixed = ["--max-age", "a=1h", "--max-age", "1m", "--max-age=b=2s", "--check-feeds"];
+        assert_eq!(ages(&mixed), Some((60, vec![named("a", 3600), named("b", 2)])));
+        for (args, why) in [
+            (&["--max-age", "1m", "--max-age", "2m"][..], "two ages"),
+            (&["--max-age", "1m", "--max-age-seconds", "2"], "two ages"),
+            (&["--max-age", "5"], "needs a unit"),
+            (&["--max-age", "a b=5m"], "a b"),
+            (&["--max-age", "=5m"], "name"),
+            (&["--max-age-seconds", "-1"], "'-1'"),
+            (&["--min-free", "1G"], "GiB"),
+            (&["--json", "--prometheus"], "--prometheus"),
+        ] {
+            let error = limits(args).unwrap_err();
+            assert!(error.contains(why), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn room_that_must_be_free() {
+        assert_eq!(limits(&[]).unwrap().min_free_bytes, 1 << 30);
+        assert_eq!(limits(&["--min-free", "0"]).unwrap().min_free_bytes, 0);
+    }
+}

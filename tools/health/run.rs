@@ -1,0 +1,97 @@
+//! dw-health's work.
+
+use deepwater::check::{self, Finding, Verdict};
+use serde_json::json;
+
+use super::args::Args;
+use super::prometheus;
+use crate::cli::exit::Exit;
+use crate::cli::listing::Listing;
+use crate::cli::messages;
+use crate::cli::out::Out;
+
+/// Runs dw-health.
+///
+/// # Errors
+/// What makes it fail, for [`crate::cli::exit::main_with`].
+pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
+    let args = Args::parse()?;
+    args.common.start();
+    let limits = args.limits()?;
+    let base = args.common.base()?;
+    let looked = check::look(&base, &args.feeds.names(), &limits);
+    if args.prometheus {
+        // Where nothing could be told, that is told.
+        let findings = looked.as_deref().unwrap_or_default();
+        let exit = if looked.is_ok() { verdict(findings) } else { Exit::Failed };
+        out.put(prometheus::metrics(&base, findings, exit).as_bytes())?;
+    }
+    let findings = looked?;
+    let exit = verdict(&findings);
+    if args.prometheus {
+        return Ok(exit);
+    }
+    let mut shown: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| !messages::is_quiet() || finding.verdict != Verdict::Healthy)
+        .collect();
+    if args.json {
+        for finding in shown {
+            out.put(format!("{}\n", object(finding)).as_bytes())?;
+        }
+        return Ok(exit);
+    }
+    shown.sort_by_key(|finding| match finding.verdict {
+        Verdict::Unhealthy => 0,
+        Verdict::Unknown => 1,
+        Verdict::Healthy => 2,
+    });
+    let mut listing = Listing::new(&["STATE", "CHECK", "FEED", "CAUSE"]);
+    for finding in &shown {
+        let state = match finding.verdict {
+            Verdict::Healthy => "ok",
+            Verdict::Unhealthy => "UNHEALTHY",
+            Verdict::Unknown => "UNKNOWN",
+        };
+        listing.row(vec![
+            state.to_owned(),
+            finding.check.as_str().to_owned(),
+            finding.feed.clone().unwrap_or_else(|| "-".to_owned()),
+            finding.cause.clone(),
+        ]);
+    }
+    if !shown.is_empty() {
+        listing.print(out)?;
+    }
+    Ok(exit)
+}
+
+/// What is known to be wrong counts before what is not known.
+fn verdict(findings: &[Finding]) -> Exit {
+    let any = |verdict| findings.iter().any(|finding| finding.verdict == verdict);
+    match (any(Verdict::Unhealthy), any(Verdict::Unknown)) {
+        (true, _) => Exit::Partial,
+        (false, true) => Exit::Failed,
+        (false, false) => Exit::Ok,
+    }
+}
+
+fn object(finding: &Finding) -> serde_json::Value {
+    let ok = match finding.verdict {
+        Verdict::Healthy => Some(true),
+        Verdict::Unhealthy => Some(false),
+        Verdict::Unknown => None,
+    };
+    // A whole number is printed as one.
+    let value = finding.value.map(|value| match value.fract() {
+        0.0 => json!(value as u64),
+        _ => json!(value),
+    });
+    json!({
+        "check": finding.check.as_str(),
+        "feed": finding.feed,
+        "ok": ok,
+        "cause": finding.cause,
+        "value": value,
+    })
+}
