@@ -194,8 +194,8 @@ fn assert_accounted(out: &str, said: &str, end: u64) {
     assert_eq!(next, end);
 }
 
-/// Waits until the ring's newest record is the one before `end`. One that is overwritten while it is
-/// read is said to be, and is not the last.
+/// Waits until the ring's newest record is the one before `end`. One that is overwritten while it
+/// is read is said to be, and is not the last.
 fn until_last(env: &TestEnv, end: u64) {
     let args = ["ring", "-n", "1", "-o", "csv", "--no-header"];
     let newest = || text(&run(env, "dw-cat", &args, b"").stdout);

@@ -480,7 +480,8 @@ fn after_a_power_loss_damage_is_told_from_what_was_never_there() {
             assert!(!got.clean, "{what}: in silence");
         }
         let output = run(&env, "dw-repair", &["t", "--json"], b"");
-        assert_eq!(output.status.code(), Some(i32::from(gone.is_some())), "{what}");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(i32::from(gone.is_some())), "{what}: {said}");
         assert_eq!(removed(&output.stdout, "t"), Vec::from_iter(gone), "{what}");
         let after = cat(&env, &model, &what);
         assert!(after.clean, "{what}: {}", after.said);
