@@ -109,6 +109,7 @@ fn every_format_that_can_flows() {
     assert_eq!(header.until_lines(1), ["ts,price"]);
     jsonl.until_lines(1);
     csv.until_lines(2);
+    tsv.until_lines(2);
     table.until_lines(2);
     writer.send("2,2\n");
     assert_eq!(jsonl.until_lines(2), [r#"{"ts":1,"price":1.0}"#, r#"{"ts":2,"price":2.0}"#]);
