@@ -2,7 +2,7 @@
 //! sessions that were closed or adopted by somebody who was killed before he had unlinked them, and
 //! of another boot. Never data that no disk has yet.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::error::Result;
@@ -10,6 +10,7 @@ use crate::gc::{Action, Reason, Step, Target, feed};
 use crate::os::file;
 use crate::os::lock::Lock;
 use crate::registry::feed::{Entry, FeedRegistry, SessionEntry};
+use crate::registry::global::FeedEntry;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::segments::{Reach, SegmentKind, Segments};
@@ -49,11 +50,14 @@ pub(crate) struct Left {
 
 /// What is left over in one folder of the store's. Looks only.
 pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
-    let listed: HashSet<String> = platform.list_feeds()?.into_iter().collect();
+    let registry = platform.registry()?;
+    let listed: HashMap<&str, &FeedEntry> =
+        registry.feeds.iter().map(|entry| (&*entry.name, entry)).collect();
     let mut all = Vec::new();
     for name in file::names(folder).unwrap_or_default() {
         let Some((feed, ending)) = split(&name) else { continue };
-        if !is_written(platform, feed) && is_left(platform, &listed, folder, feed, ending)? {
+        let entry = listed.get(feed).copied();
+        if is_left(platform, entry, folder, ending, |info| !is_written(info))? {
             let path = folder.join(&name);
             all.push(Left { feed: feed.to_owned(), bytes: feed::sizes(&path).0, path });
         }
@@ -75,8 +79,7 @@ pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
         },
         Err(_) => None,
     };
-    let listed: HashSet<String> = platform.list_feeds()?.into_iter().collect();
-    if !is_left(platform, &listed, folder, feed, ending)? {
+    if !is_left(platform, platform.registry()?.find(feed), folder, ending, |_| true)? {
         return Ok(false);
     }
     match ending {
@@ -96,8 +99,8 @@ fn split(name: &str) -> Option<(&str, &str)> {
 fn folders(platform: &Platform) -> Result<BTreeSet<PathBuf>> {
     let (base, store_id) = (platform.base(), platform.store_id());
     let mut found: BTreeSet<PathBuf> = Segments::folders(base, store_id)?.into_iter().collect();
-    for name in platform.list_feeds()? {
-        let Ok(info) = platform.feed_info(&name) else { continue };
+    for entry in platform.registry()?.feeds {
+        let Ok(info) = platform.info_of(&entry) else { continue };
         let registry = FeedRegistry::open(&info.registry_path(), &info.id, false);
         let Some(segments) = registry.ok().and_then(|registry| registry.segments()) else {
             continue;
@@ -109,24 +112,26 @@ fn folders(platform: &Platform) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-fn is_written(platform: &Platform, feed: &str) -> bool {
-    platform.feed_info(feed).is_ok_and(|info| Lock::feed_is_held(&info.lock) == Some(true))
+fn is_written(info: &FeedInfo) -> bool {
+    Lock::feed_is_held(&info.lock) == Some(true)
 }
 
-/// Whether a segment of a feed that nobody writes is one that nobody needs.
+/// Whether nobody needs a segment: of a feed that is not listed, or of one that nobody writes, as
+/// `is_free` says, and that has its records on disk.
 fn is_left(
     platform: &Platform,
-    listed: &HashSet<String>,
+    entry: Option<&FeedEntry>,
     folder: &Path,
-    feed: &str,
     ending: &str,
+    is_free: impl Fn(&FeedInfo) -> bool,
 ) -> Result<bool> {
-    if !listed.contains(feed) {
-        return Ok(true);
+    let Some(entry) = entry else { return Ok(true) };
+    if !STAGED.contains(&ending) {
+        return Ok(false);
     }
     // A feed that cannot be looked at keeps what it has.
-    let Ok(info) = platform.feed_info(feed) else { return Ok(false) };
-    if !STAGED.contains(&ending) {
+    let Ok(info) = platform.info_of(entry) else { return Ok(false) };
+    if !is_free(&info) {
         return Ok(false);
     }
     let Ok(registry) = FeedRegistry::open(&info.registry_path(), &info.id, false) else {
