@@ -243,23 +243,28 @@ impl Work {
     fn appends(&self, table: &mut Table) {
         let path = self.ringfire_path();
         let size = 48;
+        let mut time = 0;
         {
             let mut ring = RingProducer::<[u64; 6]>::create(&path, RINGFIRE_RECORDS).unwrap();
             let mut push = |record: &[u8]| ring.push(&to_words(record));
-            table.append("ringfire alone", append_ns(size, &mut push));
+            table.append("ringfire alone", append_ns(size, &mut time, &mut push));
             let other = Other::start("ringfire", size, u64::MAX, &path);
-            table.append("ringfire, draining reader", append_ns(size, &mut push));
+            table.append("ringfire, draining reader", append_ns(size, &mut time, &mut push));
             other.stop();
         }
         for kind in ["ring", "staged", "disk"].into_iter().filter(|kind| self.has(kind)) {
             let mut writer = self.writer(kind, size);
             let mut push = |record: &[u8]| drop(writer.append(record).unwrap());
-            table.append(&format!("{kind} alone"), append_ns(size, &mut push));
+            table.append(&format!("{kind} alone"), append_ns(size, &mut time, &mut push));
             let other = Other::start("sleep", size, u64::MAX, &self.base().join(kind));
-            table.append(&format!("{kind}, sleeping follower"), append_ns(size, &mut push));
+            table.append(
+                &format!("{kind}, sleeping follower"),
+                append_ns(size, &mut time, &mut push),
+            );
             other.stop();
             let other = Other::start(kind, size, u64::MAX, &self.base());
-            table.append(&format!("{kind}, draining reader"), append_ns(size, &mut push));
+            table
+                .append(&format!("{kind}, draining reader"), append_ns(size, &mut time, &mut push));
             other.stop();
         }
     }
@@ -303,14 +308,15 @@ fn send(size: usize, count: u64, pace_ns: u64, mut push: impl FnMut(&[u8])) {
 }
 
 /// Nanoseconds an append, in a ring that is warm by then: of many rounds, too short for the machine
-/// to disturb most of them, the median.
-fn append_ns(size: usize, push: &mut impl FnMut(&[u8])) -> f64 {
+/// to disturb most of them, the median. `time` is the last record's, and no record is late.
+fn append_ns(size: usize, time: &mut u64, push: &mut impl FnMut(&[u8])) -> f64 {
     const ROUND: u64 = 20_000;
     const WARM_UP: usize = 100;
     let mut record = vec![7; size];
     let rounds = (0..5 * WARM_UP).map(|_| {
         let began = Instant::now();
-        for time in 0..ROUND {
+        for _ in 0..ROUND {
+            *time += 1;
             record[..8].copy_from_slice(&time.to_le_bytes());
             push(std::hint::black_box(&record));
         }

@@ -90,20 +90,17 @@ impl Map {
     }
 
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        assert!(
-            offset.checked_add(len).is_some_and(|end| end <= self.raw.len()),
-            "{}: {len} bytes at {offset} of a mapping of {}",
-            self.path.display(),
-            self.raw.len()
-        );
-        // SAFETY: the assertion above keeps offset and len within the mapping.
+        if !offset.checked_add(len).is_some_and(|end| end <= self.raw.len()) {
+            outside(offset, len, self.raw.len());
+        }
+        // SAFETY: the check above keeps offset and len within the mapping.
         unsafe { self.raw.as_mut_ptr().add(offset) }
     }
 
     /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
     #[inline]
     pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
-        assert_eq!(offset % 8, 0);
+        aligned(offset, 8);
         // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
         // `self`; every process reaches the words that change through atomics.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
@@ -112,7 +109,7 @@ impl Map {
     /// The 32-bit word at `offset`. A read-only mapping must only be loaded from.
     #[inline]
     pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
-        assert_eq!(offset % 4, 0);
+        aligned(offset, 4);
         // SAFETY: as in `u64_at`.
         unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
     }
@@ -155,6 +152,27 @@ impl Map {
             let _ = self.raw.advise_range(Advice::PopulateWrite, start, end - start);
         }
     }
+}
+
+/// Panics if no word of that size begins there.
+#[inline(always)]
+fn aligned(offset: usize, size: usize) {
+    if !offset.is_multiple_of(size) {
+        unaligned(offset, size);
+    }
+}
+
+// Functions of their own: what a message needs is no work for those who need none.
+#[cold]
+#[inline(never)]
+fn outside(offset: usize, len: usize, end: usize) -> ! {
+    panic!("{len} bytes at {offset} of a mapping of {end}")
+}
+
+#[cold]
+#[inline(never)]
+fn unaligned(offset: usize, size: usize) -> ! {
+    panic!("a word of {size} bytes at {offset}")
 }
 
 /// Bytes of a ring's file before its records: one page.
@@ -232,15 +250,17 @@ impl RingMap {
     #[inline(always)]
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
         let end = RING_HEAD_BYTES + 2 * self.capacity;
-        assert!(offset <= end && len <= end - offset, "{len} bytes at {offset} of a ring's {end}");
-        // SAFETY: within the mapping by the assertion above.
+        if offset > end || len > end - offset {
+            outside(offset, len, end);
+        }
+        // SAFETY: within the mapping by the check above.
         unsafe { self.base.as_ptr().add(offset) }
     }
 
     /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
     #[inline(always)]
     pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
-        assert_eq!(offset % 8, 0);
+        aligned(offset, 8);
         // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
         // `self`; every process reaches these words through atomics.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
@@ -249,14 +269,14 @@ impl RingMap {
     /// The 32-bit word at `offset`. A read-only mapping must only be loaded from.
     #[inline]
     pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
-        assert_eq!(offset % 4, 0);
+        aligned(offset, 4);
         // SAFETY: as in `u64_at`.
         unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
     }
 
     #[inline(always)]
     fn words(&self, offset: usize, len: usize) -> &[AtomicU64] {
-        assert_eq!(offset % 8, 0);
+        aligned(offset, 8);
         // SAFETY: as in `u64_at`, for each of the words; atomics may be shared while they change.
         unsafe { std::slice::from_raw_parts(self.at(offset, len).cast(), len / 8) }
     }
@@ -302,6 +322,19 @@ impl RingMap {
         for (from, byte) in self.single_bytes(offset, into.len()).iter().zip(into) {
             *byte = from.load(Ordering::Relaxed);
         }
+    }
+
+    /// Asks for the cache lines of `len` bytes at `offset`. A hint.
+    #[inline(always)]
+    pub fn prefetch(&self, offset: usize, len: usize) {
+        #[cfg(target_arch = "x86_64")]
+        for at in [offset, offset + len - 1] {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a prefetch loads nothing and never faults; the address is in bounds by `at`.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.at(at, 1).cast_const().cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (offset, len);
     }
 
     /// Maps the pages of `len` bytes at `offset` in, for storing or for loading. Best effort.

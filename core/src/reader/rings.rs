@@ -27,7 +27,7 @@ impl Reader {
             let (head, oldest) = (*ring.head(), ring.held().0);
             let writing = Lock::feed_is_held(&self.feed.lock) != Some(false);
             let moving = writing && oldest > head.base_seq;
-            let margin = if moving { head.records() / MARGIN } else { 0 };
+            let margin = if moving { ring.records() / MARGIN } else { 0 };
             let first_seq = (oldest + margin).min(snapshot.end_seq);
             RingPart { ring, first_seq }
         });
@@ -144,7 +144,7 @@ impl RingScan {
                 return (gone < count).then_some((from, (gone, count)));
             }
             let (oldest, published) = self.ring.held();
-            let records = self.ring.head().records();
+            let records = self.ring.records();
             let half = published.saturating_sub(records / 2).max(oldest);
             // Behind the end of the scan there is nothing to be had.
             let next = if half < hi { half } else { oldest + records / MARGIN };

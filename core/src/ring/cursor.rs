@@ -81,12 +81,16 @@ impl Cursor {
             faults::step("ring.seen");
         }
         let end_seq = self.seen.min(end_seq);
+        let head = self.ring.head();
         if end_seq <= self.next_seq {
+            // Who spins has the record under way when it is published.
+            self.ring.memory().prefetch(self.at, head.record_size);
             return Copied::Nothing;
         }
-        let head = self.ring.head();
-        let fitting = (into.len() / head.record_size).min(head.records() as usize);
-        let count = ((end_seq - self.next_seq) as usize).min(fitting);
+        let most = ((end_seq - self.next_seq) as usize).min(self.ring.records() as usize);
+        // Mostly it is one record, which fits: no division for it.
+        let fits = most * head.record_size <= into.len();
+        let count = if fits { most } else { into.len() / head.record_size };
         let bytes = count * head.record_size;
         let reserved = protocol::copy(self.ring.memory(), self.at, &mut into[..bytes]);
         if self.ring.oldest_at(reserved) > self.next_seq {
@@ -105,7 +109,7 @@ impl Cursor {
     #[cold]
     fn lapped(&mut self) -> Copied {
         let (oldest, published) = self.ring.held();
-        let half = published.saturating_sub(self.ring.head().records() / 2);
+        let half = published.saturating_sub(self.ring.records() / 2);
         let seq_lo = self.next_seq;
         self.seek(half.max(oldest));
         Copied::Lapped(Lapped { seq_lo, seq_hi: self.next_seq })

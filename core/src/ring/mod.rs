@@ -55,7 +55,6 @@ impl RingHead {
     }
 
     /// Records that fit.
-    #[inline]
     pub fn records(&self) -> u64 {
         (self.capacity_bytes / self.record_size) as u64
     }
@@ -90,6 +89,8 @@ pub struct Ring {
     page: LivePage,
     map: RingMap,
     head: RingHead,
+    /// Records that fit.
+    records: u64,
 }
 
 impl Ring {
@@ -162,7 +163,7 @@ impl Ring {
             return Err(Error::damaged(path, HEAD_AT as u64, "an impossible ring"));
         }
         let map = RingMap::new(&file, path, head.capacity_bytes, head.record_size, writable)?;
-        Ok(Ring { file, path: path.to_owned(), page, map, head })
+        Ok(Ring { file, path: path.to_owned(), page, map, records: head.records(), head })
     }
 
     /// What it is.
@@ -194,10 +195,16 @@ impl Ring {
         RING_HEAD_BYTES + (bytes % self.head.capacity_bytes as u64) as usize
     }
 
+    /// Records that fit.
+    #[inline]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
     /// The seq of the oldest record that is whole when that much is reserved.
     #[inline]
     pub fn oldest_at(&self, reserved: u64) -> u64 {
-        protocol::oldest_whole(reserved, self.head.records()).max(self.head.base_seq)
+        protocol::oldest_whole(reserved, self.records).max(self.head.base_seq)
     }
 
     /// The seqs that it holds now, half-open.

@@ -191,7 +191,11 @@ impl RingWriter {
             return self.append_batch(records, marks);
         }
         let first_seq = self.next_seq;
-        self.store(records, 1)?;
+        self.prepare(first_seq + 1)?;
+        if self.look_at_time(records) {
+            self.count_late(1);
+        }
+        self.publish(records, first_seq + 1);
         Ok(Appended { first_seq, count: 1, rejected: Vec::new() })
     }
 
@@ -221,7 +225,7 @@ impl RingWriter {
     fn append_parts(&mut self, records: &[u8], rejected: Vec<usize>) -> Result<Appended> {
         let first_seq = self.next_seq;
         let size = self.geometry.record_size;
-        let most = (self.current.ring.head().records() / 4).max(1) as usize;
+        let most = (self.current.ring.records() / 4).max(1) as usize;
         for part in records.chunks(most * size) {
             self.store(part, (part.len() / size) as u64)?;
         }
@@ -229,21 +233,44 @@ impl RingWriter {
     }
 
     /// Stores records and publishes them: at most a quarter of the ring.
-    #[inline(always)]
     fn store(&mut self, records: &[u8], count: u64) -> Result<()> {
         let end_seq = self.next_seq + count;
-        let quiet = self.shared.attention.load(Ordering::Relaxed) == 0;
-        if end_seq > self.reserved || !quiet {
-            self.make_room(end_seq)?;
+        self.prepare(end_seq)?;
+        let mut late = 0;
+        for record in records.chunks_exact(self.geometry.record_size) {
+            late += u64::from(self.look_at_time(record));
         }
-        let late = self.look_at_times(records);
-        let ring = &*self.current.ring;
-        let page = ring.page();
         if late > 0 {
-            self.counters.late += late;
-            page.set_counters(&self.counters);
+            self.count_late(late);
         }
-        page.set_running_max(self.running_max);
+        self.publish(records, end_seq);
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn count_late(&mut self, late: u64) {
+        // Where they are not accepted as they come, who sorts them counts them.
+        if self.order == Order::Accept {
+            self.counters.late += late;
+            self.current.ring.page().set_counters(&self.counters);
+        }
+    }
+
+    /// Sees to it that records below `end_seq` may be stored.
+    #[inline(always)]
+    fn prepare(&mut self, end_seq: u64) -> Result<()> {
+        let quiet = self.shared.attention.load(Ordering::Relaxed) == 0;
+        match end_seq > self.reserved || !quiet {
+            true => self.make_room(end_seq),
+            false => Ok(()),
+        }
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, records: &[u8], end_seq: u64) {
+        let ring = &*self.current.ring;
+        ring.page().set_running_max(self.running_max);
         protocol::commit(ring.memory(), self.at, records, end_seq);
         step("ring.published");
         self.next_seq = end_seq;
@@ -251,24 +278,21 @@ impl RingWriter {
         if self.at >= RING_HEAD_BYTES + ring.memory().capacity() {
             self.at -= ring.memory().capacity();
         }
-        Ok(())
     }
 
-    /// Brings the newest time up to date; returns how many records are older than one before them.
+    /// Brings the newest time up to date; whether the record is older than one before it.
     #[inline(always)]
-    fn look_at_times(&mut self, records: &[u8]) -> u64 {
-        let Geometry { record_size, time_offset, .. } = self.geometry;
-        let mut late = 0;
-        for record in records.chunks_exact(record_size) {
-            let time = record[time_offset..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w));
-            late += u64::from(time < self.running_max);
-            self.running_max = self.running_max.max(time);
-        }
-        if self.order == Order::Accept { late } else { 0 }
+    fn look_at_time(&mut self, record: &[u8]) -> bool {
+        let at = self.geometry.time_offset;
+        let time = record[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let late = time < self.running_max;
+        self.running_max = self.running_max.max(time);
+        late
     }
 
     /// Reserves up to `end_seq` and some more.
     #[cold]
+    #[inline(never)]
     fn make_room(&mut self, end_seq: u64) -> Result<()> {
         let attention = self.shared.attention.load(Ordering::Acquire);
         if attention & FAILED != 0 {
