@@ -184,17 +184,25 @@ impl RingWriter {
         self.next_seq
     }
 
+    /// One record for which there is room and nothing to be done beside is stored here, without a
+    /// call; all else goes the long way.
     #[inline]
     pub fn append(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
-        let one = records.len() == self.geometry.record_size && self.order == Order::Accept;
-        if !one || self.mark_asked || !marks.is_empty() {
+        let first_seq = self.next_seq;
+        let Geometry { record_size, time_offset, .. } = self.geometry;
+        let plain = records.len() == record_size
+            && self.order == Order::Accept
+            && !self.mark_asked
+            && marks.is_empty()
+            && self.has_room(first_seq + 1);
+        if !plain {
             return self.append_batch(records, marks);
         }
-        let first_seq = self.next_seq;
-        self.prepare(first_seq + 1)?;
-        if self.look_at_time(records) {
-            self.count_late(1);
+        let time = time_of(records, time_offset);
+        if time < self.running_max {
+            return self.append_batch(records, marks);
         }
+        self.running_max = time;
         self.publish(records, first_seq + 1);
         Ok(Appended { first_seq, count: 1, rejected: Vec::new() })
     }
@@ -235,36 +243,29 @@ impl RingWriter {
     /// Stores records and publishes them: at most a quarter of the ring.
     fn store(&mut self, records: &[u8], count: u64) -> Result<()> {
         let end_seq = self.next_seq + count;
-        self.prepare(end_seq)?;
-        let mut late = 0;
-        for record in records.chunks_exact(self.geometry.record_size) {
-            late += u64::from(self.look_at_time(record));
+        if !self.has_room(end_seq) {
+            self.make_room(end_seq)?;
         }
-        if late > 0 {
-            self.count_late(late);
+        let Geometry { record_size, time_offset, .. } = self.geometry;
+        let mut late = 0;
+        for record in records.chunks_exact(record_size) {
+            let time = time_of(record, time_offset);
+            late += u64::from(time < self.running_max);
+            self.running_max = self.running_max.max(time);
+        }
+        // Where they are not accepted as they come, who sorts them counts them.
+        if late > 0 && self.order == Order::Accept {
+            self.counters.late += late;
+            self.current.ring.page().set_counters(&self.counters);
         }
         self.publish(records, end_seq);
         Ok(())
     }
 
-    #[cold]
-    #[inline(never)]
-    fn count_late(&mut self, late: u64) {
-        // Where they are not accepted as they come, who sorts them counts them.
-        if self.order == Order::Accept {
-            self.counters.late += late;
-            self.current.ring.page().set_counters(&self.counters);
-        }
-    }
-
-    /// Sees to it that records below `end_seq` may be stored.
+    /// Whether records below `end_seq` may be stored as they are.
     #[inline(always)]
-    fn prepare(&mut self, end_seq: u64) -> Result<()> {
-        let quiet = self.shared.attention.load(Ordering::Relaxed) == 0;
-        match end_seq > self.reserved || !quiet {
-            true => self.make_room(end_seq),
-            false => Ok(()),
-        }
+    fn has_room(&self, end_seq: u64) -> bool {
+        end_seq <= self.reserved && self.shared.attention.load(Ordering::Relaxed) == 0
     }
 
     #[inline(always)]
@@ -272,22 +273,13 @@ impl RingWriter {
         let ring = &*self.current.ring;
         ring.page().set_running_max(self.running_max);
         protocol::commit(ring.memory(), self.at, records, end_seq);
+        ring.memory().prefetch_ahead(self.at);
         step("ring.published");
         self.next_seq = end_seq;
         self.at += records.len();
         if self.at >= RING_HEAD_BYTES + ring.memory().capacity() {
             self.at -= ring.memory().capacity();
         }
-    }
-
-    /// Brings the newest time up to date; whether the record is older than one before it.
-    #[inline(always)]
-    fn look_at_time(&mut self, record: &[u8]) -> bool {
-        let at = self.geometry.time_offset;
-        let time = record[at..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-        let late = time < self.running_max;
-        self.running_max = self.running_max.max(time);
-        late
     }
 
     /// Reserves up to `end_seq` and some more.
@@ -384,6 +376,11 @@ impl RingWriter {
         self.current.bell.wake();
         Ok(())
     }
+}
+
+#[inline(always)]
+fn time_of(record: &[u8], offset: usize) -> u64 {
+    record[offset..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// Refuses what no ring can do.
