@@ -253,7 +253,7 @@ fn mutate(template: &Path, (model, promised): (&Model, u64), seed: u64, real: bo
 
 #[test]
 fn a_store_that_is_struck_at_random_never_lies() {
-    let (numbers, seed) = cases("random damage", 300);
+    let (numbers, seed) = cases("random damage", 500);
     let folder = TempDir::new().expect("a folder");
     let templates = ["closed", "cut-off"].map(|name| folder.path().join(name));
     let (model, (cut_model, durable)) = (closed(&templates[0]), cut_off(&templates[1]));
