@@ -57,6 +57,8 @@ struct Expect {
     collected: u64,
     /// Seqs that were marked.
     marks: BTreeSet<u64>,
+    /// Those whose marks are durable. After a crash a record may be there whose mark is not.
+    durable_marks: BTreeSet<u64>,
 }
 
 /// One history and what is to be true of it.
@@ -250,9 +252,12 @@ impl Recording {
         let mut may = self.before.may.clone();
         may.extend(must.clone());
         let must = must.split_off(&collected);
-        let mut marks = self.before.marks.clone();
+        let (mut marks, mut durable_marks) =
+            (self.before.marks.clone(), self.before.durable_marks.clone());
         if self.shape.marks {
             marks.extend(notes.appended.iter().map(|(_, _, seqs)| seqs.start));
+            let own = notes.appended.iter().map(|(_, _, seqs)| seqs.start);
+            durable_marks.extend(own.filter(|seq| *seq < acked.unwrap_or(0)));
         }
         let mut used = self.before.used;
         for (began, done, seqs) in &notes.appended {
@@ -267,7 +272,7 @@ impl Recording {
             (self.before.there.0 || before(notes.made)) && !before(notes.deleted.0),
             !before(notes.deleted.1),
         );
-        Expect { there, must, may, used, collected, marks }
+        Expect { there, must, may, used, collected, marks, durable_marks }
     }
 }
 
@@ -368,7 +373,7 @@ fn first_look(root: &Path, expect: &Expect) -> Result<Option<Records>, String> {
 /// Whether the newest mark that is found is one that was made, and no durable one is passed over.
 fn newest_mark(reader: &Reader, found: &Records, expect: &Expect) -> Result<(), String> {
     let snapshot = reader.snapshot().map_err(|e| e.to_string())?;
-    let must = expect.marks.iter().rfind(|seq| expect.must.contains_key(seq));
+    let must = expect.durable_marks.iter().rfind(|seq| expect.must.contains_key(seq));
     let newest = match reader.last_mark(&snapshot, u64::MAX) {
         Ok(seq) => seq,
         Err(deepwater::Error::Invalid(_)) if must.is_none() => return Ok(()),
