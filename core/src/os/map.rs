@@ -9,15 +9,17 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::error::{Error, Result};
 use crate::os::bus::Guard;
 use crate::os::faults::{self, Io, Op};
+use crate::os::file;
 
-/// A shared mapping of the first `len` bytes of a file, unmapped when dropped.
+/// A shared mapping of the first `len` bytes of a file, unmapped when dropped; or a copy of them,
+/// for one look, see [`Map::copy`].
 ///
 /// The mapping may be longer than the file; every caller keeps below the size it allocated or asked
 /// the file for. What is touched behind the file's end nevertheless, because somebody cut it short,
@@ -25,9 +27,24 @@ use crate::os::faults::{self, Io, Op};
 pub struct Map {
     // Goes first: the addresses may be another mapping's as soon as this one is gone.
     guard: Guard,
-    raw: MmapRaw,
+    // Of `owner`, whichever it is: what reaches a word does not ask.
+    base: *mut u8,
+    len: usize,
+    owner: Owner,
     path: PathBuf,
 }
+
+enum Owner {
+    Mapping(MmapRaw),
+    /// Whole words, so that they can be reached as such; kept to be freed with the map.
+    Copy(#[allow(dead_code)] Vec<u64>),
+}
+
+// SAFETY: the memory belongs to no thread and lives as long as the map, wherever that is; what
+// changes in it is reached through atomics.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
 
 impl Map {
     /// Maps `len` bytes for reading and writing.
@@ -51,7 +68,45 @@ impl Map {
     }
 
     fn new(raw: MmapRaw, path: &Path) -> Map {
-        Map { guard: Guard::new(raw.as_ptr() as usize, raw.len()), raw, path: path.to_owned() }
+        let (base, len) = (raw.as_mut_ptr(), raw.len());
+        let guard = Guard::new(base as usize, len);
+        Map { guard, base, len, owner: Owner::Mapping(raw), path: path.to_owned() }
+    }
+
+    /// Copies the first `len` bytes: for whoever looks once, and only loads, that is much cheaper
+    /// than a mapping. The words of a copy are true of one moment if [`Map::is_unchanged`] says so
+    /// later; somebody may have stored while they were copied.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`] for a file that is shorter.
+    pub fn copy(file: &File, path: &Path, len: usize) -> Result<Map> {
+        let mut words = vec![0u64; len.div_ceil(8)];
+        // SAFETY: the words are initialised, and any bytes are words.
+        let bytes = unsafe { words.align_to_mut::<u8>().1 };
+        file::read_at(file, path, 0, &mut bytes[..len])?;
+        let base = words.as_mut_ptr().cast();
+        let (guard, owner) = (Guard::none(), Owner::Copy(words));
+        Ok(Map { guard, base, len, owner, path: path.to_owned() })
+    }
+
+    /// Whether the file still has the bytes that this copy of it has. If so, and if no word ever
+    /// takes a value that it had before, they were its bytes at every moment between the two
+    /// readings: of a word that is being stored to a reading may get a part, but not both get the
+    /// same part.
+    pub fn is_unchanged(&self, file: &File) -> bool {
+        // SYNC: whole file; a mapped word that is read here is read after what was read before.
+        fence(Ordering::Acquire);
+        let mut bytes = [0; 4096];
+        (0..self.len).step_by(bytes.len()).all(|at| {
+            let bytes = &mut bytes[..(self.len - at).min(4096)];
+            let now = file::read_at(file, &self.path, at as u64, bytes);
+            now.is_ok() && self.published(at, bytes.len()) == bytes
+        })
+    }
+
+    /// Whether this is a copy.
+    pub fn is_copy(&self) -> bool {
+        matches!(self.owner, Owner::Copy(_))
     }
 
     /// Whether all that was touched of the mapping was there.
@@ -76,12 +131,12 @@ impl Map {
 
     /// Length of the mapping, in bytes.
     pub fn len(&self) -> usize {
-        self.raw.len()
+        self.len
     }
 
     /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
-        self.raw.len() == 0
+        self.len == 0
     }
 
     /// The file mapped, for messages.
@@ -90,19 +145,19 @@ impl Map {
     }
 
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        if !offset.checked_add(len).is_some_and(|end| end <= self.raw.len()) {
-            outside(offset, len, self.raw.len());
+        if !offset.checked_add(len).is_some_and(|end| end <= self.len) {
+            outside(offset, len, self.len);
         }
-        // SAFETY: the check above keeps offset and len within the mapping.
-        unsafe { self.raw.as_mut_ptr().add(offset) }
+        // SAFETY: the check above keeps offset and len within the mapping or copy.
+        unsafe { self.base.add(offset) }
     }
 
     /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
     #[inline]
     pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
         aligned(offset, 8);
-        // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
-        // `self`; every process reaches the words that change through atomics.
+        // SAFETY: in bounds by `at`, aligned because mappings start on a page and copies on a word,
+        // alive as long as `self`; every process reaches the words that change through atomics.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
     }
 
@@ -147,9 +202,11 @@ impl Map {
     /// kernel has no MADV_POPULATE_WRITE the stores fault as they come.
     pub fn populate(&self, offset: usize, len: usize) {
         let start = offset & !4095;
-        let end = (offset + len).min(self.raw.len());
-        if start < end {
-            let _ = self.raw.advise_range(Advice::PopulateWrite, start, end - start);
+        let end = (offset + len).min(self.len);
+        if let Owner::Mapping(raw) = &self.owner
+            && start < end
+        {
+            let _ = raw.advise_range(Advice::PopulateWrite, start, end - start);
         }
     }
 }
