@@ -74,8 +74,8 @@ impl Map {
     }
 
     /// Copies the first `len` bytes: for whoever looks once, and only loads, that is much cheaper
-    /// than a mapping. The words of a copy are true of one moment if [`Map::is_unchanged`] says so
-    /// later; somebody may have stored while they were copied.
+    /// than a mapping. Somebody may store meanwhile: nothing in a copy is to be believed before
+    /// [`Map::is_unchanged`] has said that it is of one moment.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Damaged`] for a file that is shorter.
@@ -89,19 +89,21 @@ impl Map {
         Ok(Map { guard, base, len, owner, path: path.to_owned() })
     }
 
-    /// Whether the file still has the bytes that this copy of it has. If so, and if no word ever
-    /// takes a value that it had before, they were its bytes at every moment between the two
-    /// readings: of a word that is being stored to a reading may get a part, but not both get the
-    /// same part.
+    /// Whether this is a copy, and the file still has the same bytes. They were its bytes at every
+    /// moment between the two readings then, since nobody stores for a moment what was there
+    /// before; nor is a word among them that was copied while it was being stored, since the second
+    /// reading, which comes later, would not have got the same part of it.
     pub fn is_unchanged(&self, file: &File) -> bool {
-        // SYNC: whole file; a mapped word that is read here is read after what was read before.
+        // SYNC: all words of the file; nothing that was read before is read after this.
         fence(Ordering::Acquire);
         let mut bytes = [0; 4096];
-        (0..self.len).step_by(bytes.len()).all(|at| {
-            let bytes = &mut bytes[..(self.len - at).min(4096)];
-            let now = file::read_at(file, &self.path, at as u64, bytes);
-            now.is_ok() && self.published(at, bytes.len()) == bytes
-        })
+        let mut starts = (0..self.len).step_by(bytes.len());
+        self.is_copy()
+            && starts.all(|at| {
+                let now = &mut bytes[..(self.len - at).min(4096)];
+                let read = file::read_at(file, &self.path, at as u64, now);
+                read.is_ok() && self.published(at, now.len()) == now
+            })
     }
 
     /// Whether this is a copy.
@@ -467,6 +469,28 @@ mod tests {
         }
         let file = tempfile::tempfile().unwrap();
         assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_of_one_moment_or_is_told_to_be_none() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(3 * 4096).unwrap();
+        let path = Path::new("f");
+        let map = Map::writable(&file, path, 3 * 4096).unwrap();
+        map.u64_at(8).store(7, Ordering::Release);
+        let copy = Map::copy(&file, path, 4096 + 24).unwrap();
+        assert!(copy.is_copy() && copy.is_unchanged(&file) && !map.is_unchanged(&file));
+        assert_eq!((copy.len(), copy.u64_at(8).load(Ordering::Relaxed)), (4096 + 24, 7));
+        map.u64_at(4096 + 24).store(1, Ordering::Release);
+        assert!(copy.is_unchanged(&file), "behind what was copied");
+        map.u64_at(4096 + 16).store(1, Ordering::Release);
+        assert!(!copy.is_unchanged(&file));
+        assert_eq!(copy.u64_at(4096 + 16).load(Ordering::Relaxed), 0);
+        assert!(copy.check().is_ok());
+        map.u64_at(4096 + 16).store(0, Ordering::Release);
+        file.set_len(4096).unwrap();
+        assert!(!copy.is_unchanged(&file), "cut short");
+        assert!(Map::copy(&file, path, 4097).is_err());
     }
 
     #[test]

@@ -24,8 +24,8 @@ pub const ENTRY_SIZE: usize = 128;
 pub(super) const PIECE: u64 = 64 * 1024;
 /// What is mapped: room for eight million entries. Address space, not memory.
 pub(super) const MAP_SIZE: usize = 1 << 30;
-/// So much of it is copied where a copy will do, and again if the table is longer; beyond the second
-/// a mapping is cheaper.
+/// So much is copied where a copy will do; a longer table is copied once more, and one that goes
+/// beyond the second is mapped, which is cheaper then.
 const COPY_FIRST: u64 = 8192;
 const COPY_MOST: u64 = PIECE;
 pub(super) const SLOT_SIZE: usize = 512;
