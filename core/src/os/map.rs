@@ -147,7 +147,7 @@ impl Map {
     }
 
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        if !offset.checked_add(len).is_some_and(|end| end <= self.len) {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
             outside(offset, len, self.len);
         }
         // SAFETY: the check above keeps offset and len within the mapping or copy.
