@@ -62,7 +62,7 @@ fn a_look_beside_a_writer_finds_nothing_wrong() {
             }
             assert!(wrong.is_empty(), "{wrong:?}");
             let now = published(&found);
-            assert!(now >= last && now % 250 == 0, "{now} after {last}");
+            assert!(now >= last && now.is_multiple_of(250), "{now} after {last}");
             last = now;
         }
         done.store(true, Ordering::Relaxed);
