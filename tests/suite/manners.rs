@@ -95,8 +95,11 @@ fn a_full_stdout_is_a_failure() {
     for (tool, command) in all {
         fails(&env, &format!("{command} > /dev/full"), tool, &["stdout", "No space left"]);
         fails(&env, &format!("{command} >&-"), tool, &["stdout", "closed"]);
-        let (code, _, err) = sh(&env, &format!("{command} > /dev/null"));
-        assert_eq!((code, err.as_str()), (0, ""), "{command}");
+        // Programs that start others, as Python does, open it both ways.
+        for null in ["> /dev/null", "1<> /dev/null"] {
+            let (code, _, err) = sh(&env, &format!("{command} {null}"));
+            assert_eq!((code, err.as_str()), (0, ""), "{command} {null}");
+        }
     }
 }
 
@@ -128,6 +131,7 @@ fn a_closed_stdin_or_stderr() {
     assert_eq!(objects(&env, "dw-ls", &["--sessions", "--json"]).len(), 1, "no session was opened");
     // No input at all is an input without rows.
     assert_eq!(sh(&env, "dw-write trades < /dev/null").0, 0);
+    assert_eq!(sh(&env, "dw-write trades 0<> /dev/null").0, 0);
     // Tools that read nothing need no stdin; nobody needs stderr.
     assert_eq!(sh(&env, "dw-cat trades <&- | wc -l"), (0, "3\n".into(), String::new()));
     assert_eq!(sh(&env, "echo x,1,B | dw-write trades 2>&-").0, 1);

@@ -11,10 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use deepwater::error::system_text;
+use deepwater::os::process;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{fstat, makedev};
 
 /// What is gathered before a write, where output is no terminal.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -67,17 +67,7 @@ impl From<Error> for io::Error {
 
 /// Whether stdin was closed when the program started (`<&-`).
 pub fn stdin_is_missing() -> bool {
-    was_closed(io::stdin().as_fd())
-}
-
-/// Rust's runtime opens `/dev/null` for reading and writing in place of a standard descriptor
-/// that is closed. A user's own `>/dev/null` is write-only, `</dev/null` read-only.
-fn was_closed(fd: BorrowedFd<'_>) -> bool {
-    let Ok(flags) = fcntl(fd, FcntlArg::F_GETFL) else {
-        return true;
-    };
-    let both_ways = OFlag::from_bits_truncate(flags) & OFlag::O_ACCMODE == OFlag::O_RDWR;
-    both_ways && fstat(fd).is_ok_and(|stat| stat.st_rdev == makedev(1, 3))
+    process::was_closed(0)
 }
 
 /// Asks for a pipe of 1 MiB; what is no pipe, or may not grow, stays as it is.
@@ -222,7 +212,7 @@ impl Out {
             return Ok(());
         }
         self.begun = true;
-        if matches!(self.target, Target::Stdout(_)) && was_closed(self.target.as_fd()) {
+        if matches!(self.target, Target::Stdout(_)) && process::was_closed(1) {
             self.broken = true;
             return Err(Error::Missing);
         }
@@ -303,6 +293,8 @@ mod tests {
     use std::io::Read;
     use std::thread;
 
+    use nix::fcntl::OFlag;
+
     use super::*;
 
     fn pipe() -> (File, Out) {
@@ -377,15 +369,5 @@ mod tests {
         out.write_raw(&vec![7; 4 << 20]).unwrap();
         drop(out);
         assert_eq!(thread.join().unwrap(), 4 << 20);
-    }
-
-    #[test]
-    fn null_opened_both_ways_was_closed() {
-        let open = |read, write| File::options().read(read).write(write).open("/dev/null").unwrap();
-        assert!(was_closed(open(true, true).as_fd()));
-        assert!(!was_closed(open(false, true).as_fd()));
-        assert!(!was_closed(open(true, false).as_fd()));
-        let zero = File::options().read(true).write(true).open("/dev/zero").unwrap();
-        assert!(!was_closed(zero.as_fd()));
     }
 }

@@ -81,7 +81,10 @@ impl Table {
 
     /// Prints the medians.
     pub fn print(&self) {
-        println!("{:<38}{:>10}{:>10}{:>10}{:>12}", "one way, ns", "p50", "p99", "p99.9", "max");
+        println!(
+            "{:<38}{:>10}{:>10}{:>10}{:>12}",
+            "ns; one way, or of an append", "p50", "p99", "p99.9", "max"
+        );
         self.print_kind("latency", &[10, 10, 10, 12], 0);
         println!("\n{:<38}{:>10}", "append of 48 bytes, ns", "median");
         self.print_kind("append", &[10], 2);

@@ -44,7 +44,9 @@ fn main() {
         ["pinned"] => run(),
         ["appends", ..] => {
             let mut table = Table::default();
-            Work::new().appends(&mut table);
+            let work = Work::new();
+            work.paced_appends(setting("EACH_SECONDS", 3), &mut table);
+            work.appends(&mut table);
             table.print();
         }
         // As one of the tests: that it is built.
@@ -88,6 +90,7 @@ fn run() {
                 table.latencies(&format!("{kind} {size} B, flat out"), &fast);
             }
         }
+        work.paced_appends(seconds, &mut table);
         work.appends(&mut table);
     }
     table.print();
@@ -236,6 +239,27 @@ impl Work {
         line.u64_at(0).store(u64::MAX, Ordering::Release);
         other.stop();
         table.latencies("cache line, to and fro / 2", &latencies);
+    }
+
+    /// How long each of 2,000 appends a second takes, of a store that is synced once a second; and
+    /// how long nothing takes.
+    fn paced_appends(&self, seconds: u64, table: &mut Table) {
+        const PACE_NS: u64 = 500_000;
+        let size = 48;
+        let mut measure = |name: &str, push: &mut dyn FnMut(&[u8])| {
+            let mut latencies = Latencies::default();
+            send(size, seconds * 1_000_000_000 / PACE_NS, PACE_NS, |record| {
+                let began = now_ns();
+                push(record);
+                latencies.add(now_ns() - began);
+            });
+            table.latencies(&format!("{name} append, 2,000/s"), &latencies);
+        };
+        measure("no", &mut |_| {});
+        for kind in ["ring", "staged", "disk"].into_iter().filter(|kind| self.has(kind)) {
+            let mut writer = self.writer(kind, size);
+            measure(kind, &mut |record| drop(writer.append(record).unwrap()));
+        }
     }
 
     /// Nanoseconds an append of the writing process alone, beside a follower that sleeps, and

@@ -36,9 +36,8 @@ fn ready() {
     std::io::stdout().flush().unwrap();
 }
 
-/// Notes the age of each record; true at the last one.
-fn receive(latencies: &mut Latencies, record: &[u8]) -> bool {
-    let now = now_ns();
+/// Notes how old a record is now; true for the last one.
+fn receive(latencies: &mut Latencies, record: &[u8], now: u64) -> bool {
     let [time, left] = to_words(record);
     latencies.add(now.saturating_sub(time));
     left == 0
@@ -84,7 +83,7 @@ fn read_pipe(size: usize) {
         let whole = have / size * size;
         let mut last = n == 0;
         for record in bytes[..whole].chunks_exact(size) {
-            last |= receive(&mut latencies, record);
+            last |= receive(&mut latencies, record, now_ns());
         }
         if last {
             return latencies.print();
@@ -120,8 +119,10 @@ fn read_ring(size: usize, base: &Path) {
     ready();
     loop {
         let Copied::Records { count, .. } = cursor.copy(u64::MAX, &mut bytes) else { continue };
+        // All of them are here by now.
+        let now = now_ns();
         for record in bytes[..count * size].chunks_exact(size) {
-            if receive(&mut latencies, record) {
+            if receive(&mut latencies, record, now) {
                 return latencies.print();
             }
         }
@@ -142,7 +143,7 @@ fn read_follower(kind: &str, size: usize, base: &Path) {
         match follower[0].next_event().unwrap() {
             Event::Records(run) => {
                 for record in run.records.chunks_exact(size) {
-                    if receive(&mut latencies, record) {
+                    if receive(&mut latencies, record, now_ns()) {
                         return latencies.print();
                     }
                 }

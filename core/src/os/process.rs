@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -9,6 +10,30 @@ use nix::time::{ClockId, clock_gettime};
 /// The environment variable that stands in for the boot id, for tests and for virtual machines
 /// restored from a snapshot.
 pub const BOOT_ID_VARIABLE: &str = "DEEPWATER_BOOT_ID";
+
+/// Standard descriptors that were closed when the program started, a bit each.
+static CLOSED: AtomicU8 = AtomicU8::new(0);
+
+/// Before main, and so before Rust's runtime opens /dev/null in the place of what is closed: later
+/// nobody could tell that from a /dev/null which was handed to us.
+extern "C" fn note_closed() {
+    for fd in 0..3 {
+        // SAFETY: asks for the flags of a descriptor, which any number may be.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
+            CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
+        }
+    }
+}
+
+// SAFETY: what the loader calls before main, once and alone; the function needs no runtime.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = note_closed;
+
+/// Whether a standard descriptor, 0 to 2, was closed when the program started.
+pub fn was_closed(fd: u32) -> bool {
+    CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1
+}
 
 /// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where
 /// neither can be had, which no live page is believed by. It does not change while a process lives.

@@ -18,7 +18,7 @@ use crate::registry::salvage::{Part, Row, Salvage};
 use crate::registry::view::LiveView;
 use crate::repair::inspect::{Found, Want, inspect};
 use crate::repair::roster::{complete, order_of, written_records};
-use crate::repair::shelf::Shelf;
+use crate::repair::shelf::{Shelf, regular_size};
 use crate::repair::{Action, Content, Finding, Kind, NewFile, NewTable, Options, Plan};
 use crate::store::{FeedPlace, Platform};
 
@@ -573,8 +573,9 @@ impl Composer {
         let last = known.iter().map(|id| chunk::number(*id)).max().unwrap_or(0);
         for named in self.shelf.files.values().cloned().collect::<Vec<_>>() {
             let id = named.chunk_id;
-            // What the next writer had prepared, recovery removes.
-            let prepared = self.plan.unfinished && chunk::number(id) > last;
+            // What the next writer had prepared, recovery removes; a folder it does not.
+            let plain = || named.paths().all(|path| regular_size(&path).is_ok());
+            let prepared = self.plan.unfinished && chunk::number(id) > last && plain();
             if known.contains(&id) || prepared {
                 continue;
             }

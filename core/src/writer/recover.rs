@@ -306,6 +306,10 @@ fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Resu
     for item in listing.flatten() {
         let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
         if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
+            if item.file_type().is_ok_and(|kind| kind.is_dir()) {
+                let what = "a folder where a chunk's file belongs";
+                return Err(Error::damaged(item.path(), 0, what));
+            }
             file::remove_file(&item.path())?;
         }
     }
