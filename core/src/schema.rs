@@ -388,7 +388,7 @@ pub struct FeedSpec {
 /// The JSON form. Every key of the seed's, and ours; absent ones take the defaults.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SpecJson {
+pub(crate) struct SpecJson {
     feed_name: String,
     #[serde(default = "uniform")]
     mode: String,
@@ -511,7 +511,7 @@ impl FeedSpec {
 }
 
 impl SpecJson {
-    fn into_spec(self) -> Result<FeedSpec> {
+    pub(crate) fn into_spec(self) -> Result<FeedSpec> {
         let wrong = |what: String| Error::Spec(format!("feed {:?}: {what}", self.feed_name));
         if self.mode != "UF" {
             return Err(wrong(format!("mode {:?} is not known; the mode is \"UF\"", self.mode)));

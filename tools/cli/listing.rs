@@ -1,27 +1,44 @@
 //! Tables for people: columns as wide as their widest cell.
 
+use std::borrow::Cow;
+use std::iter::repeat_n;
+
 use crate::cli::out::{Error, Out};
 
 /// A table that is printed once all its rows are known.
-pub struct Listing {
-    /// Title and whether numbers stand to the right.
-    columns: Vec<(&'static str, bool)>,
-    rows: Vec<Vec<String>>,
+pub struct Listing<'a> {
+    columns: Vec<Column>,
+    /// Row by row.
+    cells: Vec<Cow<'a, str>>,
 }
 
-impl Listing {
+struct Column {
+    title: &'static str,
+    /// Of numbers, which stand to the right.
+    right: bool,
+    width: usize,
+}
+
+impl<'a> Listing<'a> {
     /// Columns by title; a title that begins with `>` is of numbers, and stands to the right.
-    pub fn new(titles: &[&'static str]) -> Listing {
-        let column = |title: &&'static str| match title.strip_prefix('>') {
-            Some(title) => (title, true),
-            None => (*title, false),
+    pub fn new(titles: &[&'static str]) -> Listing<'a> {
+        let column = |title: &&'static str| {
+            let (title, right) = match title.strip_prefix('>') {
+                Some(title) => (title, true),
+                None => (*title, false),
+            };
+            Column { title, right, width: title.len() }
         };
-        Listing { columns: titles.iter().map(column).collect(), rows: Vec::new() }
+        Listing { columns: titles.iter().map(column).collect(), cells: Vec::new() }
     }
 
     /// Adds a row: a cell a column.
-    pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+    pub fn row<C: Into<Cow<'a, str>>>(&mut self, cells: impl IntoIterator<Item = C>) {
+        for (column, cell) in self.columns.iter_mut().zip(cells) {
+            let cell = cell.into();
+            column.width = column.width.max(cell.chars().count());
+            self.cells.push(cell);
+        }
     }
 
     /// Prints it.
@@ -29,25 +46,24 @@ impl Listing {
     /// # Errors
     /// If it cannot be written.
     pub fn print(&self, out: &mut Out) -> Result<(), Error> {
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|i| {
-                let cells = self.rows.iter().map(|row| row[i].chars().count());
-                cells.max().unwrap_or(0).max(self.columns[i].0.len())
-            })
-            .collect();
-        let titles = self.columns.iter().map(|column| column.0.to_owned()).collect();
-        for row in std::iter::once(&titles).chain(&self.rows) {
-            let mut line = String::new();
-            for (i, cell) in row.iter().enumerate() {
-                let pad = " ".repeat(widths[i] - cell.chars().count());
-                let right = self.columns[i].1;
+        let titles: Vec<Cow<'_, str>> = self.columns.iter().map(|c| c.title.into()).collect();
+        let mut line = String::new();
+        for row in std::iter::once(&*titles).chain(self.cells.chunks(self.columns.len())) {
+            line.clear();
+            for (i, (column, cell)) in self.columns.iter().zip(row).enumerate() {
+                let pad = repeat_n(' ', column.width - cell.chars().count());
                 line.push_str(if i > 0 { "  " } else { "" });
-                line.push_str(if right { &pad } else { "" });
-                line.push_str(cell);
-                line.push_str(if right { "" } else { &pad });
+                if column.right {
+                    line.extend(pad);
+                    line.push_str(cell);
+                } else {
+                    line.push_str(cell);
+                    line.extend(pad);
+                }
             }
-            out.put(line.trim_end().as_bytes())?;
-            out.put(b"\n")?;
+            line.truncate(line.trim_end().len());
+            line.push('\n');
+            out.put(line.as_bytes())?;
         }
         Ok(())
     }

@@ -95,16 +95,17 @@ pub fn metrics(base: &Path, findings: &[Finding], exit: Exit) -> String {
     if !findings.is_empty() {
         head(&mut text, "deepwater_check_ok", "gauge", "1 if the check found nothing wrong.");
     }
-    for finding in findings {
-        let check = label("check", finding.check.as_str());
+    let findings: Vec<(&Finding, String)> = findings.iter().map(|f| (f, feed(f))).collect();
+    for (finding, feed) in &findings {
+        let check = finding.check.as_str();
         let ok = u8::from(finding.verdict == Verdict::Healthy);
-        let _ = writeln!(text, "deepwater_check_ok{{{base},{check}{}}} {ok}", feed(finding));
+        let _ = writeln!(text, "deepwater_check_ok{{{base},check=\"{check}\"{feed}}} {ok}");
     }
     for metric in METRICS {
         let mut values = findings
             .iter()
-            .filter(|finding| finding.check == metric.check)
-            .filter_map(|finding| Some((feed(finding), finding.value?)))
+            .filter(|(finding, _)| finding.check == metric.check)
+            .filter_map(|(finding, feed)| Some((feed, finding.value?)))
             .peekable();
         if values.peek().is_some() {
             head(&mut text, metric.name, metric.kind, metric.help);

@@ -53,12 +53,8 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
             Verdict::Unhealthy => "UNHEALTHY",
             Verdict::Unknown => "UNKNOWN",
         };
-        listing.row(vec![
-            state.to_owned(),
-            finding.check.as_str().to_owned(),
-            finding.feed.clone().unwrap_or_else(|| "-".to_owned()),
-            finding.cause.clone(),
-        ]);
+        let feed = finding.feed.as_deref().unwrap_or("-");
+        listing.row([state, finding.check.as_str(), feed, &*finding.cause]);
     }
     if !shown.is_empty() {
         listing.print(out)?;

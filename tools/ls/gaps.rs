@@ -38,7 +38,7 @@ struct Gap {
 }
 
 /// The gaps of each feed, oldest first.
-pub fn gaps(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
+pub fn gaps(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
     let titles = ["FEED", "FROM", "TO", ">LASTED", "WHY", ">SEQ", ">ROWS", ">SESSION"];
     let mut listing = Listing::new(&titles);
     let mut objects = Vec::new();

@@ -103,7 +103,7 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
     Ok(())
 }
 
-type Details = fn(&[Feed], &TimeZone) -> (Listing, Vec<Value>);
+type Details = fn(&[Feed], &TimeZone) -> (Listing<'static>, Vec<Value>);
 
 /// A feed, looked at once.
 pub(super) struct Feed {
@@ -360,7 +360,7 @@ fn policy(feed: &Feed) -> String {
     )
 }
 
-fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
+fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
     let titles = [
         "FEED", ">CHUNK", "PLACE", ">SEQ", ">RECORDS", "FIRST", "LAST", ">BYTES", ">MARKS",
         "SEALED", "ENDED",
@@ -414,7 +414,7 @@ fn session_end(feed: &Feed, session: &SessionEntry) -> &'static str {
     }
 }
 
-fn sessions(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
+fn sessions(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
     let titles = [
         "FEED",
         ">SESSION",
@@ -462,7 +462,7 @@ fn sessions(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
     (listing, objects)
 }
 
-fn holes(feeds: &[Feed], zone: &TimeZone) -> (Listing, Vec<Value>) {
+fn holes(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
     let mut listing = Listing::new(&["FEED", ">FROM SEQ", ">TO SEQ", "NOTED", "WHY"]);
     let mut objects = Vec::new();
     for feed in feeds {

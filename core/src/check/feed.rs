@@ -154,6 +154,45 @@ struct Feed {
     is_deleted: bool,
 }
 
+/// The registry and the live page of a feed, and what they say.
+struct Files {
+    registry: FeedRegistry,
+    view: LiveView,
+    /// What the page says, if it is believed.
+    published: Option<u64>,
+    entries: Vec<Entry>,
+    is_deleted: bool,
+}
+
+impl Files {
+    fn mapped(info: &FeedInfo) -> Result<Files> {
+        let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
+        let view = LiveView::of(info, &registry);
+        Files::read(registry, view)
+    }
+
+    /// Copies of them as they were at one moment: the page did not change between two readings,
+    /// which both lie between two of the registry, which did not change either. So every chunk
+    /// below `published` is in the table, as for those who read `published` first.
+    fn copied(info: &FeedInfo) -> Option<Files> {
+        let registry = FeedRegistry::copy(&info.registry_path(), &info.id)?;
+        let view = LiveView::copied(info, &registry)?;
+        match registry.is_unchanged() {
+            true => Files::read(registry, view).ok(),
+            false => None,
+        }
+    }
+
+    fn read(registry: FeedRegistry, view: LiveView) -> Result<Files> {
+        // `published` first: every chunk below it is in the table by then.
+        let page = view.page.as_deref().filter(|page| page.session().is_some());
+        let published = page.map(LivePage::published);
+        let entries = registry.entries()?;
+        let is_deleted = registry.is_deleted()?;
+        Ok(Files { registry, view, published, entries, is_deleted })
+    }
+}
+
 /// When the last record came.
 enum Silence {
     Never,
@@ -163,23 +202,16 @@ enum Silence {
 }
 
 impl Feed {
+    /// Reads copies, and where somebody stores meanwhile, or something is not as it should be, the
+    /// files themselves: what is wrong is said of those.
     fn look(info: FeedInfo) -> Result<Feed> {
-        let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
-        let view = LiveView::of(&info, &registry);
-        // `published` first: every chunk below it is in the table by then.
-        let page = view.page.as_deref().filter(|page| page.session().is_some());
-        let published = page.map(LivePage::published);
-        let entries = registry.entries()?;
-        let is_deleted = registry.is_deleted()?;
-        let mut feed = Feed {
-            info,
-            registry,
-            view,
-            believed: published.is_some(),
-            entries,
-            end: 0,
-            is_deleted,
+        let files = match Files::copied(&info) {
+            Some(files) => files,
+            None => Files::mapped(&info)?,
         };
+        let Files { registry, view, published, entries, is_deleted } = files;
+        let believed = published.is_some();
+        let mut feed = Feed { info, registry, view, believed, entries, end: 0, is_deleted };
         feed.end = published.unwrap_or_else(|| feed.known_end());
         Ok(feed)
     }
@@ -222,6 +254,14 @@ impl Feed {
             Entry::Range(range) => Some(range),
             _ => None,
         })
+    }
+
+    /// An entry as it is now.
+    fn entry_now(&self, position: u64) -> Result<Entry> {
+        match self.registry.is_copy() {
+            true => self.registry.mapped(&self.info.id)?.entry(position),
+            false => self.registry.entry(position),
+        }
     }
 
     fn finding(&self, check: Check, wrong: bool, cause: String) -> Finding {
@@ -295,7 +335,7 @@ impl Feed {
             if looked.is_ok() {
                 return looked;
             }
-            match self.registry.entry(chunk.position) {
+            match self.entry_now(chunk.position) {
                 Ok(Entry::Chunk(now)) if now != chunk => chunk = now,
                 _ => return looked,
             }
@@ -367,7 +407,7 @@ impl Feed {
             }
             // A writer closes its session before it frees the lock: one that is open still has
             // died.
-            if let Ok(Entry::Session(now)) = self.registry.entry(session.position) {
+            if let Ok(Entry::Session(now)) = self.entry_now(session.position) {
                 session = now;
             }
         }

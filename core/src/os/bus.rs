@@ -55,6 +55,11 @@ impl Guard {
         Guard(slot)
     }
 
+    /// Guards nothing.
+    pub fn none() -> Guard {
+        Guard(None)
+    }
+
     /// Whether a page of the mapping was lost.
     #[inline]
     pub fn is_lost(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Files: opened without following links, allocated before use, synced, replaced whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -20,7 +20,25 @@ use crate::os::process;
 /// # Errors
 /// [`Error::Io`]; a link or a folder in the file's place is [`Error::Damaged`].
 pub fn open_read(path: &Path) -> Result<File> {
-    open(path, OpenOptions::new().read(true))
+    open_known(path, false).map(|(file, _)| file)
+}
+
+/// What a file was when it was opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Its device and inode.
+    pub identity: (u64, u64),
+}
+
+/// As [`open_read`], or [`open_write`] if `writable`, with what is known of the file by then.
+///
+/// # Errors
+/// As [`open_read`].
+pub fn open_known(path: &Path, writable: bool) -> Result<(File, Known)> {
+    let (file, meta) = open(path, OpenOptions::new().read(true).write(writable))?;
+    Ok((file, Known { size: meta.len(), identity: (meta.dev(), meta.ino()) }))
 }
 
 /// Opens a file of the store for reading and writing; a symbolic link in its place is refused.
@@ -28,7 +46,7 @@ pub fn open_read(path: &Path) -> Result<File> {
 /// # Errors
 /// As [`open_read`].
 pub fn open_write(path: &Path) -> Result<File> {
-    open(path, OpenOptions::new().read(true).write(true))
+    open_known(path, true).map(|(file, _)| file)
 }
 
 /// Opens a file of the store for reading and appending, made with that mode (less the umask) if it
@@ -37,10 +55,12 @@ pub fn open_write(path: &Path) -> Result<File> {
 /// # Errors
 /// As [`open_read`].
 pub fn open_append(path: &Path, mode: u32) -> Result<File> {
-    open(path, OpenOptions::new().read(true).append(true).create(true).mode(mode))
+    let mut options = OpenOptions::new();
+    let options = options.read(true).append(true).create(true).mode(mode);
+    open(path, options).map(|(file, _)| file)
 }
 
-fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
+fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata)> {
     // O_NONBLOCK: a FIFO in a file's place must not hang us.
     let flags = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
     let file = options.custom_flags(flags).open(path).map_err(|e| match e.raw_os_error() {
@@ -52,7 +72,7 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File> {
     if !meta.is_file() {
         return Err(Error::damaged(path, 0, "not a regular file"));
     }
-    Ok(file)
+    Ok((file, meta))
 }
 
 /// Creates a file, of exactly that mode whatever the umask, and opens it for reading and writing.
@@ -332,12 +352,11 @@ pub fn read_at(file: &File, path: &Path, offset: u64, into: &mut [u8]) -> Result
 /// # Errors
 /// [`Error::Io`], or [`Error::Damaged`] for a file over the limit.
 pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let file = open_read(path)?;
-    let size = size(&file, path)?;
-    if size > limit {
+    let (file, known) = open_known(path, false)?;
+    if known.size > limit {
         return Err(Error::damaged(path, limit, format!("larger than {limit} bytes")));
     }
-    let mut bytes = vec![0; size as usize];
+    let mut bytes = vec![0; known.size as usize];
     read_at(&file, path, 0, &mut bytes)?;
     Ok(bytes)
 }

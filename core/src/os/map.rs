@@ -9,15 +9,17 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use crate::error::{Error, Result};
 use crate::os::bus::Guard;
 use crate::os::faults::{self, Io, Op};
+use crate::os::file;
 
-/// A shared mapping of the first `len` bytes of a file, unmapped when dropped.
+/// A shared mapping of the first `len` bytes of a file, unmapped when dropped; or a copy of them,
+/// for one look, see [`Map::copy`].
 ///
 /// The mapping may be longer than the file; every caller keeps below the size it allocated or asked
 /// the file for. What is touched behind the file's end nevertheless, because somebody cut it short,
@@ -25,9 +27,24 @@ use crate::os::faults::{self, Io, Op};
 pub struct Map {
     // Goes first: the addresses may be another mapping's as soon as this one is gone.
     guard: Guard,
-    raw: MmapRaw,
+    // Of `owner`, whichever it is: what reaches a word does not ask.
+    base: *mut u8,
+    len: usize,
+    owner: Owner,
     path: PathBuf,
 }
+
+enum Owner {
+    Mapping(MmapRaw),
+    /// Whole words, so that they can be reached as such; kept to be freed with the map.
+    Copy(#[allow(dead_code)] Vec<u64>),
+}
+
+// SAFETY: the memory belongs to no thread and lives as long as the map, wherever that is; what
+// changes in it is reached through atomics.
+unsafe impl Send for Map {}
+// SAFETY: as above.
+unsafe impl Sync for Map {}
 
 impl Map {
     /// Maps `len` bytes for reading and writing.
@@ -51,7 +68,47 @@ impl Map {
     }
 
     fn new(raw: MmapRaw, path: &Path) -> Map {
-        Map { guard: Guard::new(raw.as_ptr() as usize, raw.len()), raw, path: path.to_owned() }
+        let (base, len) = (raw.as_mut_ptr(), raw.len());
+        let guard = Guard::new(base as usize, len);
+        Map { guard, base, len, owner: Owner::Mapping(raw), path: path.to_owned() }
+    }
+
+    /// Copies the first `len` bytes: for whoever looks once, and only loads, that is much cheaper
+    /// than a mapping. Somebody may store meanwhile: nothing in a copy is to be believed before
+    /// [`Map::is_unchanged`] has said that it is of one moment.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`] for a file that is shorter.
+    pub fn copy(file: &File, path: &Path, len: usize) -> Result<Map> {
+        let mut words = vec![0u64; len.div_ceil(8)];
+        // SAFETY: the words are initialised, and any bytes are words.
+        let bytes = unsafe { words.align_to_mut::<u8>().1 };
+        file::read_at(file, path, 0, &mut bytes[..len])?;
+        let base = words.as_mut_ptr().cast();
+        let (guard, owner) = (Guard::none(), Owner::Copy(words));
+        Ok(Map { guard, base, len, owner, path: path.to_owned() })
+    }
+
+    /// Whether this is a copy, and the file still has the same bytes. They were its bytes at every
+    /// moment between the two readings then, since nobody stores for a moment what was there
+    /// before; nor is a word among them that was copied while it was being stored, since the second
+    /// reading, which comes later, would not have got the same part of it.
+    pub fn is_unchanged(&self, file: &File) -> bool {
+        // SYNC: all words of the file; nothing that was read before is read after this.
+        fence(Ordering::Acquire);
+        let mut bytes = [0; 4096];
+        let mut starts = (0..self.len).step_by(bytes.len());
+        self.is_copy()
+            && starts.all(|at| {
+                let now = &mut bytes[..(self.len - at).min(4096)];
+                let read = file::read_at(file, &self.path, at as u64, now);
+                read.is_ok() && self.published(at, now.len()) == now
+            })
+    }
+
+    /// Whether this is a copy.
+    pub fn is_copy(&self) -> bool {
+        matches!(self.owner, Owner::Copy(_))
     }
 
     /// Whether all that was touched of the mapping was there.
@@ -76,12 +133,12 @@ impl Map {
 
     /// Length of the mapping, in bytes.
     pub fn len(&self) -> usize {
-        self.raw.len()
+        self.len
     }
 
     /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
-        self.raw.len() == 0
+        self.len == 0
     }
 
     /// The file mapped, for messages.
@@ -90,19 +147,19 @@ impl Map {
     }
 
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        if offset.checked_add(len).is_none_or(|end| end > self.raw.len()) {
-            outside(offset, len, self.raw.len());
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            outside(offset, len, self.len);
         }
-        // SAFETY: the check above keeps offset and len within the mapping.
-        unsafe { self.raw.as_mut_ptr().add(offset) }
+        // SAFETY: the check above keeps offset and len within the mapping or copy.
+        unsafe { self.base.add(offset) }
     }
 
     /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
     #[inline]
     pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
         aligned(offset, 8);
-        // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
-        // `self`; every process reaches the words that change through atomics.
+        // SAFETY: in bounds by `at`, aligned because mappings start on a page and copies on a word,
+        // alive as long as `self`; every process reaches the words that change through atomics.
         unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
     }
 
@@ -147,9 +204,11 @@ impl Map {
     /// kernel has no MADV_POPULATE_WRITE the stores fault as they come.
     pub fn populate(&self, offset: usize, len: usize) {
         let start = offset & !4095;
-        let end = (offset + len).min(self.raw.len());
-        if start < end {
-            let _ = self.raw.advise_range(Advice::PopulateWrite, start, end - start);
+        let end = (offset + len).min(self.len);
+        if let Owner::Mapping(raw) = &self.owner
+            && start < end
+        {
+            let _ = raw.advise_range(Advice::PopulateWrite, start, end - start);
         }
     }
 }
@@ -410,6 +469,28 @@ mod tests {
         }
         let file = tempfile::tempfile().unwrap();
         assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_of_one_moment_or_is_told_to_be_none() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(3 * 4096).unwrap();
+        let path = Path::new("f");
+        let map = Map::writable(&file, path, 3 * 4096).unwrap();
+        map.u64_at(8).store(7, Ordering::Release);
+        let copy = Map::copy(&file, path, 4096 + 24).unwrap();
+        assert!(copy.is_copy() && copy.is_unchanged(&file) && !map.is_unchanged(&file));
+        assert_eq!((copy.len(), copy.u64_at(8).load(Ordering::Relaxed)), (4096 + 24, 7));
+        map.u64_at(4096 + 24).store(1, Ordering::Release);
+        assert!(copy.is_unchanged(&file), "behind what was copied");
+        map.u64_at(4096 + 16).store(1, Ordering::Release);
+        assert!(!copy.is_unchanged(&file));
+        assert_eq!(copy.u64_at(4096 + 16).load(Ordering::Relaxed), 0);
+        assert!(copy.check().is_ok());
+        map.u64_at(4096 + 16).store(0, Ordering::Release);
+        file.set_len(4096).unwrap();
+        assert!(!copy.is_unchanged(&file), "cut short");
+        assert!(Map::copy(&file, path, 4097).is_err());
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub const ENTRY_SIZE: usize = 128;
 pub(super) const PIECE: u64 = 64 * 1024;
 /// What is mapped: room for eight million entries. Address space, not memory.
 pub(super) const MAP_SIZE: usize = 1 << 30;
+/// So much is copied where a copy will do; a longer table is copied once more, and one that goes
+/// beyond the second is mapped, which is cheaper then.
+const COPY_FIRST: u64 = 8192;
+const COPY_MOST: u64 = PIECE;
 pub(super) const SLOT_SIZE: usize = 512;
 pub(super) const LEASE_SIZE: usize = 12;
 /// A block is this many bytes, rounded down to whole records.
@@ -379,7 +383,7 @@ pub struct Peek {
     pub deleted: bool,
 }
 
-/// A feed's registry file, mapped.
+/// A feed's registry file, mapped; or a copy of it.
 pub struct FeedRegistry {
     file: File,
     map: Map,
@@ -431,16 +435,63 @@ impl FeedRegistry {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<FeedRegistry> {
-        let file = if writable { file::open_write(path)? } else { file::open_read(path)? };
-        let size = file::size(&file, path)?;
-        if size < HEADER_SIZE as u64 {
-            return Err(Error::damaged(path, size, "the file ends here, in its header"));
-        }
+        let (file, size) = Self::open_file(path, writable)?;
         let map = if writable {
             Map::writable(&file, path, MAP_SIZE)?
         } else {
             Map::read_only(&file, path, MAP_SIZE)?
         };
+        FeedRegistry::of(file, size, map, path, id)
+    }
+
+    /// Copies a registry, for one look: [`FeedRegistry::is_unchanged`] says later whether what the
+    /// copy says is so. `None` where [`FeedRegistry::open`] has to say what is wrong, or a table is
+    /// so long that it is better mapped.
+    pub fn copy(path: &Path, id: &Identity) -> Option<FeedRegistry> {
+        let (file, size) = Self::open_file(path, false).ok()?;
+        let copy = |len: u64| Map::copy(&file, path, len.min(size) as usize).ok();
+        let mut map = copy(COPY_FIRST)?;
+        let count = unguard(map.u64_at(COUNT_AT).load(Ordering::Relaxed))?;
+        let needed = Self::offset(count) as u64;
+        if needed > size.min(COPY_MOST) {
+            return None;
+        }
+        if needed > COPY_FIRST {
+            map = copy(needed)?;
+        }
+        FeedRegistry::of(file, size, map, path, id).ok()
+    }
+
+    /// Whether this is a copy.
+    pub fn is_copy(&self) -> bool {
+        self.map.is_copy()
+    }
+
+    /// Whether the file of a copy still says the same.
+    pub fn is_unchanged(&self) -> bool {
+        self.map.is_unchanged(&self.file)
+    }
+
+    /// The same file, mapped, for whoever has a copy and wants to know what is there now.
+    ///
+    /// # Errors
+    /// As [`FeedRegistry::open`].
+    pub fn mapped(&self, id: &Identity) -> Result<FeedRegistry> {
+        let file = self.file.try_clone().map_err(|e| Error::io("cannot open", &self.path, e))?;
+        let size = file::size(&file, &self.path)?;
+        let map = Map::read_only(&file, &self.path, MAP_SIZE)?;
+        FeedRegistry::of(file, size, map, &self.path, id)
+    }
+
+    fn open_file(path: &Path, writable: bool) -> Result<(File, u64)> {
+        let (file, known) = file::open_known(path, writable)?;
+        if known.size < HEADER_SIZE as u64 {
+            return Err(Error::damaged(path, known.size, "the file ends here, in its header"));
+        }
+        Ok((file, known.size))
+    }
+
+    fn of(file: File, size: u64, map: Map, path: &Path, id: &Identity) -> Result<FeedRegistry> {
         let mut head = [0; 128];
         map.read(0, &mut head);
         map.check()?;
@@ -597,7 +648,10 @@ impl FeedRegistry {
 
     /// So many entries have room in the file as it is now.
     fn entries_that_fit(&self) -> Result<u64> {
-        let size = file::size(&self.file, &self.path)?.min(MAP_SIZE as u64);
+        let size = match self.map.is_copy() {
+            true => self.map.len() as u64,
+            false => file::size(&self.file, &self.path)?.min(MAP_SIZE as u64),
+        };
         Ok(size.saturating_sub(HEADER_SIZE as u64) / ENTRY_SIZE as u64)
     }
 

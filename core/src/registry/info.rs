@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::checksum::crc;
@@ -11,7 +12,7 @@ use crate::layout::Layout;
 use crate::log::Log;
 use crate::os::file;
 use crate::registry::feed::{Geometry, Identity};
-use crate::schema::FeedSpec;
+use crate::schema::{FeedSpec, SpecJson};
 
 /// A spec of thousands of fields fits; a larger file is damage.
 const FILE_LIMIT: u64 = 16 << 20;
@@ -96,11 +97,11 @@ impl FeedInfo {
         id: &Identity,
     ) -> Result<FeedInfo> {
         let wrong = |what: String| Error::damaged(path, 0, what);
-        let mut json: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
-        let spec = json.get_mut("spec").map(Value::take).unwrap_or_default();
-        let spec = FeedSpec::from_value(spec).map_err(|e| wrong(e.to_string()))?;
+        let (spec, feed_id, created_us) = match InfoJson::read(bytes) {
+            Some(read) => read,
+            None => read_by_value(path, bytes)?,
+        };
         let layout = Layout::new(&spec).map_err(|e| wrong(e.to_string()))?;
-        let feed_id = json.get("feed_id").and_then(Value::as_str).unwrap_or_default();
         if feed_id != format!("{:016x}", id.feed_id) {
             return Err(wrong(format!("it is of feed {feed_id:?}, not {:016x}", id.feed_id)));
         }
@@ -110,7 +111,7 @@ impl FeedInfo {
         Ok(FeedInfo {
             name: spec.feed_name.clone(),
             id: *id,
-            created_us: json.get("created_us").and_then(Value::as_u64).unwrap_or(0),
+            created_us,
             spec,
             layout: Arc::new(layout),
             folder: folder.to_owned(),
@@ -173,6 +174,34 @@ impl FeedInfo {
     pub fn live_path(&self) -> PathBuf {
         self.folder.join("live")
     }
+}
+
+/// A `feed.json` as it should be, read at one go.
+#[derive(Deserialize)]
+struct InfoJson {
+    feed_id: String,
+    created_us: u64,
+    spec: SpecJson,
+}
+
+impl InfoJson {
+    fn read(bytes: &[u8]) -> Option<(FeedSpec, String, u64)> {
+        // As text: the strings of what is passed over would not be looked at otherwise.
+        let text = std::str::from_utf8(bytes).ok()?;
+        let read: InfoJson = serde_json::from_str(text).ok()?;
+        Some((read.spec.into_spec().ok()?, read.feed_id, read.created_us))
+    }
+}
+
+/// The spec, id and making in a `feed.json` that is not quite as it should be, part by part, so
+/// that an error names the part.
+fn read_by_value(path: &Path, bytes: &[u8]) -> Result<(FeedSpec, String, u64)> {
+    let wrong = |what: String| Error::damaged(path, 0, what);
+    let mut json: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
+    let spec = json.get_mut("spec").map(Value::take).unwrap_or_default();
+    let spec = FeedSpec::from_value(spec).map_err(|e| wrong(e.to_string()))?;
+    let feed_id = json.get("feed_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok((spec, feed_id, json.get("created_us").and_then(Value::as_u64).unwrap_or(0)))
 }
 
 /// What stands in the checksum's place while it is computed.

@@ -83,7 +83,7 @@ pub struct Counters {
     pub late: u64,
 }
 
-/// A feed's live page, mapped.
+/// A feed's live page, mapped; or a copy of it.
 pub struct LivePage {
     map: Map,
     identity: (u64, u64),
@@ -181,11 +181,20 @@ impl LivePage {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<LivePage> {
-        let file: File = if writable { file::open_write(path)? } else { file::open_read(path)? };
-        if file::size(&file, path)? != PAGE_SIZE as u64 {
+        let (file, known) = file::open_known(path, writable)?;
+        if known.size != PAGE_SIZE as u64 {
             return Err(Error::damaged(path, 0, "the live page is not 4096 bytes"));
         }
         LivePage::of(&file, path, id, writable)
+    }
+
+    /// Copies the page, for one look; `None` if somebody stores to it just then, or where
+    /// [`LivePage::open`] has to say what is wrong.
+    pub fn copy(path: &Path, id: &Identity) -> Option<LivePage> {
+        let (file, known) = file::open_known(path, false).ok()?;
+        let map = Map::copy(&file, path, PAGE_SIZE).ok()?;
+        let whole = known.size == PAGE_SIZE as u64 && map.is_unchanged(&file);
+        whole.then(|| LivePage::checked(map, known.identity, id).ok()).flatten()
     }
 
     /// Maps the first page of a ring, for a reader.
@@ -210,6 +219,11 @@ impl LivePage {
         } else {
             Map::read_only(file, path, PAGE_SIZE)?
         };
+        LivePage::checked(map, file::identity(file, path)?, id)
+    }
+
+    fn checked(map: Map, identity: (u64, u64), id: &Identity) -> Result<LivePage> {
+        let path = map.path();
         let mut header = [0; 128];
         map.read(0, &mut header);
         check_head(path, &header, MAGIC, 128)?;
@@ -220,7 +234,7 @@ impl LivePage {
         {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(LivePage { identity: file::identity(file, path)?, map })
+        Ok(LivePage { identity, map })
     }
 
     /// Device and inode of the file that is mapped.

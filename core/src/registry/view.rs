@@ -30,6 +30,20 @@ impl LiveView {
         LiveView::after(None, feed, registry)
     }
 
+    /// Looks at a copy of the page on disk; `None` where that page does not speak for the feed, or
+    /// cannot be had so.
+    pub fn copied(feed: &FeedInfo, registry: &FeedRegistry) -> Option<LiveView> {
+        let mut view =
+            LiveView { segments: registry.segments(), page: None, reach: Reach::Here, found: None };
+        if view.in_memory().is_some() {
+            return None;
+        }
+        let page = LivePage::copy(&feed.live_path(), &feed.id)?;
+        view.found = Some(page.identity());
+        view.page = Some(Arc::new(page)).filter(|page| view.is_page(page));
+        Some(view)
+    }
+
     /// Looks again. A page that was unlinked under its writer is kept: until the writer has made
     /// another one it still publishes there.
     pub fn refresh(&self, feed: &FeedInfo, registry: &FeedRegistry) -> LiveView {
@@ -53,11 +67,7 @@ impl LiveView {
             true => LivePage::open_in_ring(&path, &feed.id).ok().map(Arc::new),
             false => LivePage::open(&path, &feed.id, false).ok().map(Arc::new),
         };
-        view.page = kept.or_else(open).filter(|page| match view.staged() {
-            Some(staged) => page.segment_id() == staged.segment_id,
-            None if view.is_ring() => view.is_of_newest(page),
-            None => page.segment_id() == 0 && view.is_of_newest(page),
-        });
+        view.page = kept.or_else(open).filter(|page| view.is_page(page));
         if view.page.is_none() && view.in_memory().is_some() {
             view.page = view.left_on_disk(feed);
             view.reach = if view.page.is_some() { Reach::Here } else { Reach::Gone };
@@ -78,6 +88,15 @@ impl LiveView {
             Some(ring) if self.is_ring() => ring.ring_path(&feed.name),
             Some(staged) => staged.live_path(&feed.name),
             None => feed.live_path(),
+        }
+    }
+
+    /// Whether a page is that of the newest session.
+    fn is_page(&self, page: &LivePage) -> bool {
+        match self.staged() {
+            Some(staged) => page.segment_id() == staged.segment_id,
+            None if self.is_ring() => self.is_of_newest(page),
+            None => page.segment_id() == 0 && self.is_of_newest(page),
         }
     }
 
