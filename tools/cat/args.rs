@@ -31,11 +31,11 @@ pub const PAGE: Page = Page {
          clock has passed --until and all is printed, when a range of seqs or -n +N is done, when \
          the feed is deleted (exit status 1), or by a signal. What is read is printed before it \
          sleeps or ends. Records that are gone are named on stderr as seq A..B.",
-        "--cursor-file keeps the place in FILE, for each feed: about once a second, after what was \
-         printed is out, at the end and on signals. A run that was killed repeats records and \
-         loses none. Where the file has no place yet, the other options say where to begin. Of \
-         several feeds, whose records come by time, some after the place may come twice. With --until, the \
-         place stays before the first record that is later.",
+        "--cursor-file keeps the place in FILE, for each feed: about once a second, after what \
+         was printed is out, at the end and on signals. A run that was killed repeats records \
+         and loses none. Where the file has no place yet, the other options say where to begin. \
+         Of several feeds, whose records come by time, some after the place may come twice. \
+         With --until, the place stays before the first record that is later.",
         "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above \
          2^53, times in nanoseconds among them: --ints string prints those as strings.",
     ],
