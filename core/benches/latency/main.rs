@@ -267,7 +267,7 @@ impl Work {
     fn appends(&self, table: &mut Table) {
         let path = self.ringfire_path();
         let size = 48;
-        let mut time = 0;
+        let mut time = now_ns();
         {
             let mut ring = RingProducer::<[u64; 6]>::create(&path, RINGFIRE_RECORDS).unwrap();
             let mut push = |record: &[u8]| ring.push(&to_words(record));
