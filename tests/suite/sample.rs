@@ -9,7 +9,6 @@ use deepwater::reader::{Direction, Selection};
 use deepwater::schema::{FeedSpec, Sync};
 use deepwater::writer::{Writer, WriterOptions};
 use deepwater::{Error, Platform};
-use tempfile::TempDir;
 
 use super::env::TestEnv;
 use super::kit::{run, text, until};
@@ -95,8 +94,8 @@ pub fn closed(base: &Path) -> Model {
 /// Makes a store whose machine stopped: to a copy made while a writer is at work, that is so. The
 /// first `durable` records of the model are below the last checkpoint.
 pub fn cut_off(base: &Path) -> (Model, u64) {
-    let folder = TempDir::new().expect("a folder");
-    let from = folder.path().join("store");
+    // It stays: a copy whose live page got the inode of the original's would be believed.
+    let from = base.with_extension("original");
     let mut model = closed(&from);
     let platform = Platform::open(&from).expect("a store");
     let mut writer = writer(&platform, "t");
