@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use crate::bytes::get_u64;
 use crate::checksum::fnv1a;
 use crate::error::{Error, Result};
 use crate::schema::{FeedSpec, FieldSpec, FieldType, MAX_RECORD_BYTES};
@@ -167,17 +168,7 @@ impl Layout {
     /// If `record` is shorter than the record size.
     #[inline(always)]
     pub fn time_of(&self, record: &[u8]) -> u64 {
-        let at = self.fields[self.time_field].offset;
-        u64::from_le_bytes([
-            record[at],
-            record[at + 1],
-            record[at + 2],
-            record[at + 3],
-            record[at + 4],
-            record[at + 5],
-            record[at + 6],
-            record[at + 7],
-        ])
+        get_u64(record, self.fields[self.time_field].offset)
     }
 
     /// The text that the hash and the feed registry carry: one line a field, then the record.

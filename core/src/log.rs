@@ -72,11 +72,7 @@ impl Log {
             (log, size) = self.open()?;
         }
         let wrong = |e| Error::io("cannot write", &path, e);
-        if ends_in_mid_line(&log, size) && {
-            // Half of what another process writes just now, most likely; it is whole soon.
-            thread::sleep(Duration::from_millis(2));
-            ends_in_mid_line(&log, file::size(&log, &path)?)
-        } {
+        if ends_in_mid_line(&log, size) && stays_in_mid_line(&log, &path)? {
             // Of a write that a full disk cut short; the line after it is to stand alone.
             return log.write_all(&[b"\n", line].concat()).map_err(wrong);
         }
@@ -124,6 +120,13 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 fn ends_in_mid_line(log: &File, size: u64) -> bool {
     let mut last = [0];
     size > 0 && log.read_at(&mut last, size - 1).is_ok_and(|n| n == 1) && last != *b"\n"
+}
+
+/// Looks again after a moment: most likely the first look saw half of what another process was
+/// writing.
+fn stays_in_mid_line(log: &File, path: &Path) -> Result<bool> {
+    thread::sleep(Duration::from_millis(2));
+    Ok(ends_in_mid_line(log, file::size(log, path)?))
 }
 
 fn line(now: Timestamp, what: &str, fields: &[(&str, &dyn Display)]) -> String {

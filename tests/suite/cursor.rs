@@ -198,8 +198,8 @@ fn feed(env: &TestEnv, stop: &AtomicBool, sent: &AtomicU64) {
     writer.finish();
 }
 
-/// A follower that is killed after a while; what it had put out, whole lines only.
-fn killed_follower(env: &TestEnv, after: Duration) -> Vec<u64> {
+/// A follower that is killed once `life` is over; what it had put out, whole lines only.
+fn killed_follower(env: &TestEnv, life: impl FnOnce()) -> Vec<u64> {
     let mut command = Command::new(cargo_bin("dw-cat"));
     command.args(["trades", "-f", "--since", "first", "--cursor-file", "cursor"]);
     command.args(["-o", "csv", "--no-header", "--fields", "n"]).current_dir(env.path("."));
@@ -211,7 +211,7 @@ fn killed_follower(env: &TestEnv, after: Duration) -> Vec<u64> {
         pipe.read_to_end(&mut all).expect("it is our pipe");
         all
     });
-    thread::sleep(after);
+    life();
     child.kill().and_then(|()| child.wait()).expect("it can be killed");
     let all = text(&reader.join().unwrap());
     let whole = all.rfind('\n').map_or("", |end| &all[..end]);
@@ -227,9 +227,14 @@ fn thirty_kills_lose_no_record() {
     thread::scope(|scope| {
         let feeder = scope.spawn(|| feed(&env, &stop, &sent));
         for round in 0..30 {
-            // Some live long enough to save their place as they go, most do not.
-            let millis = if round % 6 == 5 { 1_200 } else { random.below(150) };
-            let got = killed_follower(&env, Duration::from_millis(millis));
+            // Some live until they have saved their place as they go, most do not.
+            let place = || fs::read(env.path("cursor")).unwrap_or_default();
+            let before = place();
+            let moment = Duration::from_millis(random.below(150));
+            let got = killed_follower(&env, || match round % 6 {
+                5 => until("a saved place", || (place() != before).then_some(())),
+                _ => thread::sleep(moment),
+            });
             assert!(got.windows(2).all(|pair| pair[0] + 1 == pair[1]), "round {round}: {got:?}");
             let next = seen.last().map_or(0, |last| last + 1);
             assert!(got.first().is_none_or(|&first| first <= next), "round {round}: from {next}");

@@ -495,6 +495,26 @@ fn after_a_power_loss_damage_is_told_from_what_was_never_there() {
 }
 
 #[test]
+fn a_folder_where_the_next_chunk_is_to_be_is_moved_away() {
+    let folder = TempDir::new().expect("a folder");
+    let template = folder.path().join("store");
+    let (model, _) = cut_off(&template);
+    let env = TestEnv::new();
+    copy(&template, &env.base());
+    let index = env.base().join("feeds/t/00000008.idx");
+    Blow::Folder.strike(&index);
+    let refused = run(&env, "dw-write", &["t", "--columns", "ts,n,h"], b"");
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("00000008.idx") && said.contains("a folder where"), "{said}");
+    let repaired = run(&env, "dw-repair", &["t"], b"");
+    let said = text(&repaired.stderr);
+    assert_eq!(repaired.status.code(), Some(0), "{said}");
+    assert!(!index.is_dir());
+    go_on(&env, &model, "a folder in the way");
+}
+
+#[test]
 fn a_feed_that_is_written_is_refused_and_checked_all_the_same() {
     let env = TestEnv::new();
     let mut model = closed(&env.base());

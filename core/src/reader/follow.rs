@@ -11,7 +11,7 @@ mod rings;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
-use crate::os::faults;
+use crate::os::{faults, file};
 use crate::reader::{Damage, Lost, Reader, Run, Selection};
 use crate::record::Record;
 use crate::registry::feed::FeedRegistry;
@@ -52,6 +52,28 @@ pub enum Waiting {
     Sleep,
     /// By looking again and again, on a processor of its own.
     Spin,
+}
+
+/// What has the name of a feed's table of chunks.
+enum Table {
+    /// The file that is mapped, or one that cannot be asked about now.
+    Same,
+    /// Another one, which a repair has put there.
+    Another(FeedRegistry),
+    /// Nothing that is this feed's.
+    Gone,
+}
+
+impl Table {
+    fn look(feed: &FeedInfo, mapped: &FeedRegistry) -> Table {
+        let path = feed.registry_path();
+        match file::identity_of(&path) {
+            Ok(there) if mapped.identity().is_ok_and(|ours| ours == there) => Table::Same,
+            Ok(_) => FeedRegistry::open(&path, &feed.id, false).map_or(Table::Gone, Table::Another),
+            Err(error) if error.is_not_found() => Table::Gone,
+            Err(_) => Table::Same,
+        }
+    }
 }
 
 /// Where a feed's records come from.

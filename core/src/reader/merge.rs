@@ -170,7 +170,7 @@ impl Merge {
     /// Copies what is selected of a ring: by time its records would be met too late.
     fn freeze(&mut self, feed: usize, reader: &Reader, snapshot: &Snapshot) {
         let part = &self.parts[feed];
-        let Ok((frozen, lost)) = Frozen::of(reader, snapshot, part.selection.seqs) else { return };
+        let (frozen, lost) = Frozen::of(reader, snapshot, part.selection.seqs);
         self.lost.extend(lost.into_iter().map(|(seqs, why)| (feed, seqs, why)));
         for FrozenBlock { entry, seqs } in frozen.blocks(&reader.feed) {
             self.wait_for(feed, NO_CHUNK, 0, entry, seqs);

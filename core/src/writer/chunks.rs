@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
+use crate::bytes::get_u64;
 use crate::chunk::index::IndexHeader;
 use crate::chunk::live::{LiveChunk, RunTimes};
 use crate::error::{Error, Result};
@@ -593,9 +594,7 @@ fn run_times(
     let mut times = RunTimes { min: u64::MAX, max: 0, last: before, unordered: false };
     let (mut newest, mut late) = (newest, 0);
     for record in run.chunks_exact(record_size) {
-        let mut word = [0; 8];
-        word.copy_from_slice(&record[time_offset..time_offset + 8]);
-        let time = u64::from_le_bytes(word);
+        let time = get_u64(record, time_offset);
         times.add(time);
         late += u64::from(time < newest);
         newest = newest.max(time);

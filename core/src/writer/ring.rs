@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::bytes::get_u64;
 use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::lock::Lock;
@@ -198,7 +199,7 @@ impl RingWriter {
         if !plain {
             return self.append_batch(records, marks);
         }
-        let time = time_of(records, time_offset);
+        let time = get_u64(records, time_offset);
         if time < self.running_max {
             return self.append_batch(records, marks);
         }
@@ -249,7 +250,7 @@ impl RingWriter {
         let Geometry { record_size, time_offset, .. } = self.geometry;
         let mut late = 0;
         for record in records.chunks_exact(record_size) {
-            let time = time_of(record, time_offset);
+            let time = get_u64(record, time_offset);
             late += u64::from(time < self.running_max);
             self.running_max = self.running_max.max(time);
         }
@@ -376,11 +377,6 @@ impl RingWriter {
         self.current.bell.wake();
         Ok(())
     }
-}
-
-#[inline(always)]
-fn time_of(record: &[u8], offset: usize) -> u64 {
-    record[offset..].first_chunk().map_or(0, |word| u64::from_le_bytes(*word))
 }
 
 /// Refuses what no ring can do.

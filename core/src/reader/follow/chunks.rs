@@ -6,13 +6,12 @@
 //! an entry says changes, and is read again with each look.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::chunk::proof::Standing;
-use crate::error::{Error, Result};
-use crate::os::{faults, file};
-use crate::reader::follow::Event;
+use crate::error::Result;
+use crate::os::faults;
+use crate::reader::follow::{Event, Table};
 use crate::reader::{
     Damage, Direction, Lost, Reader, Scan, Selection, Snapshot, SnapshotChunk, Why,
 };
@@ -310,15 +309,10 @@ impl Chunks {
             self.view = self.view.refresh(&self.feed, &self.registry);
             (self.believed, self.proven) = (false, None);
         }
-        let path = self.feed.registry_path();
-        match file::identity_of(&path) {
-            Ok(there) if self.registry.identity().is_ok_and(|ours| ours == there) => {}
-            Ok(_) => match FeedRegistry::open(&path, &self.feed.id, false) {
-                Ok(registry) => self.replace(registry.into()),
-                Err(_) => self.gone = true,
-            },
-            Err(Error::Io { source, .. }) => self.gone |= source.kind() == ErrorKind::NotFound,
-            Err(_) => {}
+        match Table::look(&self.feed, &self.registry) {
+            Table::Same => {}
+            Table::Another(registry) => self.replace(registry.into()),
+            Table::Gone => self.gone = true,
         }
     }
 

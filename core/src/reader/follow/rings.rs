@@ -4,12 +4,11 @@
 //! old one held, and says in the old one that there will be no more.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
-use crate::os::{faults, file};
-use crate::reader::follow::Event;
+use crate::error::Result;
+use crate::os::faults;
+use crate::reader::follow::{Event, Table};
 use crate::reader::rings::count_overrun;
 use crate::reader::scan::BUFFER_BYTES;
 use crate::reader::{Lost, Reader, Run, Selection, Why};
@@ -217,15 +216,10 @@ impl Rings {
             // What is wrong there is told when it is looked for in earnest.
             None => drop(self.find()),
         }
-        let path = self.feed.registry_path();
-        match file::identity_of(&path) {
-            Ok(there) if self.registry.identity().is_ok_and(|ours| ours == there) => {}
-            Ok(_) => match FeedRegistry::open(&path, &self.feed.id, false) {
-                Ok(registry) => self.registry = registry.into(),
-                Err(_) => self.gone = true,
-            },
-            Err(Error::Io { source, .. }) => self.gone |= source.kind() == ErrorKind::NotFound,
-            Err(_) => {}
+        match Table::look(&self.feed, &self.registry) {
+            Table::Same => {}
+            Table::Another(registry) => self.registry = registry.into(),
+            Table::Gone => self.gone = true,
         }
     }
 }
