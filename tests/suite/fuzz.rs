@@ -143,16 +143,13 @@ fn strike(base: &Path, random: &mut Random) -> (String, BTreeSet<PathBuf>) {
 }
 
 /// Whether nothing is left to tell what is right: of chunks whose records and whose sums were both
-/// hit, of a feed whose two specs were, and of one that was cut off, whose records were hit and the
-/// table with the checkpoint that says how many there were.
-fn defenceless(hit: &BTreeSet<PathBuf>, cut_off: bool) -> bool {
+/// hit, and of a feed whose two specs were.
+fn defenceless(hit: &BTreeSet<PathBuf>) -> bool {
     let data = hit.iter().filter(|path| path.extension().is_some_and(|e| e == "data"));
     let both = |path: &PathBuf| {
         path.ends_with("feed.json") && hit.contains(&path.with_file_name("feed.copy.json"))
     };
-    let table = || hit.iter().any(|path| path.ends_with("feed_registry.bin"));
     data.clone().any(|path| hit.contains(&path.with_extension("idx")))
-        || cut_off && data.clone().count() > 0 && table()
         || data.count() > 1
         || hit.iter().any(both)
 }
@@ -233,7 +230,7 @@ fn mutate(template: &Path, (model, promised): (&Model, u64), seed: u64, real: bo
         repair_here(&base, true);
         repair_here(&base, false)
     };
-    if defenceless(&hit, promised < u64::MAX) {
+    if defenceless(&hit) {
         return;
     }
     let after = read();

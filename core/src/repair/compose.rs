@@ -306,13 +306,14 @@ impl Composer {
     }
 
     /// Where damage is why the end is not known: what lies behind it in the files is not sealed
-    /// over
-    /// but kept in quarantine, and named.
+    /// over but kept in quarantine, and named.
     fn is_doubtful(&self) -> bool {
         let unproven = self.published.is_none() && !self.standing.exact && self.plan.unfinished;
-        let wrong = &self.plan.salvage.wrong;
-        let checkpoint = wrong.iter().any(|w| matches!(w.part, Part::Checkpoint | Part::File));
-        unproven && (self.plan.new_page || checkpoint)
+        let Salvage { wrong, checkpoint, .. } = &self.plan.salvage;
+        // Where another file is in its place, the table may seem never to have had one.
+        let none_left = checkpoint.is_none() && !wrong.is_empty();
+        let damaged = wrong.iter().any(|w| matches!(w.part, Part::Checkpoint | Part::File));
+        unproven && (self.plan.new_page || damaged || none_left)
     }
 
     fn look_at_chunks(&mut self, tick: &mut dyn FnMut(u64)) {
