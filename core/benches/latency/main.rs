@@ -4,7 +4,8 @@
 //! other one looks at the clock when it has the record. Beside it, in the same run: a process that
 //! only looks at the clock, a cache line that goes to and fro, a pipe, and another ring.
 //!
-//! `RUNS` (5) runs, of each figure the median; `EACH_SECONDS` (3) each.
+//! `RUNS` (5) runs, `EACH_SECONDS` (3) each: in pieces of a quarter of a second, all transports in
+//! turns, since some machines stand still for milliseconds once a second. Of the pieces the median.
 #![allow(clippy::unwrap_used)]
 
 mod figures;
@@ -27,6 +28,9 @@ use ringfire::RingProducer;
 use figures::{Latencies, Table};
 
 const PACE_NS: u64 = 50_000;
+/// Pieces of a second that are measured at a time, and how many records each has.
+const PIECES: u64 = 4;
+const PIECE_RECORDS: u64 = 1_000_000_000 / PACE_NS / PIECES;
 const SIZES: [usize; 2] = [48, 64];
 /// The kinds of transport, in the order they are shown.
 const KINDS: [&str; 6] = ["ringfire", "ring", "follower", "staged", "disk", "pipe"];
@@ -80,14 +84,18 @@ fn run() {
     for run in 1..=runs {
         eprintln!("run {run} of {runs}");
         let work = Work::new();
-        work.baselines(seconds, &mut table);
-        for size in SIZES {
-            for kind in KINDS.into_iter().filter(|kind| work.has(kind)) {
-                let paced = work.measure(kind, size, seconds * 1_000_000_000 / PACE_NS, PACE_NS);
-                table.latencies(&format!("{kind} {size} B, 20,000/s"), &paced);
-                let flat_out = if kind == "pipe" { 1_000_000 } else { 10_000_000 };
-                let fast = work.measure(kind, size, flat_out, 0);
-                table.latencies(&format!("{kind} {size} B, flat out"), &fast);
+        for piece in 1..=seconds * PIECES {
+            work.baselines(&mut table);
+            for size in SIZES {
+                for kind in KINDS.into_iter().filter(|kind| work.has(kind)) {
+                    let paced = work.measure(kind, size, PIECE_RECORDS, PACE_NS);
+                    table.latencies(&format!("{kind} {size} B, 20,000/s"), &paced);
+                    if piece == 1 {
+                        let flat_out = if kind == "pipe" { 1_000_000 } else { 10_000_000 };
+                        let fast = work.measure(kind, size, flat_out, 0);
+                        table.latencies(&format!("{kind} {size} B, flat out"), &fast);
+                    }
+                }
             }
         }
         work.paced_appends(seconds, &mut table);
@@ -217,8 +225,8 @@ impl Work {
     }
 
     /// What the machine does to whoever only looks at the clock, and what a cache line costs.
-    fn baselines(&self, seconds: u64, table: &mut Table) {
-        let count = seconds * 1_000_000_000 / PACE_NS;
+    fn baselines(&self, table: &mut Table) {
+        let count = PIECE_RECORDS;
         let other = Other::start("spin", 48, count, &self.base());
         // As busy as the writing process is beside any of the others.
         send(48, count, PACE_NS, |_| {});
