@@ -168,6 +168,25 @@ fn a_follower_stopped_at_each_step_reads_the_old_ring_to_its_end() {
     }
 }
 
+#[test]
+fn what_was_written_before_a_deletion_is_printed_at_each_step() {
+    for step in READER {
+        let env = store();
+        let mut writer = Running::start(&env, &WRITE[1..]);
+        writer.send(&rows(0..10));
+        until("the rows", || (cat(&env) == rows(0..10)).then_some(()));
+        let follower = Stopped::start(&env, step, &[&FOLLOW[..], &["--since", "first"]].concat());
+        follower.until_stopped();
+        writer.send(&rows(10..20));
+        writer.finish();
+        env.quiet("dw-mkfeed --delete --yes ring");
+        follower.go();
+        let (status, out, err) = follower.tool.end();
+        assert_eq!((out.as_str(), status.code()), (rows(0..20).as_str(), Some(1)), "{step:?}");
+        assert!(err.contains("ring: the feed was deleted; this is its end"), "{step:?}: {err}");
+    }
+}
+
 /// Checks that the rows printed and the seqs told are all below `end`, once and in order.
 fn assert_accounted(out: &str, said: &str, end: u64) {
     let told = said.lines().filter_map(|line| line.split_once("left out seq "));

@@ -227,6 +227,11 @@ fn whatever_fails_in_writing_is_told_and_nothing_published_is_lost() {
     );
     println!("{failed} operations of dw-write failed");
     assert!(failed > 30, "{failed}");
+    let log = fs::read_to_string(env.base().join("deepwater.log")).unwrap();
+    let noted = |line: &str| {
+        line.contains("event=writer-failed feed=t") && line.contains("Input/output error")
+    };
+    assert!(log.lines().any(noted), "a writer that failed is in the log:\n{log}");
 }
 
 #[test]
