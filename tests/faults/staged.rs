@@ -6,14 +6,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use deepwater::Platform;
 use deepwater::reader::{Direction, Reader, Selection};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::env::TestEnv;
+use crate::kit::until;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SIGKILL: i32 = 9;
@@ -186,6 +190,87 @@ fn a_writer_killed_at_each_step_after_its_memory_was_unlinked() {
         let there = read(&open(&env));
         assert!(there >= seen, "{step}: {there} records, and {seen} were seen");
     }
+}
+
+/// A dw-cat of all that is there, stopped at a step.
+struct Stopped {
+    child: Child,
+    reached: PathBuf,
+}
+
+impl Stopped {
+    fn start(mut cat: Command, env: &TestEnv, step: &str) -> Stopped {
+        cat.args(["-o", "raw"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = cat.spawn().expect("it starts");
+        let reached = env.path(&format!("{step}.reached"));
+        until(step, || {
+            assert_eq!(child.try_wait().expect("a child"), None, "it ended before {step}");
+            reached.exists().then_some(())
+        });
+        Stopped { child, reached }
+    }
+
+    /// Lets it go on; it prints so many records and has nothing to say.
+    fn prints(self, count: u64) {
+        fs::write(self.reached.with_extension("go"), "").expect("it can be written");
+        let output = self.child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+        assert!(output.stdout == records(0..count), "{} bytes", output.stdout.len());
+    }
+}
+
+fn until_there(env: &TestEnv, count: u64) {
+    until("the records", || (read(&open(env)) == count).then_some(()));
+}
+
+#[test]
+fn a_chunk_unlinked_under_a_writer_that_is_held_up_is_waited_for() {
+    let env = store();
+    let args = ["dw-write", "t", "--format", "raw", "--sync", "none"];
+    let mut child = tool(&env, "", &args).stdin(Stdio::piped()).spawn().expect("it starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(&records(0..100)).expect("it reads");
+    until_there(&env, 100);
+    let pid = Pid::from_raw(child.id() as i32);
+    kill(pid, Signal::SIGSTOP).expect("it can be stopped");
+    let folder = fs::read_dir(env.shm()).expect("memory").next().expect("a folder").expect("it");
+    for file in fs::read_dir(folder.path().join("t.chunks")).expect("a folder") {
+        fs::remove_file(file.expect("an item").path()).expect("it can be removed");
+    }
+    // Its third try: nothing has changed, and it has not given up.
+    let cat =
+        Stopped::start(tool(&env, "pause=reader.open:3", &["dw-cat", "t"]), &env, "reader.open");
+    kill(pid, Signal::SIGCONT).expect("it can go on");
+    cat.prints(100);
+    drop(input);
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_session_that_begins_while_a_reader_looks_is_not_passed_over() {
+    let env = store();
+    let mut first = writer(&env, "");
+    first.stdin.take().expect("a pipe").write_all(&records(0..10)).expect("it reads");
+    assert!(first.wait().expect("it ends").success());
+    let boot = ("DEEPWATER_BOOT_ID", "11111111-2222-3333-4444-555555555555");
+    let mut cat = tool(&env, "pause=reader.viewed:1", &["dw-cat", "t"]);
+    cat.env(boot.0, boot.1);
+    // The memory of the session it knows of went with the boot.
+    let cat = Stopped::start(cat, &env, "reader.viewed");
+    let args = ["dw-write", "t", "--format", "raw", "--sync", "none"];
+    let mut next = tool(&env, "", &args);
+    let mut next = next.env(boot.0, boot.1).stdin(Stdio::piped()).spawn().expect("it starts");
+    let mut input = next.stdin.take().expect("a pipe");
+    input.write_all(&records(10..15)).expect("it reads");
+    until("the records", || {
+        let mut look = tool(&env, "", &["dw-cat", "t", "-o", "raw"]);
+        let output = look.env(boot.0, boot.1).output().expect("it starts");
+        (output.stdout == records(0..15)).then_some(())
+    });
+    cat.prints(15);
+    drop(input);
+    assert!(next.wait().expect("it ends").success());
 }
 
 #[test]

@@ -254,14 +254,16 @@ fn a_deleted_feed_is_the_end_and_a_new_one_of_its_name_another() {
 
 #[test]
 fn a_folder_that_goes_without_a_word_is_the_end_too() {
-    let env = store("");
-    write(&env, "trades", "1,1\n");
-    let follower = follow(&env, &["trades", "-n1"]);
-    follower.until_lines(1);
-    fs::rename(env.base().join("feeds/trades"), env.path("away")).unwrap();
-    let (status, _, err) = follower.end();
-    assert_eq!(status.code(), Some(1), "{err}");
-    assert!(err.contains("this is its end"), "{err}");
+    for policy in ["", "--ring=64KiB"] {
+        let env = store(policy);
+        write(&env, "trades", "1,1\n");
+        let follower = follow(&env, &["trades", "-n1"]);
+        follower.until_lines(1);
+        fs::rename(env.base().join("feeds/trades"), env.path("away")).unwrap();
+        let (status, _, err) = follower.end();
+        assert_eq!(status.code(), Some(1), "{policy}: {err}");
+        assert!(err.contains("this is its end"), "{policy}: {err}");
+    }
 }
 
 #[test]

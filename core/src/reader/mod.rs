@@ -15,6 +15,7 @@ use crate::chunk::index::{Extent, Index};
 use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::os::faults;
 use crate::os::lock::Lock;
 use crate::registry::feed::{
     ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
@@ -317,6 +318,7 @@ impl Reader {
     fn snapshot_of_mapped(&self) -> Result<Snapshot> {
         loop {
             let view = self.view();
+            faults::step("reader.viewed");
             let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref())?;
             // Otherwise a session began meanwhile, and its page is not the one that was asked.
             if view.is_current(&self.feed, &self.registry) {
