@@ -500,7 +500,9 @@ fn a_folder_where_the_next_chunk_is_to_be_is_moved_away() {
     let template = folder.path().join("store");
     let (model, _) = cut_off(&template);
     let index = "feeds/t/00000008.idx";
-    Blow::Folder.strike(&template.join(index));
+    // The writer that was cut off may have made it ahead.
+    let _ = fs::remove_file(template.join(index));
+    fs::create_dir(template.join(index)).expect("nothing is there");
     // A writer begins what recovery it can before it meets the folder; a repair does it all.
     for written in [false, true] {
         let env = TestEnv::new();
