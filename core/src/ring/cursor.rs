@@ -14,7 +14,13 @@ pub struct Cursor {
     at: usize,
     /// Published when it was last looked at.
     seen: u64,
+    /// Whether the last copy was of several records.
+    several: bool,
 }
+
+/// Turns of a spin loop that a reader lets the writer be where records come faster than it looks:
+/// each look takes the line with `published` away from the writer.
+const REST_TURNS: u32 = 4;
 
 /// What [`Cursor::copy`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +52,7 @@ impl Cursor {
     /// A cursor at a seq; one that is gone is found out by the first copy. A seq of another ring,
     /// before this one begins, is moved to its beginning.
     pub fn new(ring: Arc<Ring>, seq: u64) -> Cursor {
-        let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0 };
+        let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0, several: false };
         cursor.seek(seq);
         cursor
     }
@@ -77,6 +83,9 @@ impl Cursor {
     #[inline]
     pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
         if self.seen <= self.next_seq {
+            if std::mem::take(&mut self.several) {
+                (0..REST_TURNS).for_each(|_| std::hint::spin_loop());
+            }
             self.seen = protocol::published(self.ring.memory());
             faults::step("ring.seen");
         }
@@ -97,6 +106,7 @@ impl Cursor {
             return self.lapped();
         }
         let first_seq = self.next_seq;
+        self.several = count > 1;
         self.next_seq += count as u64;
         self.at += bytes;
         if self.at >= RING_HEAD_BYTES + self.ring.head().capacity_bytes {
