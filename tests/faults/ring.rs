@@ -144,16 +144,22 @@ fn a_writer_stopped_while_it_takes_over_holds_no_reader_up() {
 const READER: [(&str, u32); 4] =
     [("ring.follow", 1), ("ring.follow", 2), ("ring.seen", 1), ("ring.seen", 2)];
 
+/// A writer of ten rows, and a follower of them that is stopped at a step.
+fn followed(env: &TestEnv, step: (&'static str, u32)) -> (Running, Stopped) {
+    let mut writer = Running::start(env, &WRITE[1..]);
+    writer.send(&rows(0..10));
+    until("the rows", || (cat(env) == rows(0..10)).then_some(()));
+    let follower = Stopped::start(env, step, &[&FOLLOW[..], &["--since", "first"]].concat());
+    follower.until_stopped();
+    (writer, follower)
+}
+
 #[test]
 fn a_follower_stopped_at_each_step_reads_the_old_ring_to_its_end() {
     for step in READER {
         let env = store();
         env.quiet("dw-mkfeed ring ts:timestamp check:uint64 --ring=1MiB --update");
-        let mut writer = Running::start(&env, &WRITE[1..]);
-        writer.send(&rows(0..10));
-        until("the rows", || (cat(&env) == rows(0..10)).then_some(()));
-        let follower = Stopped::start(&env, step, &[&FOLLOW[..], &["--since", "first"]].concat());
-        follower.until_stopped();
+        let (mut writer, follower) = followed(&env, step);
         // More than the next ring holds.
         writer.send(&rows(10..20_000));
         writer.finish();
@@ -172,11 +178,7 @@ fn a_follower_stopped_at_each_step_reads_the_old_ring_to_its_end() {
 fn what_was_written_before_a_deletion_is_printed_at_each_step() {
     for step in READER {
         let env = store();
-        let mut writer = Running::start(&env, &WRITE[1..]);
-        writer.send(&rows(0..10));
-        until("the rows", || (cat(&env) == rows(0..10)).then_some(()));
-        let follower = Stopped::start(&env, step, &[&FOLLOW[..], &["--since", "first"]].concat());
-        follower.until_stopped();
+        let (mut writer, follower) = followed(&env, step);
         writer.send(&rows(10..20));
         writer.finish();
         env.quiet("dw-mkfeed --delete --yes ring");

@@ -220,10 +220,6 @@ impl Stopped {
     }
 }
 
-fn until_there(env: &TestEnv, count: u64) {
-    until("the records", || (read(&open(env)) == count).then_some(()));
-}
-
 #[test]
 fn a_chunk_unlinked_under_a_writer_that_is_held_up_is_waited_for() {
     let env = store();
@@ -231,7 +227,7 @@ fn a_chunk_unlinked_under_a_writer_that_is_held_up_is_waited_for() {
     let mut child = tool(&env, "", &args).stdin(Stdio::piped()).spawn().expect("it starts");
     let mut input = child.stdin.take().expect("a pipe");
     input.write_all(&records(0..100)).expect("it reads");
-    until_there(&env, 100);
+    until("the records", || (read(&open(&env)) == 100).then_some(()));
     let pid = Pid::from_raw(child.id() as i32);
     kill(pid, Signal::SIGSTOP).expect("it can be stopped");
     let folder = fs::read_dir(env.shm()).expect("memory").next().expect("a folder").expect("it");

@@ -226,19 +226,18 @@ impl Work {
 
     /// What the machine does to whoever only looks at the clock, and what a cache line costs.
     fn baselines(&self, table: &mut Table) {
-        let count = PIECE_RECORDS;
-        let other = Other::start("spin", 48, count, &self.base());
+        let other = Other::start("spin", 48, PIECE_RECORDS, &self.base());
         // As busy as the writing process is beside any of the others.
-        send(48, count, PACE_NS, |_| {});
+        send(48, PIECE_RECORDS, PACE_NS, |_| {});
         table.latencies("spinning", &other.finish());
 
         let path = self.shm.path().join("line");
         let file = file::create_new(&path, 0o600).unwrap();
         file::allocate(&file, &path, 0, 4096).unwrap();
         let line = Map::writable(&file, &path, 4096).unwrap();
-        let other = Other::start("line", 48, count, &path);
+        let other = Other::start("line", 48, PIECE_RECORDS, &path);
         let mut latencies = Latencies::default();
-        for turn in 1..=count {
+        for turn in 1..=PIECE_RECORDS {
             let began = now_ns();
             line.u64_at(0).store(turn, Ordering::Release);
             while line.u64_at(128).load(Ordering::Acquire) != turn {}
