@@ -129,8 +129,16 @@ const PUBLISHED_AT: usize = deepwater::registry::live::PUBLISHED_AT;
 
 /// A ring of one record of two words, which agree with each other and with the record's seq.
 fn ring(weak: Weak) -> Shared {
-    let words =
-        [PUBLISHED_AT, protocol::RESERVED_AT, protocol::REPLACED_BY_AT, RECORDS_AT, RECORDS_AT + 8];
+    let words = [
+        PUBLISHED_AT,
+        protocol::NEWEST_END_AT,
+        protocol::NEWEST_HEAD_AT,
+        protocol::NEWEST_HEAD_AT + 8,
+        protocol::RESERVED_AT,
+        protocol::REPLACED_BY_AT,
+        RECORDS_AT,
+        RECORDS_AT + 8,
+    ];
     Shared::new(&words, &[], 16, weak)
 }
 
@@ -162,6 +170,30 @@ fn a_lapped_reader_knows_it(weak: Weak) {
             if protocol::oldest_whole(reserved, 1) <= seq {
                 assert_eq!(bytes, record(seq), "seq {seq}, reserved {reserved}");
             }
+        }
+        writer.join().unwrap();
+    });
+}
+
+/// What a reader takes from beside `published` is the newest record that it knows of, whole.
+fn the_newest_record_is_known_from_a_later_one(weak: Weak) {
+    check(move || {
+        let ring = Arc::new(ring(weak));
+        let writers = Arc::clone(&ring);
+        let writer = thread::spawn(move || {
+            for seq in 0..2 {
+                protocol::commit_one(
+                    &*writers,
+                    RECORDS_AT + seq * 16,
+                    &record(seq as u64),
+                    seq as u64 + 1,
+                );
+            }
+        });
+        let published = protocol::published(&*ring);
+        let mut bytes = [0; 16];
+        if published > 0 && protocol::copy_newest(&*ring, published, &mut bytes) {
+            assert_eq!(bytes, record(published - 1), "published {published}");
         }
         writer.join().unwrap();
     });
@@ -265,7 +297,14 @@ type Model = fn(Weak);
 /// The models of each protocol, and the sites they depend on.
 fn protocols() -> [(&'static [Model], &'static [Site]); 3] {
     [
-        (&[a_lapped_reader_knows_it, a_replaced_ring_is_read_to_its_end], &protocol::SITES),
+        (
+            &[
+                a_lapped_reader_knows_it,
+                the_newest_record_is_known_from_a_later_one,
+                a_replaced_ring_is_read_to_its_end,
+            ],
+            &protocol::SITES,
+        ),
         (&[no_wake_is_missed], &wait::SITES),
         (&[a_chunk_is_moved_once], &place::SITES),
     ]
@@ -306,7 +345,7 @@ fn every_order_that_is_asked_for_is_needed() {
         }
     }
     assert!(needless.is_empty(), "no model fails without: {needless:?}");
-    assert_eq!(names.len(), 12, "{names:?}");
+    assert_eq!(names.len(), 14, "{names:?}");
 }
 
 /// Runs the models of a site's protocol without its order.

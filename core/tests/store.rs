@@ -3,11 +3,14 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use deepwater::Platform;
 use deepwater::reader::{Direction, Reader, Selection};
 use deepwater::record::Value;
+use deepwater::registry::feed::FeedRegistry;
+use deepwater::ring::{self, Copied, Cursor, Found};
 use deepwater::schema::{FeedSpec, Order};
 use deepwater::writer::{SessionEnd, WriterOptions};
 
@@ -492,5 +495,57 @@ fn a_reader_beside_the_first_writer_sees_whole_batches_from_the_start() {
                 assert_eq!(snapshot.records() % BATCH, 0, "round {round}: a part of a batch");
             }
         });
+    }
+}
+
+/// All that a cursor finds, at most so many records at a time.
+fn drain(cursor: &mut Cursor, size: usize, most: usize, found: &mut Vec<u8>) {
+    let mut bytes = vec![0; size * most];
+    while let Copied::Records { first_seq, count } = cursor.copy(u64::MAX, &mut bytes) {
+        assert_eq!(first_seq as usize * size, found.len());
+        found.extend_from_slice(&bytes[..count * size]);
+    }
+}
+
+#[test]
+fn a_ring_gives_records_of_every_size_that_come_alone_or_in_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    let mut random = Random(17);
+    for size in [8, 13, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104] {
+        let name = format!("ring{size}");
+        let rest = match size - 8 {
+            0 => String::new(),
+            rest => format!(r#", {{"name":"rest","type":"bytes{rest}"}}"#),
+        };
+        let spec = format!(
+            r#"{{"feed_name":"{name}","mode":"UF","ts_col":"ts","persist":false,"packed":true,
+                "ring_size_bytes":65536,"fields":[{{"name":"ts","type":"uint64"}}{rest}]}}"#
+        );
+        platform.create_feed(&FeedSpec::from_json(&spec).unwrap(), false).unwrap();
+        let mut writer = platform.create_writer(&name).unwrap();
+        let feed = platform.feed_info(&name).unwrap();
+        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).unwrap();
+        let Found::Ring(ring) = ring::find(&feed, &registry, false).unwrap() else { panic!() };
+        let ring = Arc::new(ring);
+        let (mut written, mut near, mut far) = (Vec::new(), Vec::new(), Vec::new());
+        let mut near_by = Cursor::new(Arc::clone(&ring), 0);
+        let mut far_off = Cursor::new(ring, 0);
+        for batch in 0..2000u64 {
+            let begun = written.len();
+            for _ in 0..[1, 1, 1, 2, 3][random.below(5) as usize] {
+                let mut record = batch.to_le_bytes().to_vec();
+                record.resize_with(size, || random.next() as u8);
+                written.extend_from_slice(&record);
+            }
+            writer.append_batch(&written[begun..]).unwrap();
+            drain(&mut near_by, size, 1 + random.below(3) as usize, &mut near);
+            if random.below(4) == 0 {
+                drain(&mut far_off, size, 1 + random.below(3) as usize, &mut far);
+            }
+        }
+        drain(&mut far_off, size, 7, &mut far);
+        assert!(near == written && far == written, "records of {size} bytes");
+        drop(writer);
     }
 }

@@ -24,6 +24,7 @@ fn rows(numbers: std::ops::Range<u64>) -> String {
 
 const WRITE: [&str; 4] = ["dw-write", "ring", "--columns", "ts,check"];
 const FOLLOW: [&str; 6] = ["dw-cat", "ring", "-f", "-o", "csv", "--no-header"];
+const SINCE_FIRST: [&str; 2] = ["--since", "first"];
 
 /// Writes those rows from a file, as one batch, or is killed.
 fn write(env: &TestEnv, faults: &str, numbers: std::ops::Range<u64>) -> Option<i32> {
@@ -149,7 +150,7 @@ fn followed(env: &TestEnv, step: (&'static str, u32)) -> (Running, Stopped) {
     let mut writer = Running::start(env, &WRITE[1..]);
     writer.send(&rows(0..10));
     until("the rows", || (cat(env) == rows(0..10)).then_some(()));
-    let follower = Stopped::start(env, step, &[&FOLLOW[..], &["--since", "first"]].concat());
+    let follower = Stopped::start(env, step, &[&FOLLOW[..], &SINCE_FIRST].concat());
     follower.until_stopped();
     (writer, follower)
 }
@@ -258,6 +259,24 @@ fn a_reader_stopped_at_each_step_knows_that_it_was_lapped() {
         let text = text(err.as_bytes());
         assert!(text.is_empty() || text.contains("overwritten in the ring"), "{text}");
     }
+}
+
+#[test]
+fn a_follower_stopped_before_a_record_does_not_take_the_next_one_for_it() {
+    let env = store();
+    let mut writer = Running::start(&env, &WRITE[1..]);
+    writer.send(&rows(0..1));
+    until_last(&env, 1);
+    let follower = Stopped::start(&env, ("ring.seen", 1), &[&FOLLOW[..], &SINCE_FIRST].concat());
+    follower.until_stopped();
+    writer.send(&rows(1..2));
+    until_last(&env, 2);
+    follower.go();
+    follower.tool.until_lines(2);
+    follower.tool.signal("INT");
+    let (_, out, err) = follower.tool.end();
+    assert_eq!((out, err), (rows(0..2), String::new()));
+    writer.finish();
 }
 
 #[test]

@@ -320,21 +320,31 @@ impl RingMap {
         unsafe { self.base.as_ptr().add(offset) }
     }
 
-    /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
+    /// Somewhere in the head: known in advance, so that a check costs nothing.
+    #[inline(always)]
+    fn head_at(&self, offset: usize, len: usize) -> *mut u8 {
+        if offset > RING_HEAD_BYTES - len {
+            outside(offset, len, RING_HEAD_BYTES);
+        }
+        // SAFETY: within the mapping, which begins with the head, by the check above.
+        unsafe { self.base.as_ptr().add(offset) }
+    }
+
+    /// The 64-bit word at `offset` of the head. A read-only mapping must only be loaded from.
     #[inline(always)]
     pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
         aligned(offset, 8);
-        // SAFETY: in bounds by `at`, aligned because mappings start on a page, alive as long as
-        // `self`; every process reaches these words through atomics.
-        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+        // SAFETY: in bounds by `head_at`, aligned because mappings start on a page, alive as long
+        // as `self`; every process reaches these words through atomics.
+        unsafe { AtomicU64::from_ptr(self.head_at(offset, 8).cast()) }
     }
 
-    /// The 32-bit word at `offset`. A read-only mapping must only be loaded from.
+    /// The 32-bit word at `offset` of the head. A read-only mapping must only be loaded from.
     #[inline]
     pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
         aligned(offset, 4);
         // SAFETY: as in `u64_at`.
-        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
+        unsafe { AtomicU32::from_ptr(self.head_at(offset, 4).cast()) }
     }
 
     #[inline(always)]
@@ -390,11 +400,16 @@ impl RingMap {
     /// Asks for the cache line that is stored to [`AHEAD_BYTES`] from now. A hint.
     #[inline(always)]
     pub fn prefetch_ahead(&self, offset: usize) {
+        self.prefetch_to_store(offset + AHEAD_BYTES);
+    }
+
+    /// Asks for the cache line at `offset`, to store to it. A hint.
+    #[inline(always)]
+    pub fn prefetch_to_store(&self, offset: usize) {
         #[cfg(target_arch = "x86_64")]
         {
-            let at = (offset + AHEAD_BYTES).min(2 * self.capacity);
-            let line = self.at(at, 1);
-            // SAFETY: a prefetch loads nothing and never faults; the address is in bounds by `at`.
+            let line = self.base.as_ptr().wrapping_add(offset);
+            // SAFETY: a prefetch loads nothing and never faults, wherever it is.
             unsafe {
                 std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
             }
@@ -409,8 +424,9 @@ impl RingMap {
         #[cfg(target_arch = "x86_64")]
         for at in [offset, offset + len - 1] {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a prefetch loads nothing and never faults; the address is in bounds by `at`.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.at(at, 1).cast_const().cast()) }
+            let line = self.base.as_ptr().wrapping_add(at);
+            // SAFETY: a prefetch loads nothing and never faults, wherever it is.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast_const().cast()) }
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = (offset, len);

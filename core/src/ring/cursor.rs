@@ -14,13 +14,16 @@ pub struct Cursor {
     at: usize,
     /// Published when it was last looked at.
     seen: u64,
-    /// Whether the last copy was of several records.
-    several: bool,
+    /// Whether it was looked at in vain since the last copy.
+    waited: bool,
+    /// How many copies in a row needed no waiting.
+    at_once: u32,
 }
 
-/// Turns of a spin loop that a reader lets the writer be where records come faster than it looks:
-/// each look takes the line with `published` away from the writer.
-const REST_TURNS: u32 = 4;
+/// Turns of a spin loop that a reader lets the writer be for, at most, where records come as fast
+/// as it looks: each look takes the lines around `published` from the writer. A turn more after
+/// each copy that needed no waiting, so that the few records of a burst are not late for it.
+const REST_TURNS: u32 = 64;
 
 /// What [`Cursor::copy`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ impl Cursor {
     /// A cursor at a seq; one that is gone is found out by the first copy. A seq of another ring,
     /// before this one begins, is moved to its beginning.
     pub fn new(ring: Arc<Ring>, seq: u64) -> Cursor {
-        let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0, several: false };
+        let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0, waited: false, at_once: 0 };
         cursor.seek(seq);
         cursor
     }
@@ -83,32 +86,41 @@ impl Cursor {
     #[inline]
     pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
         if self.seen <= self.next_seq {
-            if std::mem::take(&mut self.several) {
-                (0..REST_TURNS).for_each(|_| std::hint::spin_loop());
-            }
+            (0..self.at_once).for_each(|_| std::hint::spin_loop());
             self.seen = protocol::published(self.ring.memory());
             faults::step("ring.seen");
         }
         let end_seq = self.seen.min(end_seq);
-        let head = self.ring.head();
+        let record_size = self.ring.head().record_size;
         if end_seq <= self.next_seq {
+            self.waited = true;
+            self.at_once = 0;
             // Who spins has the record under way when it is published.
-            self.ring.memory().prefetch(self.at, head.record_size);
+            if protocol::fits_beside(record_size) {
+                self.ring.memory().prefetch(protocol::NEWEST_REST_AT, 1);
+            } else {
+                self.ring.memory().prefetch(self.at, record_size);
+            }
             return Copied::Nothing;
         }
         let most = ((end_seq - self.next_seq) as usize).min(self.ring.records() as usize);
         // Mostly it is one record, which fits: no division for it.
-        let fits = most * head.record_size <= into.len();
-        let count = if fits { most } else { into.len() / head.record_size };
-        let bytes = count * head.record_size;
-        let reserved = protocol::copy(self.ring.memory(), self.at, &mut into[..bytes]);
-        if self.ring.oldest_at(reserved) > self.next_seq {
-            return self.lapped();
+        let fits = most * record_size <= into.len();
+        let count = if fits { most } else { into.len() / record_size };
+        let into = &mut into[..count * record_size];
+        let is_newest = count == 1 && self.seen == self.next_seq + 1;
+        if !(is_newest && protocol::copy_newest(self.ring.memory(), self.seen, into)) {
+            let reserved = protocol::copy(self.ring.memory(), self.at, into);
+            if self.ring.oldest_at(reserved) > self.next_seq {
+                return self.lapped();
+            }
         }
         let first_seq = self.next_seq;
-        self.several = count > 1;
+        if !std::mem::take(&mut self.waited) {
+            self.at_once = (self.at_once + 1).min(REST_TURNS);
+        }
         self.next_seq += count as u64;
-        self.at += bytes;
+        self.at += into.len();
         if self.at >= RING_HEAD_BYTES + self.ring.head().capacity_bytes {
             self.at -= self.ring.head().capacity_bytes;
         }

@@ -7,6 +7,14 @@ use crate::registry::live::PUBLISHED_AT;
 
 /// What is more than a ring below it may be overwritten.
 pub const RESERVED_AT: usize = 1152;
+/// Where the newest record lies once more, if it came alone: first the seq behind it.
+pub const NEWEST_END_AT: usize = 344;
+/// Its first bytes, in the cache line of `published`.
+pub const NEWEST_HEAD_AT: usize = 352;
+/// The rest of it, in the line beside that one.
+pub const NEWEST_REST_AT: usize = 264;
+const NEWEST_HEAD_WORDS: usize = 4;
+const NEWEST_WORDS: usize = NEWEST_HEAD_WORDS + 7;
 /// The segment id of the ring that follows; 0 while there is none.
 pub const REPLACED_BY_AT: usize = 1280;
 
@@ -14,19 +22,27 @@ const RESERVED: Site = Site::relaxed("ring.reserved");
 // SYNC: ring.reserved; pairs with `CHECK`: whoever copied a byte stored behind this fence loads a
 // `reserved` that covers it.
 const RESERVE: Site = Site::new("ring.reserve", Ordering::Release);
+const NEWEST_END: Site = Site::relaxed("ring.newest_end");
+const NEWEST: Site = Site::relaxed("ring.newest");
+// SYNC: ring.newest_end; pairs with `CHECK_NEWEST`: whoever copied a byte stored behind this fence
+// loads a `newest_end` that is no older.
+const BEGIN_NEWEST: Site = Site::new("ring.begin_newest", Ordering::Release);
 // SYNC: published; pairs with `SEE_PUBLISHED`.
 const PUBLISH: Site = Site::new("ring.publish", Ordering::Release);
 // SYNC: published; pairs with `PUBLISH`.
 const SEE_PUBLISHED: Site = Site::new("ring.see_published", Ordering::Acquire);
 // SYNC: ring.reserved; pairs with `RESERVE`.
 const CHECK: Site = Site::new("ring.check", Ordering::Acquire);
+// SYNC: ring.newest_end; pairs with `BEGIN_NEWEST`.
+const CHECK_NEWEST: Site = Site::new("ring.check_newest", Ordering::Acquire);
 // SYNC: ring.replaced_by; pairs with `SEE_REPLACED`.
 const REPLACE: Site = Site::new("ring.replace", Ordering::Release);
 // SYNC: ring.replaced_by; pairs with `REPLACE`.
 const SEE_REPLACED: Site = Site::new("ring.see_replaced", Ordering::Acquire);
 
 /// The sites whose order a reader's eyes depend on; each is shown to be needed.
-pub const SITES: [Site; 6] = [RESERVE, PUBLISH, SEE_PUBLISHED, CHECK, REPLACE, SEE_REPLACED];
+pub const SITES: [Site; 8] =
+    [RESERVE, BEGIN_NEWEST, PUBLISH, SEE_PUBLISHED, CHECK, CHECK_NEWEST, REPLACE, SEE_REPLACED];
 
 /// Says that records below `seq` are about to be stored. Before the first of them is.
 #[inline]
@@ -40,6 +56,72 @@ pub fn reserve(memory: &impl Memory, seq: u64) {
 pub fn commit(memory: &impl Memory, at: usize, records: &[u8], seq: u64) {
     memory.put(at, records);
     memory.store(PUBLISHED_AT, seq, PUBLISH);
+}
+
+/// Whether records of that size lie beside `published` when they come alone.
+#[inline(always)]
+pub fn fits_beside(record_size: usize) -> bool {
+    record_size <= 8 * NEWEST_WORDS && record_size.is_multiple_of(8)
+}
+
+/// Calls `$known`, of which the compiler makes one for each size of a record that fits beside
+/// `published`: without loops such a copy takes a third of the time.
+macro_rules! by_size {
+    ($size:expr, $known:ident($($argument:expr),*), else $other:expr) => {
+        by_size!($size, $known($($argument),*), $other, 8 16 24 32 40 48 56 64 72 80 88)
+    };
+    ($size:expr, $known:ident $arguments:tt, $other:expr, $($each:literal)*) => {
+        match $size {
+            $($each => by_size!($known, $each, $arguments),)*
+            _ => $other,
+        }
+    };
+    ($known:ident, $size:literal, ($($argument:expr),*)) => { $known::<$size>($($argument),*) };
+}
+
+/// Where a word of the newest record lies.
+#[inline(always)]
+fn newest_at(word: usize) -> usize {
+    match word.checked_sub(NEWEST_HEAD_WORDS) {
+        None => NEWEST_HEAD_AT + word * 8,
+        Some(behind) => NEWEST_REST_AT + behind * 8,
+    }
+}
+
+/// Stores one record at byte `at` and publishes it, as every record below `seq`; where it fits, it
+/// also lies beside `published`. It is reserved.
+#[inline(always)]
+pub fn commit_one(memory: &impl Memory, at: usize, record: &[u8], seq: u64) {
+    by_size!(record.len(), commit_known(memory, at, record, seq), else {
+        commit(memory, at, record, seq);
+    })
+}
+
+#[inline(always)]
+fn commit_known<const SIZE: usize>(memory: &impl Memory, at: usize, record: &[u8], seq: u64) {
+    let record = &record[..SIZE];
+    memory.store(NEWEST_END_AT, seq, NEWEST_END);
+    memory.fence(BEGIN_NEWEST);
+    for (i, word) in record.as_chunks::<8>().0.iter().enumerate() {
+        memory.store(newest_at(i), u64::from_le_bytes(*word), NEWEST);
+    }
+    commit(memory, at, record, seq);
+}
+
+/// Copies the record before `seq` from beside `published`, which gave that seq. False if another
+/// one lies there by now, or none: what was copied is nothing then.
+#[inline(always)]
+pub fn copy_newest(memory: &impl Memory, seq: u64, into: &mut [u8]) -> bool {
+    by_size!(into.len(), copy_known(memory, seq, into), else false)
+}
+
+#[inline(always)]
+fn copy_known<const SIZE: usize>(memory: &impl Memory, seq: u64, into: &mut [u8]) -> bool {
+    for (i, word) in into[..SIZE].as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *word = memory.load(newest_at(i), NEWEST).to_le_bytes();
+    }
+    memory.fence(CHECK_NEWEST);
+    memory.load(NEWEST_END_AT, NEWEST_END) == seq
 }
 
 /// Every record below this seq was stored.

@@ -17,7 +17,7 @@ use crate::os::map::RING_HEAD_BYTES;
 use crate::os::{file, process, signal};
 use crate::registry::feed::{FeedRegistry, Geometry, SessionClose, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
-use crate::registry::live::Counters;
+use crate::registry::live::{Counters, PUBLISHED_AT};
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, RingHead, protocol};
@@ -189,6 +189,7 @@ impl RingWriter {
     /// call; all else goes the long way.
     #[inline]
     pub fn append(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
+        self.expect_to_publish();
         let first_seq = self.next_seq;
         let Geometry { record_size, time_offset, .. } = self.geometry;
         let plain = records.len() == record_size
@@ -269,11 +270,24 @@ impl RingWriter {
         end_seq <= self.reserved && self.shared.attention.load(Ordering::Relaxed) == 0
     }
 
+    /// Asks for the cache lines that a reader who waits keeps taking, while there is something else
+    /// to do.
+    #[inline(always)]
+    fn expect_to_publish(&self) {
+        let memory = self.current.ring.memory();
+        memory.prefetch_to_store(PUBLISHED_AT);
+        memory.prefetch_to_store(protocol::NEWEST_REST_AT);
+    }
+
     #[inline(always)]
     fn publish(&mut self, records: &[u8], end_seq: u64) {
         let ring = &*self.current.ring;
         ring.page().set_running_max(self.running_max);
-        protocol::commit(ring.memory(), self.at, records, end_seq);
+        if end_seq == self.next_seq + 1 {
+            protocol::commit_one(ring.memory(), self.at, records, end_seq);
+        } else {
+            protocol::commit(ring.memory(), self.at, records, end_seq);
+        }
         ring.memory().prefetch_ahead(self.at);
         step("ring.published");
         self.next_seq = end_seq;
