@@ -10,9 +10,9 @@ use deepwater::Platform;
 use deepwater::reader::{Direction, Reader, Selection};
 use deepwater::record::Value;
 use deepwater::registry::feed::FeedRegistry;
-use deepwater::ring::{self, Copied, Cursor, Found};
+use deepwater::ring::{self, Copied, Cursor, Found, Ring};
 use deepwater::schema::{FeedSpec, Order};
-use deepwater::writer::{SessionEnd, WriterOptions};
+use deepwater::writer::{SessionEnd, Writer, WriterOptions};
 
 /// A small random number generator: the tests must do the same every time.
 struct Random(u64);
@@ -507,27 +507,32 @@ fn drain(cursor: &mut Cursor, size: usize, most: usize, found: &mut Vec<u8>) {
     }
 }
 
+/// A transient feed of records of that size, for writing, and its ring.
+fn open_ring(platform: &Platform, size: usize) -> (Writer, Arc<Ring>) {
+    let name = format!("ring{size}");
+    let rest = match size - 8 {
+        0 => String::new(),
+        rest => format!(r#", {{"name":"rest","type":"bytes{rest}"}}"#),
+    };
+    let spec = format!(
+        r#"{{"feed_name":"{name}","mode":"UF","ts_col":"ts","persist":false,"packed":true,
+            "ring_size_bytes":65536,"fields":[{{"name":"ts","type":"uint64"}}{rest}]}}"#
+    );
+    platform.create_feed(&FeedSpec::from_json(&spec).unwrap(), false).unwrap();
+    let writer = platform.create_writer(&name).unwrap();
+    let feed = platform.feed_info(&name).unwrap();
+    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).unwrap();
+    let Found::Ring(ring) = ring::find(&feed, &registry, false).unwrap() else { panic!() };
+    (writer, Arc::new(ring))
+}
+
 #[test]
 fn a_ring_gives_records_of_every_size_that_come_alone_or_in_batches() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     let mut random = Random(17);
     for size in [8, 13, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 104] {
-        let name = format!("ring{size}");
-        let rest = match size - 8 {
-            0 => String::new(),
-            rest => format!(r#", {{"name":"rest","type":"bytes{rest}"}}"#),
-        };
-        let spec = format!(
-            r#"{{"feed_name":"{name}","mode":"UF","ts_col":"ts","persist":false,"packed":true,
-                "ring_size_bytes":65536,"fields":[{{"name":"ts","type":"uint64"}}{rest}]}}"#
-        );
-        platform.create_feed(&FeedSpec::from_json(&spec).unwrap(), false).unwrap();
-        let mut writer = platform.create_writer(&name).unwrap();
-        let feed = platform.feed_info(&name).unwrap();
-        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).unwrap();
-        let Found::Ring(ring) = ring::find(&feed, &registry, false).unwrap() else { panic!() };
-        let ring = Arc::new(ring);
+        let (mut writer, ring) = open_ring(&platform, size);
         let (mut written, mut near, mut far) = (Vec::new(), Vec::new(), Vec::new());
         let mut near_by = Cursor::new(Arc::clone(&ring), 0);
         let mut far_off = Cursor::new(ring, 0);
@@ -546,6 +551,51 @@ fn a_ring_gives_records_of_every_size_that_come_alone_or_in_batches() {
         }
         drain(&mut far_off, size, 7, &mut far);
         assert!(near == written && far == written, "records of {size} bytes");
-        drop(writer);
+    }
+}
+
+#[test]
+fn a_reader_of_a_ring_gets_records_that_come_one_by_one_whole() {
+    const COUNT: u64 = 1_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::create(folder.path()).unwrap();
+    for size in [16, 48, 88] {
+        let (mut writer, ring) = open_ring(&platform, size);
+        let fill = |seq: u64, record: &mut [u8]| {
+            for (i, word) in record.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                *word = (seq + i as u64 * COUNT).to_le_bytes();
+            }
+        };
+        let reader = std::thread::spawn(move || {
+            let mut cursor = Cursor::new(ring, 0);
+            let (mut bytes, mut expected) = (vec![0; 3 * size], vec![0; size]);
+            let mut next = 0;
+            while next < COUNT {
+                match cursor.copy(u64::MAX, &mut bytes) {
+                    Copied::Nothing => {}
+                    Copied::Records { first_seq, count } => {
+                        assert_eq!(first_seq, next);
+                        for record in bytes[..count * size].chunks_exact(size) {
+                            fill(next, &mut expected);
+                            assert!(record == expected, "seq {next} of {size} bytes");
+                            next += 1;
+                        }
+                    }
+                    Copied::Lapped(lapped) => {
+                        assert_eq!(lapped.seq_lo, next);
+                        next = lapped.seq_hi;
+                    }
+                }
+            }
+        });
+        let mut random = Random(size as u64);
+        let mut record = vec![0; size];
+        for seq in 0..COUNT {
+            fill(seq, &mut record);
+            writer.append(&record).unwrap();
+            // Now faster than the reader looks, now about as fast.
+            (0..random.below(1 << (seq >> 10 & 7))).for_each(|_| std::hint::spin_loop());
+        }
+        reader.join().unwrap();
     }
 }
