@@ -3,7 +3,6 @@
 //! other goes on. Every seq is printed once, in order, or told to be lost.
 
 use std::fs;
-use std::path::PathBuf;
 
 use assert_cmd::cargo::cargo_bin;
 use deepwater::Platform;
@@ -11,6 +10,7 @@ use deepwater::reader::Reader;
 
 use super::env::TestEnv;
 use super::kit::{Running, objects, run, text, until};
+use super::stopped::Stopped;
 
 /// Records of 16 bytes that fill a chunk of the least size.
 const PER_CHUNK: u64 = 4096;
@@ -51,39 +51,6 @@ fn store(policy: &str) -> TestEnv {
     let env = TestEnv::new();
     env.quiet(&format!("dw-mkfeed t ts:timestamp n:uint64 --chunk-size 64KiB {policy}"));
     env
-}
-
-/// A tool that is stopped, or killed, at a step.
-struct Stopped {
-    tool: Running,
-    step: String,
-    folder: PathBuf,
-}
-
-impl Stopped {
-    fn start(env: &TestEnv, action: &str, step: (&str, u32), args: &[&str]) -> Stopped {
-        let folder = env.path(&format!("steps-of-{}", args[0]));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder).unwrap();
-        let faults = format!("DEEPWATER_FAULTS={action}={}:{}", step.0, step.1);
-        let place = format!("DEEPWATER_FAULTS_DIR={}", folder.display());
-        let tool = cargo_bin(args[0]).display().to_string();
-        let args = [&[faults.as_str(), &place, &tool], &args[1..]].concat();
-        let tool = Running::tool(env, "env", &args);
-        Stopped { tool, step: step.0.to_owned(), folder }
-    }
-
-    fn has_stopped(&self) -> bool {
-        self.folder.join(format!("{}.reached", self.step)).exists()
-    }
-
-    fn until_stopped(&self) {
-        until(&format!("step {}", self.step), || self.has_stopped().then_some(()));
-    }
-
-    fn go(&self) {
-        fs::write(self.folder.join(format!("{}.go", self.step)), "").unwrap();
-    }
 }
 
 /// Arguments of a follower that prints every number from the first on.

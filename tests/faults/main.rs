@@ -19,3 +19,4 @@ mod ring;
 mod small_disk;
 mod space;
 mod staged;
+mod stopped;

@@ -3,14 +3,13 @@
 //! over. Every seq is printed once, in order, or told to be lost.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-
-use assert_cmd::cargo::cargo_bin;
+use std::path::Path;
 
 use super::env::TestEnv;
 use super::kills::faulty;
 use super::kit::{Running, good, run, text, until};
 use super::random::mix;
+use super::stopped::Stopped;
 
 fn store() -> TestEnv {
     let env = TestEnv::new();
@@ -45,35 +44,6 @@ fn names(folder: &Path) -> Vec<String> {
         items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect();
     names.sort_unstable();
     names
-}
-
-/// A tool that is stopped at the how manieth step of that name.
-struct Stopped {
-    tool: Running,
-    step: &'static str,
-    folder: PathBuf,
-}
-
-impl Stopped {
-    fn start(env: &TestEnv, step: (&'static str, u32), args: &[&str]) -> Stopped {
-        let folder = env.path("steps");
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir(&folder).unwrap();
-        let faults = format!("DEEPWATER_FAULTS=pause={}:{}", step.0, step.1);
-        let place = format!("DEEPWATER_FAULTS_DIR={}", folder.display());
-        let tool = cargo_bin(args[0]).display().to_string();
-        let tool = Running::tool(env, "env", &[&[&faults, &place, &*tool], &args[1..]].concat());
-        Stopped { tool, step: step.0, folder }
-    }
-
-    fn until_stopped(&self) {
-        let reached = self.folder.join(format!("{}.reached", self.step));
-        until(&format!("step {}", self.step), || reached.exists().then_some(()));
-    }
-
-    fn go(&self) {
-        fs::write(self.folder.join(format!("{}.go", self.step)), "").unwrap();
-    }
 }
 
 #[test]
@@ -119,7 +89,7 @@ fn a_writer_stopped_while_it_takes_over_holds_no_reader_up() {
         let follower =
             Running::tool(&env, FOLLOW[0], &[&FOLLOW[1..], &["--since", "first"]].concat());
         follower.until_lines(10);
-        let mut next = Stopped::start(&env, (step, 1), &WRITE);
+        let mut next = Stopped::start(&env, "pause", (step, 1), &WRITE);
         next.tool.send(&rows(10..15));
         next.until_stopped();
         assert_eq!(cat(&env), rows(0..10), "{step}");
@@ -146,11 +116,11 @@ const READER: [(&str, u32); 4] =
     [("ring.follow", 1), ("ring.follow", 2), ("ring.seen", 1), ("ring.seen", 2)];
 
 /// A writer of ten rows, and a follower of them that is stopped at a step.
-fn followed(env: &TestEnv, step: (&'static str, u32)) -> (Running, Stopped) {
+fn followed(env: &TestEnv, step: (&str, u32)) -> (Running, Stopped) {
     let mut writer = Running::start(env, &WRITE[1..]);
     writer.send(&rows(0..10));
     until("the rows", || (cat(env) == rows(0..10)).then_some(()));
-    let follower = Stopped::start(env, step, &[&FOLLOW[..], &SINCE_FIRST].concat());
+    let follower = Stopped::start(env, "pause", step, &[&FOLLOW[..], &SINCE_FIRST].concat());
     follower.until_stopped();
     (writer, follower)
 }
@@ -239,7 +209,7 @@ fn a_reader_stopped_at_each_step_knows_that_it_was_lapped() {
     ] {
         let env = store();
         assert_eq!(write(&env, "", 0..4000), Some(0));
-        let reader = Stopped::start(&env, step, args);
+        let reader = Stopped::start(&env, "pause", step, args);
         reader.until_stopped();
         // In the same ring: by a writer that goes on, and not by another.
         let mut writer = Running::start(&env, &WRITE[1..]);
@@ -267,7 +237,8 @@ fn a_follower_stopped_before_a_record_does_not_take_the_next_one_for_it() {
     let mut writer = Running::start(&env, &WRITE[1..]);
     writer.send(&rows(0..1));
     until_last(&env, 1);
-    let follower = Stopped::start(&env, ("ring.seen", 1), &[&FOLLOW[..], &SINCE_FIRST].concat());
+    let follower =
+        Stopped::start(&env, "pause", ("ring.seen", 1), &[&FOLLOW[..], &SINCE_FIRST].concat());
     follower.until_stopped();
     writer.send(&rows(1..2));
     until_last(&env, 2);
@@ -286,7 +257,7 @@ fn a_scan_lapped_by_its_own_writer_leaves_out_what_it_says() {
     writer.send(&rows(0..3000));
     until_last(&env, 3000);
     let args = ["dw-cat", "ring", "-o", "csv", "--no-header"];
-    let scan = Stopped::start(&env, ("ring.scan", 1), &args);
+    let scan = Stopped::start(&env, "pause", ("ring.scan", 1), &args);
     scan.until_stopped();
     writer.send(&rows(3000..6000));
     until_last(&env, 6000);
@@ -297,7 +268,7 @@ fn a_scan_lapped_by_its_own_writer_leaves_out_what_it_says() {
     assert!(out.lines().count() > 500, "what is still there is read: {err}");
     // Backwards, what is gone by then is the end.
     let args = ["dw-cat", "ring", "-o", "csv", "--no-header", "-r"];
-    let scan = Stopped::start(&env, ("ring.scan", 1), &args);
+    let scan = Stopped::start(&env, "pause", ("ring.scan", 1), &args);
     scan.until_stopped();
     writer.send(&rows(6000..8000));
     until_last(&env, 8000);
