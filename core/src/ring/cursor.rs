@@ -14,15 +14,13 @@ pub struct Cursor {
     at: usize,
     /// Published when it was last looked at.
     seen: u64,
-    /// Whether it was looked at in vain since the last copy.
-    waited: bool,
-    /// How many copies in a row needed no waiting.
+    /// Copies since it was last looked at in vain.
     at_once: u32,
 }
 
 /// Turns of a spin loop that a reader lets the writer be for, at most, where records come as fast
 /// as it looks: each look takes the lines around `published` from the writer. A turn more after
-/// each copy that needed no waiting, so that the few records of a burst are not late for it.
+/// each copy without waiting, so that the few records of a burst are not late for it.
 const REST_TURNS: u32 = 64;
 
 /// What [`Cursor::copy`] did.
@@ -55,7 +53,7 @@ impl Cursor {
     /// A cursor at a seq; one that is gone is found out by the first copy. A seq of another ring,
     /// before this one begins, is moved to its beginning.
     pub fn new(ring: Arc<Ring>, seq: u64) -> Cursor {
-        let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0, waited: false, at_once: 0 };
+        let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0, at_once: 0 };
         cursor.seek(seq);
         cursor
     }
@@ -86,14 +84,13 @@ impl Cursor {
     #[inline]
     pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
         if self.seen <= self.next_seq {
-            (0..self.at_once).for_each(|_| std::hint::spin_loop());
+            (0..self.at_once.min(REST_TURNS)).for_each(|_| std::hint::spin_loop());
             self.seen = protocol::published(self.ring.memory());
             faults::step("ring.seen");
         }
         let end_seq = self.seen.min(end_seq);
         let record_size = self.ring.head().record_size;
         if end_seq <= self.next_seq {
-            self.waited = true;
             self.at_once = 0;
             // Who spins has the record under way when it is published.
             if protocol::fits_beside(record_size) {
@@ -116,9 +113,7 @@ impl Cursor {
             }
         }
         let first_seq = self.next_seq;
-        if !std::mem::take(&mut self.waited) {
-            self.at_once = (self.at_once + 1).min(REST_TURNS);
-        }
+        self.at_once = self.at_once.saturating_add(1);
         self.next_seq += count as u64;
         self.at += into.len();
         if self.at >= RING_HEAD_BYTES + self.ring.head().capacity_bytes {
