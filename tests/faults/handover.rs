@@ -4,7 +4,6 @@
 
 use std::fs;
 
-use assert_cmd::cargo::cargo_bin;
 use deepwater::Platform;
 use deepwater::reader::Reader;
 
@@ -466,20 +465,13 @@ fn news_between_the_last_look_and_the_sleep_is_not_slept_over() {
     writer.write(&env, BATCH);
     // Both steps stop it: before it says that it waits, and before it sleeps.
     let faults = "pause=follow.arm:1,pause=follow.sleep";
-    let folder = env.path("steps");
-    fs::create_dir(&folder).unwrap();
-    let (faults, place) = (
-        format!("DEEPWATER_FAULTS={faults}"),
-        format!("DEEPWATER_FAULTS_DIR={}", folder.display()),
-    );
-    let tool = cargo_bin("dw-cat").display().to_string();
-    let args = [&[faults.as_str(), &place, &tool], &FOLLOW[1..]].concat();
-    let follower = Running::tool(&env, "env", &args);
-    until("the first step", || folder.join("follow.arm.reached").exists().then_some(()));
+    let mut follower = Stopped::with_faults(&env, faults, "follow.arm", &FOLLOW);
+    follower.until_stopped();
     writer.write(&env, BATCH);
-    fs::write(folder.join("follow.arm.go"), "").unwrap();
-    until("the second step", || folder.join("follow.sleep.reached").exists().then_some(()));
-    let seen = text(follower.out().as_bytes());
+    follower.go();
+    follower.step = "follow.sleep".to_owned();
+    follower.until_stopped();
+    let seen = text(follower.tool.out().as_bytes());
     assert_eq!(seen.lines().count() as u64, 2 * BATCH, "before it sleeps");
     writer.tool.finish();
 }

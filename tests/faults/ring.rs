@@ -50,7 +50,7 @@ fn names(folder: &Path) -> Vec<String> {
 fn a_writer_killed_at_every_step_loses_nothing_that_was_seen() {
     let env = store();
     assert_eq!(write(&env, "", 0..20), Some(0));
-    let follower = Running::tool(&env, FOLLOW[0], &[&FOLLOW[1..], &["--since", "first"]].concat());
+    let follower = Running::tool(&env, FOLLOW[0], &[&FOLLOW[1..], &SINCE_FIRST].concat());
     let mut now = 20;
     let mut step = 1;
     loop {
@@ -86,8 +86,7 @@ fn a_writer_stopped_while_it_takes_over_holds_no_reader_up() {
         let env = store();
         // One that was killed leaves a session open, and a page.
         assert_eq!(write(&env, "kill=ring.published", 0..10), None);
-        let follower =
-            Running::tool(&env, FOLLOW[0], &[&FOLLOW[1..], &["--since", "first"]].concat());
+        let follower = Running::tool(&env, FOLLOW[0], &[&FOLLOW[1..], &SINCE_FIRST].concat());
         follower.until_lines(10);
         let mut next = Stopped::start(&env, "pause", (step, 1), &WRITE);
         next.tool.send(&rows(10..15));

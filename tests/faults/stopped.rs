@@ -18,15 +18,20 @@ pub struct Stopped {
 
 impl Stopped {
     pub fn start(env: &TestEnv, action: &str, step: (&str, u32), args: &[&str]) -> Stopped {
+        Stopped::with_faults(env, &format!("{action}={}:{}", step.0, step.1), step.0, args)
+    }
+
+    /// One that is stopped at several steps, at this one first.
+    pub fn with_faults(env: &TestEnv, faults: &str, step: &str, args: &[&str]) -> Stopped {
         let folder = env.path(&format!("steps-of-{}", args[0]));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).unwrap();
-        let faults = format!("DEEPWATER_FAULTS={action}={}:{}", step.0, step.1);
+        let faults = format!("DEEPWATER_FAULTS={faults}");
         let place = format!("DEEPWATER_FAULTS_DIR={}", folder.display());
         let tool = cargo_bin(args[0]).display().to_string();
         let args = [&[faults.as_str(), &place, &tool], &args[1..]].concat();
         let tool = Running::tool(env, "env", &args);
-        Stopped { tool, step: step.0.to_owned(), folder }
+        Stopped { tool, step: step.to_owned(), folder }
     }
 
     pub fn has_stopped(&self) -> bool {

@@ -14,7 +14,9 @@ pub const NEWEST_HEAD_AT: usize = 352;
 /// The rest of it, in the line beside that one.
 pub const NEWEST_REST_AT: usize = 264;
 const NEWEST_HEAD_WORDS: usize = 4;
-const NEWEST_WORDS: usize = NEWEST_HEAD_WORDS + 7;
+/// The largest record for which there is room, in bytes.
+const NEWEST_MAX: usize = 8 * NEWEST_HEAD_WORDS + 56;
+const _: () = assert!(NEWEST_MAX == 88, "by_size! has a case for each size");
 /// The segment id of the ring that follows; 0 while there is none.
 pub const REPLACED_BY_AT: usize = 1280;
 
@@ -61,7 +63,7 @@ pub fn commit(memory: &impl Memory, at: usize, records: &[u8], seq: u64) {
 /// Whether records of that size lie beside `published` when they come alone.
 #[inline(always)]
 pub fn fits_beside(record_size: usize) -> bool {
-    record_size <= 8 * NEWEST_WORDS && record_size.is_multiple_of(8)
+    record_size <= NEWEST_MAX && record_size.is_multiple_of(8)
 }
 
 /// Calls `$known`, of which the compiler makes one for each size of a record that fits beside
