@@ -4,6 +4,7 @@ pub mod copy;
 pub mod index;
 pub mod live;
 pub mod proof;
+pub mod strays;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! `feed_registry.bin`: checkpoints and the table of chunks, sessions and ranges (FORMAT.md).
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -644,6 +645,16 @@ impl FeedRegistry {
             return Err(Error::damaged(&self.path, Self::offset(end) as u64, what));
         }
         Ok((entries, end))
+    }
+
+    /// The chunks that the table has as expired among the entries that are collected.
+    pub fn forgotten_chunks(&self) -> HashSet<u64> {
+        let first = self.first_entry().unwrap_or(0).min(self.entries_that_fit().unwrap_or(0));
+        let entries = (0..first).filter_map(|position| match self.entry(position).ok()? {
+            Entry::Chunk(chunk) if chunk.place == Place::Expired => Some(chunk.chunk_id),
+            _ => None,
+        });
+        entries.collect()
     }
 
     /// So many entries have room in the file as it is now.

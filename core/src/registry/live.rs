@@ -309,6 +309,26 @@ impl LivePage {
         stamps.max_by_key(|stamp| stamp.session_id)
     }
 
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.map.path()
+    }
+
+    /// The newest session whose stamp checks, whatever boot or file it is of: not to be believed
+    /// as to what is published, but there was such a session.
+    pub fn newest_stamp(&self) -> Option<SessionStamp> {
+        let stamps = STAMPS_AT.into_iter().filter_map(|at| self.any_stamp(at));
+        stamps.map(|(stamp, _)| stamp).max_by_key(|stamp| stamp.session_id)
+    }
+
+    /// What `published` says, if a word beside it vouches for it.
+    pub fn vouched(&self) -> Option<u64> {
+        let published = self.published();
+        // SYNC: vouchers; pairs with the Release in `publish`.
+        let words = VOUCHERS_AT.map(|at| self.map.u64_at(at).load(Ordering::Acquire));
+        words.iter().any(|word| unguard(*word) == Some(published)).then_some(published)
+    }
+
     /// Whether no session ever stamped the page.
     pub fn is_unwritten(&self) -> bool {
         STAMPS_AT.iter().all(|&at| {
@@ -342,19 +362,25 @@ impl LivePage {
     }
 
     fn stamp(&self, at: usize) -> Option<SessionStamp> {
+        let (stamp, identity) = self.any_stamp(at)?;
+        let this_boot = stamp.boot_id == process::boot_id() && stamp.boot_id != [0; 16];
+        (identity == self.identity && this_boot).then_some(stamp)
+    }
+
+    /// A stamp that checks, and the device and inode of the page that it was made on.
+    fn any_stamp(&self, at: usize) -> Option<(SessionStamp, (u64, u64))> {
         let mut bytes = [0; STAMP_SIZE];
         self.map.read(at, &mut bytes);
-        let own = (get_u64(&bytes, DEVICE), get_u64(&bytes, INODE)) == self.identity;
-        let boot_id = get_id(&bytes, BOOT_ID);
-        let this_boot = boot_id == process::boot_id() && boot_id != [0; 16];
         let intact = u64::from(crc(&bytes[..STAMP_CRC])) == get_u64(&bytes, STAMP_CRC);
-        (own && this_boot && intact).then(|| SessionStamp {
+        let stamp = SessionStamp {
             session_id: get_u64(&bytes, SESSION_ID),
             pid: get_u64(&bytes, PID) as u32,
             pid_start: get_u64(&bytes, PID_START),
-            boot_id,
+            boot_id: get_id(&bytes, BOOT_ID),
             opened_us: get_u64(&bytes, OPENED),
-        })
+        };
+        (intact && stamp.session_id > 0)
+            .then(|| (stamp, (get_u64(&bytes, DEVICE), get_u64(&bytes, INODE))))
     }
 
     /// Whether a writer opened the feed and has not closed it; says nothing of whether it lives.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::chunk::index::{BlockSums, IndexHeader, encode_sealed};
 use crate::chunk::proof::{Standing, last_session};
+use crate::chunk::strays::written_records;
 use crate::chunk::{self, ChunkPaths, PART_LIMIT, Shown};
 use crate::error::{Error, Result};
 use crate::os::process;
@@ -17,7 +18,7 @@ use crate::registry::live::LivePage;
 use crate::registry::salvage::{Part, Row, Salvage};
 use crate::registry::view::LiveView;
 use crate::repair::inspect::{Found, Want, inspect};
-use crate::repair::roster::{complete, order_of, written_records};
+use crate::repair::roster::{complete, order_of};
 use crate::repair::shelf::{Shelf, regular_size};
 use crate::repair::{Action, Content, Finding, Kind, NewFile, NewTable, Options, Plan};
 use crate::store::{FeedPlace, Platform};

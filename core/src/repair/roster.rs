@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::chunk::index::RawIndex;
+use crate::chunk::strays::written_records;
 use crate::chunk::{self, Shown};
-use crate::os::{file, process};
+use crate::os::process;
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, Place, Seal, SessionClose, SessionEnd, SessionEntry,
 };
@@ -254,23 +255,4 @@ impl Roster {
             self.rows.push(Row::new(Entry::Session(session)));
         }
     }
-}
-
-/// Records of a data file up to the last one that is not all zeros.
-pub fn written_records(data: &std::path::Path, feed: &FeedInfo) -> Option<u64> {
-    const STEP: u64 = 1 << 20;
-    let open = file::open_read(data).ok()?;
-    let mut end = file::size(&open, data).ok()?;
-    let mut bytes = vec![0; STEP as usize];
-    while end > 0 {
-        let from = end.saturating_sub(STEP);
-        let bytes = &mut bytes[..(end - from) as usize];
-        file::read_at(&open, data, from, bytes).ok()?;
-        if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
-            let written = from + last as u64 + 1;
-            return Some(written.div_ceil(feed.geometry().record_size as u64));
-        }
-        end = from;
-    }
-    Some(0)
 }
