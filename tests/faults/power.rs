@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use deepwater::Platform;
 use deepwater::gc;
-use deepwater::os::faults::{Io, Op, Step};
+use deepwater::os::faults::{Io, Op, Step, Verdict, Watcher, watch};
 use deepwater::reader::{Direction, Reader, Selection};
 use deepwater::registry::feed::Moment;
 use deepwater::registry::segments::Segments;
@@ -25,6 +25,9 @@ use crate::disk::{Choice, Crash, Disk, LeaveOut, Part, Time};
 use crate::random::{Random, mix};
 
 type Records = BTreeMap<u64, Vec<u8>>;
+
+/// Largest batch in records, so that the judge has no more than some ten thousand to compare.
+const MOST_PER_BATCH: u64 = 8193;
 
 /// What the test did, and what it was told, with the moments.
 #[derive(Default)]
@@ -93,7 +96,10 @@ impl Shape {
         let sync = *random.pick(&[Sync::None, Sync::Every(Duration::from_millis(1)), Sync::Batch]);
         let blocks = *random.pick(&[1, 3]);
         let per_block = 65_536 / record_size as u64;
-        let per_batch = 1 + per_block / *random.pick(&[1, 3, 10]);
+        // From single records, which leave the background thread time or none, to several chunks.
+        let several_chunks = 2 * per_block * blocks as u64 + 1;
+        let sizes = [1, 5, 9, 1 + per_block / 10, 1 + per_block / 3, 1 + per_block, several_chunks];
+        let per_batch = (*random.pick(&sizes)).min(MOST_PER_BATCH);
         let marks = random.below(3) == 0;
         let staged = random.below(2) == 0;
         let chunks_kept = (random.below(3) == 0).then(|| 1 + random.below(3));
@@ -281,7 +287,7 @@ fn random_crash(now: Time, random: &mut Random) -> Crash {
     let choices = match random.below(10) {
         // One part alone has reached the disk.
         0 => Part::ALL.map(|_| Choice::Oldest),
-        1 => only(Part::Registry),
+        1 => *random.pick(&[only(Part::Registry), all_but(Part::Names)]),
         2 => only(Part::Index),
         3 => only(Part::Data),
         4 => Part::ALL.map(|_| Choice::Zeros),
@@ -291,14 +297,20 @@ fn random_crash(now: Time, random: &mut Random) -> Crash {
     Crash { time: 1 + random.below(u64::from(now)) as Time, choices, seed: random.next() }
 }
 
-/// One part alone has reached the disk, or none, or allocated room and no contents.
-const ADVERSARIAL: [fn() -> [Choice; Part::ALL.len()]; 5] = [
+/// One part alone has reached the disk, or none, or allocated room and no contents, or everything
+/// but names.
+const ADVERSARIAL: [fn() -> [Choice; Part::ALL.len()]; 6] = [
+    || all_but(Part::Names),
     || only(Part::Registry),
     || only(Part::Index),
     || only(Part::Data),
     || Part::ALL.map(|_| Choice::Oldest),
     || Part::ALL.map(|_| Choice::Zeros),
 ];
+
+fn all_but(part: Part) -> [Choice; Part::ALL.len()] {
+    Part::ALL.map(|p| if p == part { Choice::Oldest } else { Choice::Newest })
+}
 
 fn only(part: Part) -> [Choice; Part::ALL.len()] {
     Part::ALL.map(|p| match p {
@@ -574,8 +586,9 @@ fn search(seed: u64, images: u64, leave_out: LeaveOut) -> Result<u64, String> {
                     found.choices = ADVERSARIAL[n / 2]();
                 }
                 let expect = recording.expect(found.time);
-                crash(&recording, &found, &expect)
-                    .map_err(|why| tell(&recording, &found, &why, &expect))?;
+                crash(&recording, &found, &expect).map_err(|why| {
+                    format!("{}\nimage {done}", tell(&recording, &found, &why, &expect))
+                })?;
                 done += 1;
             }
             if depth < 2 {
@@ -652,5 +665,83 @@ fn each_pillar_of_durability_is_missed_when_it_is_taken_out() {
         let told = found.lines().nth(1).unwrap();
         assert!(told.contains(name), "without {name} it says: {found}");
         println!("without {name}: {}", found.lines().next().unwrap());
+    }
+}
+
+/// Chunk files whose names are not durable, and the chunks that were sealed in spite of that.
+#[derive(Default)]
+struct Names {
+    new: BTreeSet<String>,
+    being_synced: BTreeSet<String>,
+    sealed: u64,
+    too_early: Vec<u64>,
+}
+
+struct SealsAndNames(Mutex<Names>);
+
+impl Watcher for SealsAndNames {
+    fn before(&self, step: &Step<'_>) -> Verdict {
+        let mut names = self.0.lock().unwrap();
+        if step.io.op == Op::SyncFolder {
+            names.being_synced = names.new.clone();
+        }
+        // The step before the entry says that the chunk is on disk.
+        if matches!(step.name, "seal.files" | "flush.sealed") {
+            names.sealed += 1;
+            let chunk = names.sealed;
+            if names.new.contains(&format!("{chunk:08}.data")) {
+                names.too_early.push(chunk);
+            }
+        }
+        Verdict::Go
+    }
+
+    fn after(&self, step: &Step<'_>, _succeeded: bool) {
+        let mut names = self.0.lock().unwrap();
+        match step.io.op {
+            Op::Create => {
+                let name = step.io.path.file_name().unwrap().to_string_lossy().into_owned();
+                names.new.insert(name);
+            }
+            Op::SyncFolder => {
+                let durable = std::mem::take(&mut names.being_synced);
+                names.new.retain(|name| !durable.contains(name));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Batches of several chunks: the writing thread makes the chunks, since none is made ahead.
+#[test]
+fn a_chunk_is_sealed_only_after_its_name_is_durable() {
+    for staged in [false, true] {
+        let folder = memory_folder();
+        let platform = Platform::create(folder.path().join("store")).unwrap();
+        let shape = Shape {
+            record_size: 16_384,
+            zeros: false,
+            blocks: 1,
+            sync: Sync::None,
+            per_batch: 0,
+            marks: false,
+            staged,
+            chunks_kept: None,
+        };
+        platform.create_feed(&shape.spec(), false).unwrap();
+        let names = Arc::new(SealsAndNames(Mutex::default()));
+        let feed = folder.path().join("store/feeds/t");
+        let watching = watch(&feed, Arc::clone(&names) as Arc<dyn Watcher>);
+        let mut writer = platform.create_writer("t").unwrap();
+        for _ in 0..20 {
+            let records: Vec<Vec<u8>> = (0..9).map(|n| shape.record(n)).collect();
+            writer.append_batch(&records.concat()).unwrap();
+        }
+        writer.close(SessionEnd::Ended).unwrap();
+        drop(watching);
+        clean_segments(folder.path());
+        let names = names.0.lock().unwrap();
+        assert_eq!(names.sealed, 45);
+        assert_eq!(names.too_early, [] as [u64; 0], "staged {staged}: of these chunks");
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::chunk::live::{BULK_BYTES, LiveChunk};
 use crate::error::{Error, Result};
 use crate::os::faults::step;
-use crate::os::{file, process, signal};
+use crate::os::{process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
 use crate::schema::Sync;
 use crate::writer::OnDurable;
@@ -48,7 +48,7 @@ pub(super) fn start(
     let window = Duration::from_secs(policy.live_window_seconds);
     let flush = shared
         .is_staged()
-        .then(|| Flush::new(shared.feed.folder.clone(), policy.file_mode, window));
+        .then(|| Flush::new(Arc::clone(&shared.folder), policy.file_mode, window));
     let mut background = Background {
         clocks: Clocks::start(&page.live),
         page,
@@ -62,7 +62,6 @@ pub(super) fn start(
         looked_at: now,
         mapped: (0, 0),
         written_back: (0, 0),
-        folder_dirty: true,
         shared,
     };
     std::thread::Builder::new()
@@ -105,8 +104,6 @@ struct Background {
     mapped: (u64, usize),
     /// Chunk id, and the byte up to which writeback was started.
     written_back: (u64, usize),
-    /// Whether the folder has names that are not durable yet.
-    folder_dirty: bool,
 }
 
 impl Background {
@@ -303,7 +300,6 @@ impl Background {
         let chunk_id = self.shared.queue().next_chunk_id;
         if let Ok(chunk) = self.shared.make_chunk(chunk_id) {
             chunk.populate(0, AHEAD_BYTES.0);
-            self.folder_dirty = true;
             let mut queue = self.shared.queue();
             queue.next_chunk_id += 1;
             queue.ready = Some(Arc::new(chunk));
@@ -336,7 +332,7 @@ impl Background {
             self.note_durable(end_seq);
         } else {
             let seal = chunk.seal(end_seq, reason)?;
-            self.sync_folder()?;
+            self.shared.folder.sync()?;
             step("seal.files");
             self.shared.registry.seal_chunk(position, Place::Live, &seal)?;
             step("seal.entry");
@@ -355,14 +351,6 @@ impl Background {
         Ok(())
     }
 
-    fn sync_folder(&mut self) -> Result<()> {
-        if self.folder_dirty {
-            file::sync_folder(&self.shared.feed.folder)?;
-            self.folder_dirty = false;
-        }
-        Ok(())
-    }
-
     /// Data, index, folder, then the checkpoint and the registry: FORMAT.md, Durability.
     fn checkpoint(&mut self) -> Result<()> {
         let published = self.published()?;
@@ -375,8 +363,7 @@ impl Background {
                 None => chunk.sync()?,
             }
         }
-        self.folder_dirty |= !chunks.is_empty() && self.flush.is_none();
-        self.sync_folder()?;
+        self.shared.folder.sync()?;
         step("checkpoint.synced");
         // Entries before the checkpoint that names their chunks.
         self.shared.registry.sync()?;
@@ -436,7 +423,6 @@ impl Background {
         // More than one only where a batch failed after a chunk had ended: they hold nothing
         // published.
         let mut chunks = self.shared.queue().chunks.clone();
-        self.folder_dirty |= !chunks.is_empty();
         while let Some(chunk) = chunks.pop() {
             self.seal(chunk, published, ChunkEnd::Closed as u32)?;
         }

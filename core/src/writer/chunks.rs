@@ -16,6 +16,7 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::Counters;
 use crate::registry::segments::Segments;
 use crate::schema::{Order, Sync};
+use crate::writer::folder::Folder;
 use crate::writer::journal::Journal;
 use crate::writer::order::put_in_order;
 use crate::writer::stage::Page;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) feed: FeedInfo,
     pub(super) geometry: Geometry,
     pub(super) registry: FeedRegistry,
+    /// Where chunks are on disk.
+    pub(super) folder: Arc<Folder>,
     /// Where the session has its shared-memory files.
     pub(super) segments: Segments,
     pub(super) page: Mutex<Arc<Page>>,
@@ -105,7 +108,9 @@ impl Shared {
         };
         let mode = self.feed.spec.policy.file_mode;
         if !self.is_staged() {
-            return LiveChunk::create(&self.feed.folder, header, mode);
+            let chunk = LiveChunk::create(self.folder.path(), header, mode);
+            self.folder.note_new_name();
+            return chunk;
         }
         let folder = self.segments.chunk_folder(&self.feed.name);
         LiveChunk::create(&folder, header, mode).map(LiveChunk::in_memory)
@@ -218,6 +223,7 @@ impl ChunkWriter {
             feed: feed.clone(),
             geometry: feed.geometry(),
             registry: start.registry,
+            folder: Arc::new(Folder::new(feed.folder.clone())),
             segments: start.segments,
             page: Mutex::new(Arc::new(start.page)),
             woken: AtomicU64::new(start.next_seq),

@@ -1,7 +1,7 @@
 //! Staged chunks on their way to disk: their copies there, and those that are there whole and stay
 //! in memory for a while.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::chunk::ChunkPaths;
@@ -9,29 +9,27 @@ use crate::chunk::copy::DiskCopy;
 use crate::chunk::live::LiveChunk;
 use crate::error::Result;
 use crate::os::faults::step;
-use crate::os::file;
 use crate::registry::feed::{FeedRegistry, Place, Seal};
+use crate::writer::folder::Folder;
 
 /// Copied to disk as soon as this much has gathered, so that a sync has little left to do.
 const STREAM_BYTES: usize = 4 << 20;
 
 /// The flusher of one session. Background thread only.
 pub struct Flush {
-    folder: PathBuf,
+    folder: Arc<Folder>,
     mode: u32,
     /// How long a chunk stays in memory once it is on disk.
     window: Duration,
     /// By chunk id.
     copies: Vec<(u64, DiskCopy)>,
     kept: Vec<(ChunkPaths, Instant)>,
-    /// Whether the folder has names that are not durable yet.
-    folder_dirty: bool,
 }
 
 impl Flush {
     /// A flusher into a feed's folder.
-    pub fn new(folder: PathBuf, mode: u32, window: Duration) -> Flush {
-        Flush { folder, mode, window, copies: Vec::new(), kept: Vec::new(), folder_dirty: false }
+    pub fn new(folder: Arc<Folder>, mode: u32, window: Duration) -> Flush {
+        Flush { folder, mode, window, copies: Vec::new(), kept: Vec::new() }
     }
 
     fn copy(&mut self, chunk: &LiveChunk) -> Result<&mut DiskCopy> {
@@ -39,8 +37,8 @@ impl Flush {
         let at = match self.copies.iter().position(|(id, _)| *id == chunk_id) {
             Some(at) => at,
             None => {
-                let copy = DiskCopy::begin(&self.folder, chunk, 0, self.mode)?;
-                self.folder_dirty = true;
+                let copy = DiskCopy::begin(self.folder.path(), chunk, 0, self.mode)?;
+                self.folder.note_new_name();
                 self.copies.push((chunk_id, copy));
                 self.copies.len() - 1
             }
@@ -73,15 +71,7 @@ impl Flush {
         copy.write_index(chunk)?;
         step("flush.index-written");
         copy.sync()?;
-        self.sync_folder()
-    }
-
-    fn sync_folder(&mut self) -> Result<()> {
-        if self.folder_dirty {
-            file::sync_folder(&self.folder)?;
-            self.folder_dirty = false;
-        }
-        Ok(())
+        self.folder.sync()
     }
 
     /// Ends a chunk on disk, has the table say that it is there, and keeps what is in memory of it
@@ -96,7 +86,7 @@ impl Flush {
         registry.set_place(chunk.position(), Place::Staged, Place::Flushing)?;
         step("flush.marked");
         let seal = self.copy(chunk)?.seal(chunk, end_seq, reason)?;
-        self.sync_folder()?;
+        self.folder.sync()?;
         step("flush.sealed");
         registry.seal_chunk(chunk.position(), Place::Flushing, &seal)?;
         registry.sync()?;

@@ -7,6 +7,7 @@ mod background;
 mod chunks;
 mod clocks;
 mod flush;
+mod folder;
 mod journal;
 mod order;
 pub(crate) mod recover;
