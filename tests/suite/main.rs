@@ -15,6 +15,7 @@ mod health;
 mod kill;
 #[allow(dead_code)]
 mod kit;
+mod limits;
 mod live;
 mod logs;
 mod malformed;

@@ -30,6 +30,8 @@ pub struct Map {
     // Of `owner`, whichever it is: what reaches a word does not ask.
     base: *mut u8,
     len: usize,
+    /// Where in the file it begins.
+    start: u64,
     owner: Owner,
     path: PathBuf,
 }
@@ -52,9 +54,7 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn writable(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let io = Io::range(Op::Map, path, 0, len as u64);
-        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw(file));
-        Ok(Map::new(raw.map_err(|e| Error::io("cannot map", path, e))?, path))
+        Map::part(file, path, 0, len, true)
     }
 
     /// Maps `len` bytes for reading.
@@ -62,15 +62,26 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn read_only(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let io = Io::range(Op::Map, path, 0, len as u64);
-        let raw = faults::make(io, || MmapOptions::new().len(len).map_raw_read_only(file));
-        Ok(Map::new(raw.map_err(|e| Error::io("cannot map", path, e))?, path))
+        Map::part(file, path, 0, len, false)
     }
 
-    fn new(raw: MmapRaw, path: &Path) -> Map {
+    /// Maps `len` bytes from byte `start` of the file on, which begins a page. Offsets in the
+    /// mapping count from there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the system refuses.
+    pub fn part(file: &File, path: &Path, start: u64, len: usize, writable: bool) -> Result<Map> {
+        let io = Io::range(Op::Map, path, start, len as u64);
+        let mut options = MmapOptions::new();
+        options.offset(start).len(len);
+        let raw = faults::make(io, || match writable {
+            true => options.map_raw(file),
+            false => options.map_raw_read_only(file),
+        });
+        let raw = raw.map_err(|e| Error::io("cannot map", path, e))?;
         let (base, len) = (raw.as_mut_ptr(), raw.len());
         let guard = Guard::new(base as usize, len);
-        Map { guard, base, len, owner: Owner::Mapping(raw), path: path.to_owned() }
+        Ok(Map { guard, base, len, start, owner: Owner::Mapping(raw), path: path.to_owned() })
     }
 
     /// Copies the first `len` bytes: for whoever looks once, and only loads, that is much cheaper
@@ -86,7 +97,7 @@ impl Map {
         file::read_at(file, path, 0, &mut bytes[..len])?;
         let base = words.as_mut_ptr().cast();
         let (guard, owner) = (Guard::none(), Owner::Copy(words));
-        Ok(Map { guard, base, len, owner, path: path.to_owned() })
+        Ok(Map { guard, base, len, start: 0, owner, path: path.to_owned() })
     }
 
     /// Whether this is a copy, and the file still has the same bytes. They were its bytes at every
@@ -175,7 +186,7 @@ impl Map {
     /// that are not published yet.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
-        faults::store(&self.path, offset, bytes.len(), |part| {
+        faults::store(&self.path, self.start as usize + offset, bytes.len(), |part| {
             let (from, to) = (&bytes[part.clone()], self.at(offset + part.start, part.len()));
             // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping
             // that is only lent as published (unchanging) bytes; no reader looks at unpublished

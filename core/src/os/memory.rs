@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use crate::os::growing::GrowingMap;
 use crate::os::map::{Map, RingMap};
 
 /// One load, store or fence of a protocol.
@@ -91,6 +92,20 @@ macro_rules! real_words {
 }
 
 impl Memory for Map {
+    real_words!();
+
+    #[inline]
+    fn put(&self, at: usize, bytes: &[u8]) {
+        self.write(at, bytes);
+    }
+
+    #[inline]
+    fn get(&self, at: usize, into: &mut [u8]) {
+        self.read(at, into);
+    }
+}
+
+impl Memory for GrowingMap {
     real_words!();
 
     #[inline]

@@ -6,6 +6,7 @@ pub(crate) mod bus;
 pub mod faults;
 pub mod file;
 pub mod futex;
+pub mod growing;
 pub mod lock;
 pub mod map;
 pub mod memory;

@@ -10,7 +10,9 @@ use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
+use crate::os::growing::{self, GrowingMap};
 use crate::os::map::Map;
+use crate::os::memory::Memory;
 use crate::os::{faults, file, process};
 use crate::registry::global::check_head;
 use crate::registry::place;
@@ -23,8 +25,6 @@ pub(super) const HEADER_SIZE: usize = 4096;
 pub const ENTRY_SIZE: usize = 128;
 /// The file grows by this much.
 pub(super) const PIECE: u64 = 64 * 1024;
-/// What is mapped: room for eight million entries. Address space, not memory.
-pub(super) const MAP_SIZE: usize = 1 << 30;
 /// So much is copied where a copy will do; a longer table is copied once more, and one that goes
 /// beyond the second is mapped, which is cheaper then.
 const COPY_FIRST: u64 = 8192;
@@ -387,7 +387,7 @@ pub struct Peek {
 /// A feed's registry file, mapped; or a copy of it.
 pub struct FeedRegistry {
     file: File,
-    map: Map,
+    map: GrowingMap,
     path: PathBuf,
     geometry: Geometry,
     allocated: Mutex<u64>,
@@ -437,11 +437,7 @@ impl FeedRegistry {
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<FeedRegistry> {
         let (file, size) = Self::open_file(path, writable)?;
-        let map = if writable {
-            Map::writable(&file, path, MAP_SIZE)?
-        } else {
-            Map::read_only(&file, path, MAP_SIZE)?
-        };
+        let map = GrowingMap::new(&file, path, HEADER_SIZE, writable)?;
         FeedRegistry::of(file, size, map, path, id)
     }
 
@@ -460,7 +456,7 @@ impl FeedRegistry {
         if needed > COPY_FIRST {
             map = copy(needed)?;
         }
-        FeedRegistry::of(file, size, map, path, id).ok()
+        FeedRegistry::of(file, size, GrowingMap::of_copy(map).ok()?, path, id).ok()
     }
 
     /// Whether this is a copy.
@@ -480,7 +476,7 @@ impl FeedRegistry {
     pub fn mapped(&self, id: &Identity) -> Result<FeedRegistry> {
         let file = self.file.try_clone().map_err(|e| Error::io("cannot open", &self.path, e))?;
         let size = file::size(&file, &self.path)?;
-        let map = Map::read_only(&file, &self.path, MAP_SIZE)?;
+        let map = GrowingMap::new(&file, &self.path, HEADER_SIZE, false)?;
         FeedRegistry::of(file, size, map, &self.path, id)
     }
 
@@ -492,7 +488,13 @@ impl FeedRegistry {
         Ok((file, known.size))
     }
 
-    fn of(file: File, size: u64, map: Map, path: &Path, id: &Identity) -> Result<FeedRegistry> {
+    fn of(
+        file: File,
+        size: u64,
+        map: GrowingMap,
+        path: &Path,
+        id: &Identity,
+    ) -> Result<FeedRegistry> {
         let mut head = [0; 128];
         map.read(0, &mut head);
         map.check()?;
@@ -585,6 +587,9 @@ impl FeedRegistry {
     pub fn count(&self) -> Result<u64> {
         let counted = self.word(COUNT_AT, "the count")?;
         let whole = counted <= self.entries_that_fit()?;
+        if whole {
+            self.map.ensure(&self.file, Self::offset(counted))?;
+        }
         match whole && (counted == 0 || !self.is_torn(counted - 1)) {
             true => Ok(counted),
             false => self.surviving_entries().map(|(_, count)| count),
@@ -637,9 +642,12 @@ impl FeedRegistry {
     fn surviving_entries(&self) -> Result<(Vec<Entry>, u64)> {
         let (first, counted) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
         let fit = self.entries_that_fit()?.min(counted);
+        self.map.ensure(&self.file, Self::offset(fit))?;
         let end = (first..fit).find(|&position| self.is_torn(position)).unwrap_or(fit);
         let entries: Vec<Entry> =
             (first..end).map(|position| self.entry(position)).collect::<Result<_>>()?;
+        // A page that could not be read gives zeros, as an entry does that was never stored.
+        self.map.check()?;
         if end < counted && !may_be_all(&entries, self.checkpoint().as_ref(), first > 0) {
             let what = format!("entry {end} is gone, and a checkpoint is behind it");
             return Err(Error::damaged(&self.path, Self::offset(end) as u64, what));
@@ -661,7 +669,7 @@ impl FeedRegistry {
     fn entries_that_fit(&self) -> Result<u64> {
         let size = match self.map.is_copy() {
             true => self.map.len() as u64,
-            false => file::size(&self.file, &self.path)?.min(MAP_SIZE as u64),
+            false => file::size(&self.file, &self.path)?.min(growing::LIMIT as u64),
         };
         Ok(size.saturating_sub(HEADER_SIZE as u64) / ENTRY_SIZE as u64)
     }
@@ -696,6 +704,13 @@ impl FeedRegistry {
     /// [`Error::Damaged`] if it does not check.
     pub fn entry(&self, position: u64) -> Result<Entry> {
         let at = Self::offset(position);
+        if at + ENTRY_SIZE > self.map.len() {
+            if position >= self.entries_that_fit()? {
+                let what = format!("the file ends before entry {position}");
+                return Err(Error::damaged(&self.path, at as u64, what));
+            }
+            self.map.ensure(&self.file, at + ENTRY_SIZE)?;
+        }
         let mut bytes = [0; ENTRY_SIZE];
         let word = place::look(&self.map, at, &mut bytes);
         self.map.check()?;
@@ -859,16 +874,16 @@ pub(super) fn read_leases(header: &[u8]) -> [Option<u64>; 2] {
     })
 }
 
-fn write_lease(map: &Map, lease: u64) {
+fn write_lease(map: &impl Memory, lease: u64) {
     let mut bytes = [0; LEASE_SIZE];
     put_u64(&mut bytes, LEASE, lease);
     let sum = crc(&bytes[..LEASE_CRC]);
     put_u32(&mut bytes, LEASE_CRC, sum);
     // One after the other: at any moment one of them is whole.
     for at in [LEASE_AT, SECOND_LEASE_AT] {
-        map.write(at + LEASE_CRC, &[0; 4]);
-        map.write(at, &bytes[..LEASE_CRC]);
-        map.write(at + LEASE_CRC, &bytes[LEASE_CRC..]);
+        map.put(at + LEASE_CRC, &[0; 4]);
+        map.put(at, &bytes[..LEASE_CRC]);
+        map.put(at + LEASE_CRC, &bytes[LEASE_CRC..]);
     }
 }
 
@@ -963,7 +978,7 @@ impl FeedRegistry {
     /// [`Error::Io`] on a full disk.
     pub fn reserve(&self, more: u64) -> Result<()> {
         let needed = Self::offset(self.count()? + more) as u64;
-        if needed > MAP_SIZE as u64 {
+        if needed > growing::LIMIT as u64 {
             return Err(Error::Invalid(format!("{}: the table is full", self.path.display())));
         }
         let mut allocated = self.allocated.lock().unwrap_or_else(|e| e.into_inner());
@@ -972,7 +987,7 @@ impl FeedRegistry {
             file::allocate(&self.file, &self.path, *allocated, size - *allocated)?;
             *allocated = size;
         }
-        Ok(())
+        self.map.ensure(&self.file, needed as usize)
     }
 
     /// Makes everything behind the table zero and durable: an entry of a writer that was cut off
@@ -987,7 +1002,9 @@ impl FeedRegistry {
             self.map.read(Self::offset(*position), &mut bytes);
             bytes != [0; ENTRY_SIZE]
         };
-        let used: Vec<u64> = (count..self.entries_that_fit()?).filter(is_used).collect();
+        let fit = self.entries_that_fit()?;
+        self.map.ensure(&self.file, Self::offset(fit))?;
+        let used: Vec<u64> = (count..fit).filter(is_used).collect();
         if used.is_empty() && self.word(COUNT_AT, "the count")? == count {
             return Ok(());
         }
@@ -1004,7 +1021,9 @@ impl FeedRegistry {
         let _ = self.reserve(2);
         if let Ok(count) = self.count() {
             self.map.populate(COUNT_AT, 8);
-            self.map.populate(Self::offset(count), 2 * ENTRY_SIZE);
+            for position in [count, count + 1] {
+                self.map.populate(Self::offset(position), ENTRY_SIZE);
+            }
         }
     }
 

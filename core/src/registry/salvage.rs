@@ -6,12 +6,12 @@ use std::path::Path;
 use crate::bytes::{get_id, get_u32, get_u64};
 use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
-use crate::os::file;
+use crate::os::{file, growing};
 use crate::registry::feed::{
     COUNT_AT, CREATED_AT, Checkpoint, ChunkEntry, DELETED_AT, ENTRY_SIZE, Entry, FEED_ID_AT,
     FIRST_ENTRY_AT, FeedRegistry, Geometry, HEADER_CRC_AT, HEADER_SIZE, Identity, LAST_GC_US_AT,
-    LAYOUT_HASH_AT, LEASE_AT, LEASE_SIZE, MAP_SIZE, PIECE, Place, SECOND_LEASE_AT, SEGMENTS_AT,
-    SLOT_SIZE, SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, is_torn,
+    LAYOUT_HASH_AT, LEASE_AT, LEASE_SIZE, PIECE, Place, SECOND_LEASE_AT, SEGMENTS_AT, SLOT_SIZE,
+    SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, is_torn,
     lease_is_broken, may_be_all, read_checkpoint, read_leases, slot_is_broken,
 };
 use crate::registry::global::check_head;
@@ -92,7 +92,7 @@ impl Salvage {
     /// Reads the file at `path`, which should be of feed `id`. Whatever it holds, this succeeds.
     pub fn read(path: &Path, id: &Identity) -> Salvage {
         let mut found = Salvage::default();
-        match file::read_whole(path, MAP_SIZE as u64) {
+        match file::read_whole(path, growing::LIMIT as u64) {
             Ok(bytes) if bytes.len() >= HEADER_SIZE => found.look_at(path, &bytes, id),
             Ok(bytes) => {
                 let what = format!("{}: it ends at byte {}", path.display(), bytes.len());

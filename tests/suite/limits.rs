@@ -1,0 +1,40 @@
+//! Limits that a user or a service manager puts on a process: address space, size of files.
+
+use super::env::TestEnv;
+
+/// Each tool once, on a feed on disk, a staged one and a ring, within so much address space.
+const TOOLS: &str = r#"
+ulimit -v 600000
+dw-mkfeed disk ts:uint64 n:uint64
+dw-mkfeed staged ts:uint64 n:uint64 --stage shm
+dw-mkfeed ring ts:uint64 n:uint64 --ring=1MiB
+for feed in disk staged ring; do
+    printf '1,1\n2,2\n' | dw-write $feed --header no
+    printf '3,3\n' | dw-write $feed --header no
+    dw-cat $feed -o csv --no-header
+done
+dw-ls >/dev/null; dw-ls --chunks >/dev/null; dw-gc --dry-run; dw-gc
+dw-health --min-free 1KiB >/dev/null; dw-repair --all --dry-run; dw-repair --all
+dw-cat disk staged -o csv --no-header --fields n
+"#;
+
+#[test]
+fn every_tool_works_in_600_megabytes_of_address_space() {
+    let env = TestEnv::new();
+    let printed = env.quiet(TOOLS);
+    let rows = "1,1\n2,2\n3,3\n";
+    assert!(printed.starts_with(&rows.repeat(3)), "{printed}");
+}
+
+#[test]
+fn a_follower_reads_a_table_that_grows_beyond_what_it_has_mapped() {
+    // A session is an entry, and a chunk another: the table outgrows its first 64 KiB.
+    let env = TestEnv::new();
+    env.quiet("dw-mkfeed t ts:uint64 n:uint64 --chunk-size 64KiB");
+    let script = "ulimit -v 600000
+        seq 0 1 3000000 | awk '{print $1\",\"$1}' | dw-write t --header no --sync none &
+        dw-cat t -f --seq 0..3000001 -o csv --no-header --fields n |
+            awk '$1 != NR-1 {exit 1} END {print NR}'
+        wait";
+    assert_eq!(env.quiet(script).trim(), "3000001");
+}
