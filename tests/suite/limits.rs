@@ -38,3 +38,19 @@ fn a_follower_reads_a_table_that_grows_beyond_what_it_has_mapped() {
         wait";
     assert_eq!(env.quiet(script).trim(), "3000001");
 }
+
+#[test]
+fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
+    let env = TestEnv::new();
+    env.quiet("dw-mkfeed t ts:uint64 n:uint64");
+    let script = "set +e; ulimit -f 2048
+        seq 0 1000000 | awk '{print $1\",\"$1}' 2>/dev/null | dw-write t --header no
+        echo ${PIPESTATUS[2]}";
+    let output = env.sh(script);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "2", "{said}");
+    assert!(said.contains("File too large") || said.contains("os error 27"), "{said}");
+    let kept = env.quiet("dw-cat t -o csv --no-header --fields n");
+    let numbers: Vec<usize> = kept.lines().map(|line| line.parse().expect("a number")).collect();
+    assert!(!numbers.is_empty() && numbers.iter().copied().eq(0..numbers.len()), "a prefix");
+}

@@ -35,6 +35,7 @@ pub fn main_with(
     name: &'static str,
     run: impl FnOnce(&mut Out) -> anyhow::Result<Exit>,
 ) -> ExitCode {
+    deepwater::os::signal::ignore_file_size_signal();
     messages::start(name);
     let mut out = Out::stdout();
     let result = run(&mut out);

@@ -113,9 +113,9 @@ extern "C" fn on_bus_error(
             return;
         }
     }
-    // Not ours: back to who was there before, and the same fault again.
-    if let Some(before) = BEFORE.get() {
-        // SAFETY: puts back the disposition that was there when we came.
-        let _ = unsafe { sigaction(Signal::SIGBUS, before) };
-    }
+    // Not ours: back to the handler that was there before, else to the default, and the same fault
+    // again.
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: puts back the disposition that was there before this handler, or the default.
+    let _ = unsafe { sigaction(Signal::SIGBUS, BEFORE.get().unwrap_or(&default)) };
 }

@@ -111,6 +111,14 @@ pub fn reraise(number: i32) -> ! {
     std::process::exit(128 + number)
 }
 
+/// Makes a write beyond RLIMIT_FSIZE fail with EFBIG, where the system's default is to kill the
+/// process.
+pub fn ignore_file_size_signal() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    // SAFETY: ignoring a signal runs no code of ours.
+    let _ = unsafe { sigaction(Signal::SIGXFSZ, &ignore) };
+}
+
 /// Keeps termination signals away from the calling thread, so that the reading thread gets them.
 pub fn block_in_this_thread() {
     let mut set = SigSet::empty();
