@@ -116,6 +116,11 @@ impl Error {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
+    /// Whether a file is not what it should be.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Damaged { .. })
+    }
+
     /// Damage at byte `offset` of `path`.
     pub fn damaged(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
         Error::Damaged { path: path.as_ref().to_owned(), offset, what: what.into() }

@@ -186,6 +186,19 @@ pub struct BlockEntry {
 }
 
 impl BlockEntry {
+    /// Whether no record's time was ever taken in.
+    pub fn is_unset(&self) -> bool {
+        (self.min, self.max) == (u64::MAX, 0)
+    }
+
+    /// Whether the times of some of its records are within those of the entry.
+    pub fn has_times_of(&self, records: &[u8], geometry: &Geometry) -> bool {
+        records.chunks_exact(geometry.record_size).all(|record| {
+            let time = get_u64(record, geometry.time_offset);
+            time >= self.min && time <= self.max
+        })
+    }
+
     /// Whether a record of the block can lie in the half-open time range.
     pub fn overlaps(&self, since: u64, until: u64) -> bool {
         // A range up to the greatest time ends nowhere.
@@ -267,6 +280,20 @@ impl Index {
             }
         }
         Ok(entries)
+    }
+
+    /// The first of the blocks that `records` records fall in whose times were never set.
+    ///
+    /// # Errors
+    /// As [`Index::blocks`].
+    pub fn first_unset(&self, records: u64) -> Result<Option<usize>> {
+        let n = (records as usize).div_ceil(self.header.geometry.block_records);
+        let there = file::size(&self.file, &self.path)?.saturating_sub(HEADER_SIZE as u64);
+        let n = n.min(there as usize / BLOCK_ENTRY_SIZE + 1);
+        let mut bytes = vec![0; n * BLOCK_ENTRY_SIZE];
+        file::read_at(&self.file, &self.path, HEADER_SIZE as u64, &mut bytes)?;
+        let mut entries = bytes.chunks_exact(BLOCK_ENTRY_SIZE);
+        Ok(entries.position(|entry| get_u64(entry, NOT_MIN) | get_u64(entry, MAX) == 0))
     }
 
     fn read_blocks(&self, first: usize, n: usize, extent: Extent) -> Result<Vec<BlockEntry>> {

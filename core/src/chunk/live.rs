@@ -16,7 +16,7 @@ use crate::chunk::index::{
     BLOCK_ENTRY_SIZE, CLOSED, DATA_CRC, ENTRY_CRC, HEADER_SIZE, IndexHeader, MARK_COUNT_AT,
     MARK_SIZE, MAX, NOT_MIN, SEAL_AT, UNORDERED, encode_seal, entry_crc,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::os::map::Map;
 use crate::os::{faults, file, process};
 use crate::registry::feed::{ChunkEnd, Geometry, Seal};
@@ -411,6 +411,35 @@ impl LiveChunk {
             self.close_block(block, records, crc(self.data.published(at, len)));
         }
         self.closed_blocks.store(end.max(self.closed_blocks()), Ordering::Relaxed);
+    }
+
+    /// Whether the records below `end`, where their block was not closed by its writer, have times
+    /// within those of the block. For whoever seals what another has left, whose files have room
+    /// for those records.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] for records that their writer cannot have published.
+    pub fn check_times(&self, end: u64) -> Result<()> {
+        let geometry = &self.header.geometry;
+        let count = (end.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
+        for block in 0..count.div_ceil(geometry.block_records) {
+            let first = block * geometry.block_records;
+            let records = (count - first).min(geometry.block_records);
+            if self.is_closed(block, records) {
+                continue;
+            }
+            let mut entry = [0; BLOCK_ENTRY_SIZE];
+            self.index.read(HEADER_SIZE + block * BLOCK_ENTRY_SIZE, &mut entry);
+            let (min, max) = (!get_u64(&entry, NOT_MIN), get_u64(&entry, MAX));
+            let at = first * geometry.record_size;
+            let bytes = self.data.published(at, records * geometry.record_size);
+            let mut times = bytes.chunks_exact(geometry.record_size);
+            if !times.all(|record| (min..=max).contains(&get_u64(record, geometry.time_offset))) {
+                let what = format!("block {block}: times that the index does not have");
+                return Err(Error::damaged(&self.paths.data, at as u64, what));
+            }
+        }
+        self.check()
     }
 
     /// Whether a block was closed with that many records. A last block that was closed with more,

@@ -1,6 +1,8 @@
 //! Up to which seq a feed's records are to be believed (FORMAT.md, Recovery).
 
 use crate::checksum::crc;
+use std::path::Path;
+
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
 use crate::error::{Error, Result};
@@ -10,7 +12,7 @@ use crate::registry::feed::{
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
-use crate::registry::segments::SegmentKind;
+use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::view::LiveView;
 
 /// A feed's table, and the seq below which its records exist.
@@ -24,6 +26,12 @@ pub struct Standing {
     pub exact: bool,
     /// Whether `end` is what the disk proves of a session that nobody has closed.
     pub proven: bool,
+    /// Whether `end` is the count on the live page, and the files have what it says.
+    pub believed: bool,
+    /// The count on a live page that is this file's and of this boot, and that the files refute:
+    /// the store was put back from a copy, or its disk lost what was not synced. Seqs below it
+    /// were used.
+    pub refuted: Option<u64>,
     /// Damage that may have cost records behind `end`, a line each. Only where `end` is not exact.
     pub doubts: Vec<String>,
     /// Seqs that a checkpoint has and whose records do not agree with its sum; `end` lies before.
@@ -36,7 +44,7 @@ impl Standing {
     /// # Errors
     /// [`Error::Damaged`](crate::Error::Damaged) for a table that does not check.
     pub fn of(feed: &FeedInfo, registry: &FeedRegistry, live: Option<&LivePage>) -> Result<Self> {
-        let look = || live.and_then(|page| page.session().and(page.try_published()));
+        let look = || live.and_then(LivePage::believed);
         let (published, entries) = loop {
             // `published` first: every chunk below it is in the table by then.
             let published = look();
@@ -47,13 +55,57 @@ impl Standing {
                 break (published, entries?);
             }
         };
+        let segments = registry.segments();
         let checkpoint = registry.checkpoint();
         let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
+        if let Some(what) = standing.refutation(feed, segments.as_ref()) {
+            standing = standing.without_page(feed, checkpoint.as_ref(), &what);
+        }
         if standing.proven {
-            let staged = registry.segments().is_some_and(|s| s.kind == SegmentKind::Staged);
+            let staged = segments.is_some_and(|s| s.kind == SegmentKind::Staged);
             standing.doubt(feed, live, staged, registry.checkpoint_is_broken());
         }
         Ok(standing)
+    }
+
+    /// Why the count on a believed live page cannot be true: an open chunk does not have what the
+    /// page says. The writer sets the times of a record's block, in space that is allocated, before
+    /// it publishes the record. Chunks whose files cannot be opened say nothing; whoever reads them
+    /// names them.
+    pub fn refutation(&self, feed: &FeedInfo, segments: Option<&Segments>) -> Option<String> {
+        if !self.believed {
+            return None;
+        }
+        let staged = segments.filter(|segments| segments.kind == SegmentKind::Staged);
+        let memory = staged.map(|segments| segments.chunk_folder(&feed.name));
+        self.chunks().into_iter().find_map(|(chunk, end)| {
+            if !chunk.place.is_open() || end <= chunk.base_seq {
+                return None;
+            }
+            match chunk.place.is_staged() {
+                true => refute_chunk(feed, memory.as_deref()?, &chunk, end),
+                false => refute_chunk(feed, &feed.folder, &chunk, end),
+            }
+        })
+    }
+
+    /// The same, with what the disk proves in the place of a count that is refuted.
+    pub fn without_page(
+        self,
+        feed: &FeedInfo,
+        checkpoint: Option<&Checkpoint>,
+        what: &str,
+    ) -> Standing {
+        let published = self.end;
+        let mut standing = Standing::judge(feed, self.entries, checkpoint, None);
+        (standing.exact, standing.refuted) = (false, Some(published));
+        standing.doubts.push(format!(
+            "{}: it says that records below seq {published} were published, and {what}: the files \
+             are of an older copy, or lost what was not synced; left out seq {}..{published}",
+            feed.live_path().display(),
+            standing.end.min(published)
+        ));
+        standing
     }
 
     /// Decides from the table, the newest checkpoint and, where the live page is believed, the
@@ -86,7 +138,8 @@ impl Standing {
                 (broken_tail.map_or(end, |(start, _)| start), false, true)
             }
         };
-        Standing { entries, end, exact, proven, doubts, broken_tail }
+        let (believed, refuted) = (published.is_some(), None);
+        Standing { entries, end, exact, proven, believed, refuted, doubts, broken_tail }
     }
 
     /// Notes what else than a power loss may be the reason that the page is not believed. The page
@@ -188,9 +241,9 @@ pub fn unclean_end(
     registry: &FeedRegistry,
     view: &LiveView,
     session: &SessionEntry,
+    refuted: bool,
 ) -> (SessionEnd, u64) {
-    let page = view.page.as_deref();
-    let page = page.filter(|page| page.session().is_some() && page.try_published().is_some());
+    let page = view.page.as_deref().filter(|page| !refuted && page.is_believed());
     let (reason, seen_us) = match page {
         Some(page) => (SessionEnd::Crashed, page.last_publish().map(|at| at.0)),
         None => {
@@ -222,6 +275,33 @@ fn proven_end(
         }
     }
     end
+}
+
+/// Why a chunk cannot hold its records below `end`, by its size and its blocks' times.
+fn refute_chunk(feed: &FeedInfo, folder: &Path, chunk: &ChunkEntry, end: u64) -> Option<String> {
+    let geometry = feed.geometry();
+    let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
+    let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
+    let paths = ChunkPaths::new(folder, chunk_id);
+    let index = Index::open(&paths.index, &key).ok()?;
+    let data = file::open_read(&paths.data).ok()?;
+    let records = end - base_seq;
+    if records > index.header().capacity() as u64 {
+        return Some(format!("{} has no room for those", paths.data.display()));
+    }
+    let bytes = records * geometry.record_size as u64;
+    if file::is_stored(&data, &paths.data, bytes).is_ok_and(|stored| !stored) {
+        return Some(format!("{} does not have those", paths.data.display()));
+    }
+    match index.first_unset(records) {
+        Ok(None) => None,
+        Ok(Some(block)) => {
+            let seq = base_seq + block as u64 * geometry.block_records as u64;
+            Some(format!("{} has none from seq {seq} on", paths.index.display()))
+        }
+        Err(error) if error.is_damage() => Some(error.to_string()),
+        Err(_) => None,
+    }
 }
 
 /// Whether a checkpoint is of a chunk that is not sealed: then the sum of its open block is all

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{self, FsType, statfs};
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{Whence, lseek};
 
 use crate::error::{Error, Result};
 use crate::os::faults::{self, Io, Op};
@@ -385,6 +386,21 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
 /// [`Error::Io`].
 pub fn size(file: &File, path: &Path) -> Result<u64> {
     Ok(file.metadata().map_err(|e| Error::io("cannot stat", path, e))?.len())
+}
+
+/// Whether the first `bytes` of an open file can have been stored: the file is as long, and has no
+/// hole there. What a writer stores to is allocated first; copies have holes where zeros were.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn is_stored(file: &File, path: &Path, bytes: u64) -> Result<bool> {
+    let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
+    if meta.len() < bytes {
+        return Ok(false);
+    }
+    // Fewer blocks than bytes can also mean that the file system compresses.
+    let has_room = meta.blocks().saturating_mul(512) >= bytes;
+    Ok(has_room || lseek(file, 0, Whence::SeekHole).map_or(true, |hole| hole as u64 >= bytes))
 }
 
 /// Device and inode of an open file.

@@ -105,8 +105,8 @@ impl ChunkFiles {
         file::read_at(&self.data, &self.paths.data, at, into)
     }
 
-    /// Verifies the records of one block: closed ones by their sums; in a sealed chunk every block
-    /// is closed.
+    /// Verifies the records of one block: closed ones by their sums, others by their times, which
+    /// the writer has widened before it published them; in a sealed chunk every block is closed.
     pub fn verify(
         &self,
         chunk: &SnapshotChunk,
@@ -121,10 +121,14 @@ impl ChunkFiles {
         }
         match entry.data_crc {
             Some(sum) if crc(bytes) != sum => wrong(&format!("block {block}: the checksum")),
+            Some(_) => Ok(()),
             None if chunk.entry.seal.is_some() => {
                 wrong(&format!("block {block}: not closed, in a sealed chunk"))
             }
-            _ => Ok(()),
+            None => match entry.has_times_of(bytes, &self.index.header().geometry) {
+                true => Ok(()),
+                false => wrong(&format!("block {block}: times that the index does not have")),
+            },
         }
     }
 }

@@ -370,11 +370,15 @@ impl Merge {
     ) {
         let selection = &self.parts[feed].selection;
         // Times that do not check are not believed: such a block is read at once, and named.
-        let times = if entry.intact { (entry.min, entry.max) } else { (0, u64::MAX) };
+        let times =
+            if entry.intact && !entry.is_unset() { (entry.min, entry.max) } else { (0, u64::MAX) };
         let (since, until) = selection.times;
         let wanted = seqs.0 < selection.seqs.1
             && seqs.1 > selection.seqs.0
-            && (!entry.intact || selection.every_time() || entry.overlaps(since, until))
+            && (!entry.intact
+                || entry.is_unset()
+                || selection.every_time()
+                || entry.overlaps(since, until))
             && !self.is_behind(feed, times, seqs);
         if !wanted {
             return;

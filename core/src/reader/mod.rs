@@ -290,7 +290,10 @@ impl Reader {
     /// How a session ended that was never closed, and when it was last seen alive (wall-clock
     /// microseconds); whether its writer is gone is the lock's to say.
     pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
-        proof::unclean_end(&self.registry, &self.view(), session)
+        let view = self.view();
+        let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref());
+        let refuted = standing.is_ok_and(|standing| standing.refuted.is_some());
+        proof::unclean_end(&self.registry, &view, session, refuted)
     }
 
     /// What the feed holds now.

@@ -312,7 +312,7 @@ impl Scan {
             .enumerate()
             .map(|(i, entry)| (first + i, entry))
             // Times that do not check are not believed: such a block is looked at, and named.
-            .filter(|(_, b)| everything || !b.intact || b.overlaps(since, until))
+            .filter(|(_, b)| everything || !b.intact || b.is_unset() || b.overlaps(since, until))
             .collect();
         if self.direction == Direction::Forward {
             blocks.reverse();

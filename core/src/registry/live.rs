@@ -279,6 +279,17 @@ impl LivePage {
         }
     }
 
+    /// The count, if the page by itself is to be believed. Whether the files have what it says, a
+    /// look at the open chunks has to tell.
+    pub fn believed(&self) -> Option<u64> {
+        self.session().and(self.try_published())
+    }
+
+    /// Whether [`LivePage::believed`] has a count.
+    pub fn is_believed(&self) -> bool {
+        self.believed().is_some()
+    }
+
     /// Commits every record below `seq`.
     #[inline]
     pub fn publish(&self, seq: u64) {

@@ -59,7 +59,13 @@ pub fn apply(plan: &Plan, _lock: &Lock) -> Result<Applied> {
     if plan.unfinished {
         let registry = FeedRegistry::open(&plan.feed.registry_path(), &plan.feed.id, true)?;
         let view = LiveView::of(&plan.feed, &registry);
-        let standing = Standing::of(&plan.feed, &registry, view.page.as_deref())?;
+        let mut standing = Standing::of(&plan.feed, &registry, view.page.as_deref())?;
+        if plan.refuted && standing.believed {
+            // The chunks end now where the files did.
+            let checkpoint = registry.checkpoint();
+            standing =
+                standing.without_page(&plan.feed, checkpoint.as_ref(), "they were not there");
+        }
         recover::settle_as(&plan.feed, &registry, &view, &standing, false)?;
         step("repair.settled");
     }

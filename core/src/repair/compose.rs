@@ -16,6 +16,7 @@ use crate::registry::feed::{
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
 use crate::registry::salvage::{Part, Row, Salvage};
+use crate::registry::segments::Segments;
 use crate::registry::view::LiveView;
 use crate::repair::inspect::{Found, Want, inspect};
 use crate::repair::roster::{complete, order_of};
@@ -97,8 +98,10 @@ struct Composer {
     options: Options,
     shelf: Shelf,
     page: Result<LivePage>,
-    /// The seq on the live page, where that is believed.
+    /// The seq on the live page, where that is believed; the files may yet refute it.
     published: Option<u64>,
+    /// Where the newest session has its shared-memory files.
+    segments: Option<Segments>,
     standing: Standing,
     /// Rows that replace those of a chunk.
     replaced: Vec<(u64, Vec<Row>)>,
@@ -126,12 +129,12 @@ impl Composer {
             )));
         }
         let page = LivePage::open(&feed.live_path(), &feed.id, false);
-        let told = |page: &LivePage| page.session().and(page.try_published());
         let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).ok();
         let view = registry.map(|registry| LiveView::of(&feed, &registry));
+        let segments = view.as_ref().and_then(|view| view.segments.clone());
         let published = match view.filter(LiveView::is_staged) {
-            Some(view) => view.page.as_deref().and_then(told),
-            None => page.as_ref().ok().and_then(told),
+            Some(view) => view.page.as_deref().and_then(LivePage::believed),
+            None => page.as_ref().ok().and_then(LivePage::believed),
         };
         let shelf = Shelf::read(&feed)?;
         let standing = Standing::judge(&feed, Vec::new(), None, published);
@@ -148,6 +151,7 @@ impl Composer {
             salvage,
             new_page: false,
             unfinished: false,
+            refuted: false,
         };
         Ok(Composer {
             plan,
@@ -155,6 +159,7 @@ impl Composer {
             shelf,
             page,
             published,
+            segments,
             standing,
             replaced: Vec::new(),
             added: Vec::new(),
@@ -172,6 +177,11 @@ impl Composer {
         let checkpoint = self.plan.salvage.checkpoint;
         let feed = &self.plan.feed;
         self.standing = Standing::judge(feed, entries, checkpoint.as_ref(), self.published);
+        if let Some(what) = self.standing.refutation(feed, self.segments.as_ref()) {
+            let empty = Standing::judge(feed, Vec::new(), None, None);
+            let standing = std::mem::replace(&mut self.standing, empty);
+            self.standing = standing.without_page(feed, checkpoint.as_ref(), &what);
+        }
         if let Some((_, end)) = self.standing.broken_tail {
             // The blocks are looked at one by one.
             self.standing.end = end;
@@ -274,7 +284,10 @@ impl Composer {
                     last.is_some_and(|session| session.session_id == stamp)
                         && closed.is_some_and(|close| Some(close.end_seq) != self.published)
                 };
-                let fault = if !page.words_check() {
+                let fault = if let Some(published) = self.standing.refuted {
+                    let end = self.standing.end.min(published);
+                    Some(format!("its count is {published}, and the files have seqs to {end}"))
+                } else if !page.words_check() {
                     Some("the check bits of a word".to_owned())
                 } else if page.stamp_is_broken(0) || page.stamp_is_broken(1) {
                     Some("the checksum of a session's stamp".to_owned())
@@ -309,7 +322,8 @@ impl Composer {
     /// Where damage is why the end is not known: what lies behind it in the files is not sealed
     /// over but kept in quarantine, and named.
     fn is_doubtful(&self) -> bool {
-        let unproven = self.published.is_none() && !self.standing.exact && self.plan.unfinished;
+        let known = self.standing.believed || self.standing.exact;
+        let unproven = !known && self.plan.unfinished;
         let Salvage { wrong, checkpoint, .. } = &self.plan.salvage;
         // Where another file is in its place, the table may seem never to have had one.
         let none_left = checkpoint.is_none() && !wrong.is_empty();
@@ -588,6 +602,7 @@ impl Composer {
     }
 
     fn finish(mut self) -> Plan {
+        self.plan.refuted = self.standing.refuted.is_some();
         if self.options.written {
             return self.plan;
         }

@@ -218,6 +218,8 @@ pub struct Plan {
     new_page: bool,
     /// The last session was not closed, or a chunk not sealed.
     unfinished: bool,
+    /// Whether the files refute the count on the live page.
+    refuted: bool,
 }
 
 impl Plan {

@@ -52,6 +52,7 @@ fn bring_to_disk(
     chunk: &ChunkEntry,
     end: u64,
 ) -> Result<u64> {
+    left.check_times(end)?;
     let durable = durable_of(registry, chunk, end);
     let mut copy = DiskCopy::begin(&feed.folder, left, durable, feed.spec.policy.file_mode)?;
     step("adopt.begun");

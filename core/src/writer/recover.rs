@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_SKIPPED, RANGE_UNREACHABLE,
-    RangeEntry, SessionClose, SessionEnd, SessionEntry,
+    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REMOVED, RANGE_SKIPPED,
+    RANGE_UNREACHABLE, RangeEntry, SessionClose, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
@@ -179,7 +179,7 @@ fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
         let what = "the lease's checksum; which seqs were used is not known";
         Error::damaged(registry.path(), 1024, what)
     })?;
-    Ok(lease.max(standing.end))
+    Ok(lease.max(standing.end).max(standing.refuted.unwrap_or(0)))
 }
 
 /// Seals every chunk that is open; returns the newest record time of all chunks.
@@ -220,6 +220,7 @@ pub fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u
     let header = *Index::open(&paths.index, &key)?.header();
     check_size(&paths, (end - base_seq) * geometry.record_size as u64)?;
     let left = LiveChunk::reopen(&feed.folder, header, chunk.position)?;
+    left.check_times(end)?;
     let seal = left.seal(end, ChunkEnd::Recovered as u32)?;
     file::sync_folder(&feed.folder)?;
     registry.seal_chunk(chunk.position, chunk.place, &seal)?;
@@ -263,13 +264,16 @@ fn note_hole(
     if standing.exact || from >= next_seq {
         return Ok(());
     }
-    registry.append_range(&RangeEntry {
-        seqs: (from, next_seq),
-        session_id: session.session_id,
-        recorded_us: process::wall_us(),
-        reason,
-        times: None,
-    })?;
+    // What was published and is not in the files; then what nobody used.
+    let used = standing.refuted.unwrap_or(from).clamp(from, next_seq);
+    for (seqs, reason) in [((from, used), RANGE_REMOVED), ((used, next_seq), reason)] {
+        if seqs.0 < seqs.1 {
+            let recorded_us = process::wall_us();
+            let session_id = session.session_id;
+            let range = RangeEntry { seqs, session_id, recorded_us, reason, times: None };
+            registry.append_range(&range)?;
+        }
+    }
     registry.sync()
 }
 
@@ -281,7 +285,7 @@ fn note_unclean_end(
     standing: &Standing,
     view: &LiveView,
 ) -> Result<SessionClose> {
-    let (reason, closed_us) = unclean_end(registry, view, session);
+    let (reason, closed_us) = unclean_end(registry, view, session, standing.refuted.is_some());
     // The page's counts are the session's own only if the page is.
     let own = |live: &&LivePage| live.session().is_some_and(|s| s.session_id == session.session_id);
     let live = view.page.as_deref().filter(own);

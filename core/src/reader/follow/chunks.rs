@@ -20,6 +20,7 @@ use crate::registry::feed::{
     RANGE_UNREACHABLE, RangeEntry,
 };
 use crate::registry::info::FeedInfo;
+use crate::registry::live::LivePage;
 use crate::registry::view::LiveView;
 
 /// The chunks of a feed, followed.
@@ -31,6 +32,8 @@ pub(super) struct Chunks {
     believed: bool,
     /// What the disk proves, while no live page is believed.
     proven: Option<u64>,
+    /// The session on a page that the files refute: nothing comes there.
+    refuted: Option<u64>,
     /// The feed's files are not there any more.
     gone: bool,
     selection: Selection,
@@ -89,6 +92,7 @@ impl Chunks {
             registry,
             believed: false,
             proven: None,
+            refuted: None,
             gone: false,
             selection,
             next: selection.seqs.0,
@@ -111,7 +115,7 @@ impl Chunks {
     /// Whether [`Chunks::next_event`] may have more than at the last look.
     pub fn has_news(&self) -> Result<bool> {
         let published = match &self.view.page {
-            Some(live) if self.believed || live.session().is_some() => live.published(),
+            Some(live) if self.believed || self.may_believe(live) => live.published(),
             _ => self.seen.0,
         };
         let deleted = self.gone || self.registry.is_deleted()?;
@@ -182,22 +186,33 @@ impl Chunks {
         self.untold.push_back(Untold::Lost(lost));
     }
 
+    /// Whether a page that was not believed yet may be.
+    fn may_believe(&self, live: &LivePage) -> bool {
+        let session = live.session().map(|stamp| stamp.session_id);
+        session.is_some() && session != self.refuted
+    }
+
     /// Every record below this seq exists.
     fn published(&mut self) -> Result<u64> {
-        if let Some(live) = &self.view.page
-            && (self.believed || live.session().is_some())
-        {
-            self.believed = true;
+        let live = self.view.page.clone();
+        let live = live.filter(|live| self.believed || self.may_believe(live));
+        if let Some(live) = live.as_ref().filter(|_| self.believed) {
             return Ok(live.published());
         }
         // No writer in this boot: what there is does not change before one opens the feed.
-        if let Some(end) = self.proven {
+        if let (Some(end), None) = (self.proven, &live) {
             return Ok(end);
         }
         let standing = Standing::of(&self.feed, &self.registry, self.view.page.as_deref())?;
+        if standing.believed {
+            (self.believed, self.proven) = (true, None);
+            return Ok(standing.end);
+        }
         if standing.proven {
             self.view.refuse_other_memory(&self.feed)?;
         }
+        let session = live.and_then(|live| live.session());
+        self.refuted = session.map(|stamp| stamp.session_id);
         self.proven = Some(standing.end);
         Ok(standing.end)
     }
@@ -307,7 +322,7 @@ impl Chunks {
     pub fn look_around(&mut self) {
         if !self.view.is_current(&self.feed, &self.registry) {
             self.view = self.view.refresh(&self.feed, &self.registry);
-            (self.believed, self.proven) = (false, None);
+            (self.believed, self.proven, self.refuted) = (false, None, None);
         }
         match Table::look(&self.feed, &self.registry) {
             Table::Same => {}
