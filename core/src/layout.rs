@@ -8,6 +8,7 @@ use crate::bytes::get_u64;
 use crate::checksum::fnv1a;
 use crate::error::{Error, Result};
 use crate::schema::{FeedSpec, FieldSpec, FieldType, MAX_RECORD_BYTES};
+use crate::text::show::quoted;
 use crate::time::TimeUnit;
 
 /// One field's place in the record.
@@ -59,7 +60,7 @@ impl Layout {
     /// [`Error::Spec`] for duplicate or reserved names, a missing or mistyped time column, or a
     /// record over 16 KiB.
     pub fn new(spec: &FeedSpec) -> Result<Layout> {
-        let wrong = |what: String| Error::Spec(format!("feed {:?}: {what}", spec.feed_name));
+        let wrong = |what: String| Error::Spec(format!("feed {}: {what}", quoted(&spec.feed_name)));
         let mut fields: Vec<Field> = Vec::new();
         let mut padding = Vec::new();
         let mut names = HashSet::new();
@@ -78,7 +79,7 @@ impl Layout {
             }
             check_field(field).map_err(wrong)?;
             if !names.insert(field.name.as_str()) {
-                return Err(wrong(format!("two fields are named {:?}", field.name)));
+                return Err(wrong(format!("two fields are named {}", quoted(&field.name))));
             }
             fields.push(Field {
                 name: field.name.clone(),
@@ -91,7 +92,7 @@ impl Layout {
         let record_size = at.next_multiple_of(widest);
         push_padding(&mut padding, at..record_size);
         let time_field = fields.iter().position(|f| f.name == spec.ts_col).ok_or_else(|| {
-            wrong(format!("the time column {:?} is not among the fields", spec.ts_col))
+            wrong(format!("the time column {} is not among the fields", quoted(&spec.ts_col)))
         })?;
         if !matches!(fields[time_field].kind, FieldType::Uint64 | FieldType::Timestamp) {
             return Err(wrong(format!(
@@ -224,7 +225,8 @@ impl Layout {
 fn check_field(field: &FieldSpec) -> std::result::Result<(), String> {
     let name = &field.name;
     if name.is_empty() || name.len() > 255 || name.chars().any(char::is_control) {
-        return Err(format!("field name {name:?}: 1 to 255 bytes, no control characters"));
+        let name = quoted(name);
+        return Err(format!("field name {name}: 1 to 255 bytes, no control characters"));
     }
     if RESERVED.contains(&name.as_str()) {
         return Err(format!("field name {name:?} is reserved"));

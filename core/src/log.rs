@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use crate::error::{Error, Result};
 use crate::os::file;
 use crate::os::lock::Lock;
+use crate::text::show;
 
 /// Its name in the store.
 const LOG_NAME: &str = "deepwater.log";
@@ -141,7 +142,7 @@ fn line(now: Timestamp, what: &str, fields: &[(&str, &dyn Display)]) -> String {
 
 /// A value of plain characters as it is, any other in quotes; always on one line.
 fn put_value(line: &mut String, value: &str) {
-    let plain = |c: char| !c.is_control() && !c.is_whitespace() && !"\"=\\".contains(c);
+    let plain = |c: char| !show::is_active(c) && !c.is_whitespace() && !"\"=\\".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
         return line.push_str(value);
     }
@@ -151,10 +152,7 @@ fn put_value(line: &mut String, value: &str) {
             '"' | '\\' => line.extend(['\\', c]),
             '\n' => line.push_str("\\n"),
             '\t' => line.push_str("\\t"),
-            c if c.is_control() => {
-                let _ = write!(line, "\\x{:02x}", u32::from(c));
-            }
-            c => line.push(c),
+            c => show::put(line, c),
         }
     }
     line.push('"');

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::text::show::{is_active, quoted};
 use crate::time::TimeUnit;
 
 /// The longest record, in bytes.
@@ -24,6 +25,14 @@ pub const DEFAULT_CHUNK_BYTES: u64 = 64 << 20;
 pub const MAX_RING_BYTES: u64 = 1 << 40;
 /// Ring size where the spec names none.
 pub const DEFAULT_RING_BYTES: u64 = 16 << 20;
+/// The longest description of a new field, in bytes.
+pub const MAX_DESC_BYTES: usize = 4096;
+/// The longest retention, chunk age or live window: 1000 years.
+pub const MAX_AGE_SECONDS: u64 = 365_250 * 86_400;
+/// The longest interval between syncs.
+const MAX_SYNC_SECONDS: u64 = 86_400;
+/// The largest size limit: no file system holds more.
+pub const MAX_SIZE_BYTES: u64 = i64::MAX as u64;
 /// File mode of a feed's files where the spec names none.
 pub const DEFAULT_FILE_MODE: u32 = 0o640;
 
@@ -145,7 +154,7 @@ impl FromStr for FieldType {
 
 /// Parses the types that carry a number: `decimal64.8`, `decimal64(8)`, `bytes16`, `string8`, `_4`.
 fn sized_type(text: &str) -> Result<FieldType> {
-    let unknown = || Error::Spec(format!("unknown type {text:?}; {TYPES_HINT}"));
+    let unknown = || Error::Spec(format!("unknown type {}; {TYPES_HINT}", quoted(text)));
     let number = |digits: &str| -> Result<u16> {
         let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         digits.parse().ok().filter(|_| plain).ok_or_else(unknown)
@@ -157,7 +166,7 @@ fn sized_type(text: &str) -> Result<FieldType> {
         };
         let scale = number(digits)?;
         if scale > 18 {
-            return Err(Error::Spec(format!("type {text:?}: the scale is 0 to 18")));
+            return Err(Error::Spec(format!("type {}: the scale is 0 to 18", quoted(text))));
         }
         return Ok(FieldType::Decimal64(scale as u8));
     }
@@ -172,7 +181,10 @@ fn sized_type(text: &str) -> Result<FieldType> {
     };
     let n = number(digits)?;
     if n == 0 || usize::from(n) > MAX_RECORD_BYTES {
-        return Err(Error::Spec(format!("type {text:?}: the size is 1 to {MAX_RECORD_BYTES}")));
+        return Err(Error::Spec(format!(
+            "type {}: the size is 1 to {MAX_RECORD_BYTES}",
+            quoted(text)
+        )));
     }
     Ok(make(n))
 }
@@ -260,7 +272,7 @@ impl fmt::Display for Sync {
 }
 
 mod sync_text {
-    use super::Sync;
+    use super::{Sync, quoted};
     use serde::{Deserialize, Deserializer, Serializer};
     use std::time::Duration;
 
@@ -280,7 +292,8 @@ mod sync_text {
                 .map(|ms| Sync::Every(Duration::from_millis(ms)))
                 .ok_or_else(|| {
                     serde::de::Error::custom(format!(
-                        "sync {other:?}: none, batch or milliseconds as \"1000ms\""
+                        "sync {}: none, batch or milliseconds as \"1000ms\"",
+                        quoted(other)
                     ))
                 }),
         }
@@ -452,6 +465,14 @@ impl FeedSpec {
     /// # Errors
     /// As [`FeedSpec::from_json`]; an empty list is an error.
     pub fn list_from_json(text: &str) -> Result<Vec<FeedSpec>> {
+        FeedSpec::values_from_json(text)?.into_iter().map(FeedSpec::from_value).collect()
+    }
+
+    /// The objects that [`FeedSpec::list_from_json`] makes specs of.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] for text that is no JSON, and for an empty list.
+    pub fn values_from_json(text: &str) -> Result<Vec<serde_json::Value>> {
         #[derive(Deserialize)]
         struct Feeds {
             feeds: Vec<serde_json::Value>,
@@ -468,7 +489,35 @@ impl FeedSpec {
         if list.is_empty() {
             return Err(Error::Spec("feed spec: the list is empty".into()));
         }
-        list.into_iter().map(FeedSpec::from_value).collect()
+        Ok(list)
+    }
+
+    /// The spec that `value` asks for of this feed: a key of the policy that `value` lacks keeps
+    /// its value here.
+    ///
+    /// # Errors
+    /// As [`FeedSpec::from_json`].
+    pub fn updated_by(&self, value: &serde_json::Value) -> Result<FeedSpec> {
+        // Alone it must be a spec already.
+        FeedSpec::from_value(value.clone())?;
+        let (serde_json::Value::Object(mut merged), Some(given)) =
+            (self.to_json(), value.as_object())
+        else {
+            return FeedSpec::from_value(value.clone());
+        };
+        for key in ["time_unit", "packed"] {
+            // Part of the layout, which is compared as it is given.
+            merged.remove(key);
+        }
+        for (one, other) in
+            [("chunk_size_bytes", "chunk_size_mb"), ("retention_seconds", "retention_hours")]
+        {
+            if given.contains_key(other) {
+                merged.remove(one);
+            }
+        }
+        merged.extend(given.clone());
+        FeedSpec::from_value(merged.into())
     }
 
     /// Takes one spec object that is parsed already.
@@ -512,9 +561,12 @@ impl FeedSpec {
 
 impl SpecJson {
     pub(crate) fn into_spec(self) -> Result<FeedSpec> {
-        let wrong = |what: String| Error::Spec(format!("feed {:?}: {what}", self.feed_name));
+        let wrong = |what: String| Error::Spec(format!("feed {}: {what}", quoted(&self.feed_name)));
         if self.mode != "UF" {
-            return Err(wrong(format!("mode {:?} is not known; the mode is \"UF\"", self.mode)));
+            return Err(wrong(format!(
+                "mode {} is not known; the mode is \"UF\"",
+                quoted(&self.mode)
+            )));
         }
         let chunk_size_bytes = match (self.chunk_size_bytes, self.chunk_size_mb) {
             (Some(_), Some(_)) => {
@@ -530,6 +582,9 @@ impl SpecJson {
                 return Err(wrong("give retention_seconds or retention_hours, not both".into()));
             }
             (seconds, None) => seconds,
+            (None, Some(hours)) if hours > 0.0 && hours * 3600.0 < 1.0 => {
+                return Err(wrong(format!("retention_hours {hours}: the least is a second")));
+            }
             (None, Some(hours)) if hours.is_finite() && hours >= 0.0 => {
                 Some((hours * 3600.0) as u64)
             }
@@ -576,7 +631,9 @@ pub fn file_mode(text: &str) -> std::result::Result<u32, String> {
     u32::from_str_radix(text, 8)
         .ok()
         .filter(|mode| mode & !0o666 == 0 && mode & 0o600 == 0o600)
-        .ok_or_else(|| format!("file mode {text:?}: octal, as 0640; the owner reads and writes"))
+        .ok_or_else(|| {
+            format!("file mode {}: octal, as 0640; the owner reads and writes", quoted(text))
+        })
 }
 
 impl FeedSpec {
@@ -586,7 +643,8 @@ impl FeedSpec {
     /// [`Error::Spec`] says what is not allowed.
     pub fn check(&self) -> Result<()> {
         check_feed_name(&self.feed_name)?;
-        let wrong = |what: String| Err(Error::Spec(format!("feed {:?}: {what}", self.feed_name)));
+        let wrong =
+            |what: String| Err(Error::Spec(format!("feed {}: {what}", quoted(&self.feed_name))));
         let policy = &self.policy;
         if !(MIN_CHUNK_BYTES..=MAX_CHUNK_BYTES).contains(&policy.chunk_size_bytes) {
             return wrong(format!(
@@ -613,6 +671,58 @@ impl FeedSpec {
     }
 }
 
+impl FeedSpec {
+    /// Checks what a new feed or a new policy may not have, though a feed that was made by an
+    /// earlier version may: names that drive a terminal, texts and numbers without measure.
+    ///
+    /// # Errors
+    /// [`Error::Spec`] names the value and the limit.
+    pub fn check_new(&self) -> Result<()> {
+        let wrong =
+            |what: String| Err(Error::Spec(format!("feed {}: {what}", quoted(&self.feed_name))));
+        for field in &self.fields {
+            let name = quoted(&field.name);
+            if field.name.contains(is_active) {
+                return wrong(format!("field {name}: a name has no control characters"));
+            }
+            if field.desc.len() > MAX_DESC_BYTES {
+                return wrong(format!("field {name}: a desc has {MAX_DESC_BYTES} bytes at most"));
+            }
+        }
+        self.check_new_policy()
+    }
+
+    /// The part of [`FeedSpec::check_new`] that may change during a feed's life.
+    ///
+    /// # Errors
+    /// As [`FeedSpec::check_new`].
+    pub fn check_new_policy(&self) -> Result<()> {
+        let wrong =
+            |what: String| Err(Error::Spec(format!("feed {}: {what}", quoted(&self.feed_name))));
+        let policy = &self.policy;
+        let sync = match policy.sync {
+            Sync::Every(every) => Some(every.as_secs()),
+            _ => None,
+        };
+        for (what, seconds) in [
+            ("retention", policy.retention_seconds),
+            ("chunk age", policy.chunk_age_seconds),
+            ("live window", Some(policy.live_window_seconds)),
+        ] {
+            if seconds.is_some_and(|seconds| seconds > MAX_AGE_SECONDS) {
+                return wrong(format!("{what}: the most is 1000 years (365250d)"));
+            }
+        }
+        if sync.is_some_and(|seconds| seconds > MAX_SYNC_SECONDS) {
+            return wrong("sync: a day at most".into());
+        }
+        if policy.max_size_bytes.is_some_and(|bytes| bytes > MAX_SIZE_BYTES) {
+            return wrong("max size: the most is 8388607TiB".into());
+        }
+        Ok(())
+    }
+}
+
 /// Checks a feed name: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 ///
 /// # Errors
@@ -624,7 +734,8 @@ pub fn check_feed_name(name: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::Spec(format!(
-        "feed name {name:?}: letters, digits, '.', '_' and '-', starting with a letter or a \
-         digit, 64 at most"
+        "feed name {}: letters, digits, '.', '_' and '-', starting with a letter or a digit, 64 at \
+         most",
+        quoted(name)
     )))
 }

@@ -255,7 +255,10 @@ impl Platform {
                 self.make_feed(&mut registry, spec, layout)
             }
             Ok(old) => self.update_feed(old, spec, &layout, update),
-            Err(Error::NoFeed { .. }) => self.make_feed(&mut registry, spec, layout),
+            Err(Error::NoFeed { .. }) => {
+                spec.check_new()?;
+                self.make_feed(&mut registry, spec, layout)
+            }
             Err(error) => match self.restore_spec(&registry, spec, layout)? {
                 true => Ok(Created::Updated),
                 false => Err(error),
@@ -316,6 +319,7 @@ impl Platform {
         if !update {
             return drift(differences, "--update changes the policy");
         }
+        spec.check_new_policy()?;
         old.spec.policy = spec.policy.clone();
         old.save(&old.folder)?;
         self.widen_modes(spec.policy.file_mode)?;

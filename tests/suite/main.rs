@@ -13,6 +13,7 @@ mod gaps;
 mod gc;
 mod generated;
 mod health;
+mod inputs;
 mod kill;
 #[allow(dead_code)]
 mod kit;
@@ -32,5 +33,7 @@ mod sample;
 mod small_disk;
 mod sqlite;
 mod staged;
+mod terminal;
 mod units;
+mod update;
 mod watch;

@@ -156,7 +156,9 @@ fn what_makes_no_sense_with_a_ring_is_refused() {
     refused("dw-mkfeed", &["x", "ts:timestamp", "--ring=63KiB"], "rings are 64KiB to");
     let stays = "a feed stays what it is";
     let fields = ["ring", "ts:timestamp", "check:uint64"];
-    refused("dw-mkfeed", &[&fields[..], &["--update"]].concat(), stays);
+    refused("dw-mkfeed", &fields, stays);
+    // --update keeps what it does not name.
+    assert!(run(&env, "dw-mkfeed", &[&fields[..], &["--update"]].concat(), b"").status.success());
     // The seed's spec, word for word, with what means nothing for a ring in it.
     let spec = r#"{"feed_name": "seed", "mode": "UF", "fields": [
         {"name": "price", "type": "float64", "desc": "Trade price"},

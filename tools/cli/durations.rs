@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use deepwater::schema::Sync;
+use deepwater::schema::{MAX_AGE_SECONDS, Sync};
 
 /// Parses a duration. `forever`, `none` and their like are the caller's. For clap's
 /// `value_parser`.
@@ -42,6 +42,9 @@ pub fn parse_seconds(text: &str) -> Result<u64, String> {
     }
     if duration.subsec_nanos() != 0 {
         return Err("whole seconds only".to_owned());
+    }
+    if duration.as_secs() > MAX_AGE_SECONDS {
+        return Err("too long; the most is 1000 years (365250d)".to_owned());
     }
     Ok(duration.as_secs())
 }

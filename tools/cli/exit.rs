@@ -75,6 +75,8 @@ fn end_with(out: &mut Out, error: anyhow::Error) -> anyhow::Result<Exit> {
     }
     let text = usage.render();
     let text = if color::on_stdout() { text.ansi().to_string() } else { text.to_string() };
+    // Its colours are ours; nothing in it is anybody else's.
+    out.draw();
     out.put(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)

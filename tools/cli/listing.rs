@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::iter::repeat_n;
 
+use deepwater::text::show;
+
 use crate::cli::out::{Error, Out};
 
 /// A table that is printed once all its rows are known.
@@ -17,6 +19,14 @@ struct Column {
     /// Of numbers, which stand to the right.
     right: bool,
     width: usize,
+}
+
+/// A cell as a terminal may have it: on one line, without control characters, not too long.
+fn shown(cell: &str) -> Cow<'_, str> {
+    match show::shortened(cell, show::MESSAGE_BYTES) {
+        Cow::Borrowed(cell) => show::printable(cell),
+        Cow::Owned(cell) => Cow::Owned(show::printable(&cell).into_owned()),
+    }
 }
 
 impl<'a> Listing<'a> {
@@ -35,7 +45,10 @@ impl<'a> Listing<'a> {
     /// Adds a row: a cell a column.
     pub fn row<C: Into<Cow<'a, str>>>(&mut self, cells: impl IntoIterator<Item = C>) {
         for (column, cell) in self.columns.iter_mut().zip(cells) {
-            let cell = cell.into();
+            let cell = match cell.into() {
+                Cow::Borrowed(cell) => shown(cell),
+                Cow::Owned(cell) => Cow::Owned(shown(&cell).into_owned()),
+            };
             column.width = column.width.max(cell.chars().count());
             self.cells.push(cell);
         }

@@ -4,10 +4,12 @@
 //! the exit status 1 at the end. A stderr that is closed or full never fails a tool. Each message
 //! is one write, so that the lines of several processes do not mix.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use deepwater::text::show;
 
 use super::color;
 
@@ -100,15 +102,12 @@ fn print(style: &str, text: impl fmt::Display) {
 
 fn format(style: &str, colored: bool, name: &str, text: &str) -> String {
     let mut line = if colored { format!("{style}{name}:\x1b[0m ") } else { format!("{name}: ") };
-    for c in text.trim_end().chars() {
-        // Rejected input is quoted in messages, and must not drive the terminal.
+    // Input, names and causes are quoted in messages: they must not drive the terminal, nor fill it.
+    for c in show::shortened(text.trim_end(), show::MESSAGE_BYTES).chars() {
         match c {
             '\n' => line.push_str("\n  "),
             '\t' => line.push('\t'),
-            c if c.is_control() => {
-                let _ = write!(line, "\\x{:02x}", u32::from(c));
-            }
-            c => line.push(c),
+            c => show::put(&mut line, c),
         }
     }
     line.push('\n');
@@ -126,11 +125,18 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_never_long() {
+        let line = format(RED, false, "dw-cat", &format!("begin{}end", "x".repeat(10 << 20)));
+        assert!(line.len() < show::MESSAGE_BYTES + 100);
+        assert!(line.starts_with("dw-cat: beginx") && line.ends_with("xend\n"), "{line}");
+    }
+
+    #[test]
     fn input_cannot_drive_the_terminal() {
-        let text = "row 1: \"\x1b[2J\x07é\u{9b}\"\tnot a number\nline 2";
+        let text = "row 1: \"\x1b[2J\x07é\u{9b}\u{202e}\"\tnot a number\nline 2";
         assert_eq!(
             format(RED, false, "dw-write", text),
-            "dw-write: row 1: \"\\x1b[2J\\x07é\\x9b\"\tnot a number\n  line 2\n"
+            "dw-write: row 1: \"\\x1b[2J\\x07é\\x9b\\u{202e}\"\tnot a number\n  line 2\n"
         );
     }
 }

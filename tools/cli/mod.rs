@@ -1,6 +1,7 @@
 //! What every tool does the same way: its arguments, its output, its messages and its exit.
 
 pub mod args;
+pub mod bounded;
 pub mod color;
 pub mod durations;
 pub mod exit;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use deepwater::error::system_text;
 use deepwater::os::process;
+use deepwater::text::show;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -100,6 +101,8 @@ pub struct Out {
     broken: bool,
     /// Whether the tool was asked to end: then nothing waits for long.
     ending: fn() -> bool,
+    /// Whether escape sequences are the tool's own, and go to a terminal as they are.
+    draws: bool,
 }
 
 impl Out {
@@ -115,8 +118,14 @@ impl Out {
     }
 
     fn new(target: Target) -> Out {
-        let (by_line, begun, broken) = (false, false, false);
-        Out { target, buffer: Vec::new(), by_line, begun, broken, ending: || false }
+        let (by_line, begun, broken, draws) = (false, false, false, false);
+        Out { target, buffer: Vec::new(), by_line, begun, broken, ending: || false, draws }
+    }
+
+    /// Lets escape sequences through to a terminal from now on, for a tool that draws. Otherwise
+    /// what reaches a terminal has none: see [`show::printable_bytes`].
+    pub fn draw(&mut self) {
+        self.draws = true;
     }
 
     /// Says how to know that the tool was asked to end, by a signal that it has caught.
@@ -159,6 +168,23 @@ impl Out {
         }
         self.buffer.extend_from_slice(bytes);
         self.spill()
+    }
+
+    /// Writes text for a person, its control characters escaped also where it goes to a file or a
+    /// pipe; line breaks and tabs stay.
+    ///
+    /// # Errors
+    /// As [`Out::put`].
+    pub fn text(&mut self, text: &str) -> Result<(), Error> {
+        self.put(show::printable_lines(text).as_bytes())
+    }
+
+    /// Writes a JSON value and a line break; control characters are escaped beyond what JSON asks.
+    ///
+    /// # Errors
+    /// As [`Out::put`].
+    pub fn json(&mut self, value: &serde_json::Value) -> Result<(), Error> {
+        self.put(show::printable_json(&format!("{value}\n")).as_bytes())
     }
 
     /// The gathered bytes, for an encoder to append to; [`Out::spill`] follows.
@@ -221,11 +247,18 @@ impl Out {
         Ok(())
     }
 
-    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if bytes.is_empty() {
             return Ok(());
         }
         self.begin()?;
+        if self.by_line && !self.draws {
+            return self.write_bytes(&show::printable_bytes(bytes));
+        }
+        self.write_bytes(bytes)
+    }
+
+    fn write_bytes(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let piece = match (self.ending)() {
                 true => self.last_piece(bytes)?,

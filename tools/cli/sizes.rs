@@ -1,5 +1,7 @@
 //! Sizes as arguments: `64MiB`, `10GB`, `4096`.
 
+use deepwater::schema::MAX_SIZE_BYTES;
+
 /// Binary units count in 1024s, decimal ones in 1000s; both letters are always written, because
 /// a bare `K`, `M` or `G` means 1024 to some tools and 1000 to others.
 const UNITS: [(&str, u64); 10] = [
@@ -40,7 +42,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if whole.is_empty() || fraction.contains('.') || number.ends_with('.') {
         return Err(format!("no size; {RIGHT}"));
     }
-    let too_large = || "more bytes than there are".to_owned();
+    let too_large = || "the most is 9223372036854775807 bytes".to_owned();
     let whole: u64 = whole.parse().map_err(|_| too_large())?;
     let mut bytes = u128::from(whole) * u128::from(scale);
     if !fraction.is_empty() {
@@ -55,7 +57,10 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         }
         bytes += scaled / divisor;
     }
-    u64::try_from(bytes).map_err(|_| too_large())
+    match u64::try_from(bytes) {
+        Ok(bytes) if bytes <= MAX_SIZE_BYTES => Ok(bytes),
+        _ => Err(too_large()),
+    }
 }
 
 #[cfg(test)]
@@ -81,7 +86,7 @@ mod tests {
             ("1TB", 1_000_000_000_000),
             ("1.5MiB", 3 << 19),
             ("0.5KB", 500),
-            ("18446744073709551615", u64::MAX),
+            ("9223372036854775807", MAX_SIZE_BYTES),
         ];
         for (text, bytes) in table {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
@@ -102,8 +107,9 @@ mod tests {
             ("1PB", "no size"),
             ("1e6", "no size"),
             ("0.3B", "whole number"),
-            ("18446744073709551616", "more bytes"),
-            ("17000000TiB", "more bytes"),
+            ("9223372036854775808", "the most is"),
+            ("18446744073709551616", "the most is"),
+            ("17000000TiB", "the most is"),
         ];
         for (text, why) in table {
             let error = parse_size(text).unwrap_err();

@@ -6,6 +6,7 @@ use deepwater::chunk::{Shown, json_number};
 use deepwater::gc::{self, Plan, Reason, Step};
 use deepwater::os::file;
 use deepwater::registry::feed::Moment;
+use deepwater::text::show;
 use deepwater::text::words::size;
 use serde_json::json;
 
@@ -39,7 +40,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     if args.dry_run {
         let plan = gc::plan(&platform, &args.wants(), &Moment::now())?;
         for step in plan.steps() {
-            out.put(line(step, args.json).as_bytes())?;
+            out.text(&line(step, args.json))?;
         }
         tell(&plan);
         return Ok(Exit::Ok);
@@ -85,7 +86,7 @@ fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()
 
 /// Puts a line out at once: what is removed is on record when something goes wrong after it.
 fn put(out: &mut Out, line: &str) -> Result<(), out::Error> {
-    out.put(line.as_bytes())?;
+    out.text(line)?;
     out.flush()
 }
 
@@ -97,7 +98,7 @@ fn line(step: &Step, json: bool) -> String {
             "seq_lo": step.seqs.map(|seqs| seqs.0), "seq_hi": step.seqs.map(|seqs| seqs.1),
             "bytes": step.bytes, "reason": step.reason.as_str(),
         });
-        return format!("{object}\n");
+        return show::printable_json(&format!("{object}\n")).into_owned();
     }
     let chunk = step.chunk_id.map_or(String::new(), |id| format!(" chunk {}", Shown(id)));
     let seqs = step.seqs.map_or(String::new(), |(lo, hi)| format!("seq {lo}..{hi}, "));

@@ -37,7 +37,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         .collect();
     if args.json {
         for finding in shown {
-            out.put(format!("{}\n", object(finding)).as_bytes())?;
+            out.json(&object(finding))?;
         }
         return Ok(exit);
     }

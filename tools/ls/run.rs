@@ -12,6 +12,7 @@ use deepwater::registry::feed::{ChunkEnd, SessionEntry};
 use deepwater::registry::live::writer_of;
 use deepwater::schema::Stage;
 use deepwater::text::describe::describe;
+use deepwater::text::show;
 use deepwater::text::words::{self, grouped};
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
@@ -48,7 +49,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let names = if asked.is_empty() { all.iter().map(String::as_str).collect() } else { asked };
     if args.names {
         for name in names {
-            out.put(format!("{name}\n").as_bytes())?;
+            out.text(&format!("{name}\n"))?;
         }
         return Ok(Exit::Ok);
     }
@@ -68,7 +69,7 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
     if let Some(lang) = args.layout {
         for feed in feeds {
             let info = feed.reader.feed();
-            out.put(describe(&info.layout, &info.name, lang).as_bytes())?;
+            out.text(&describe(&info.layout, &info.name, lang))?;
         }
         return Ok(());
     }
@@ -90,7 +91,7 @@ fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
         let (listing, objects) = details(feeds, &zone);
         if args.json {
             for object in objects {
-                out.put(format!("{object}\n").as_bytes())?;
+                out.json(&object)?;
             }
         } else if !objects.is_empty() || first {
             if !first {
@@ -264,7 +265,7 @@ fn object(feed: &Feed) -> Value {
 fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
     if args.json {
         for feed in feeds {
-            out.put(format!("{}\n", object(feed)).as_bytes())?;
+            out.json(&object(feed))?;
         }
         return Ok(());
     }
@@ -293,7 +294,7 @@ fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::
         for feed in feeds {
             let mut object = object(feed);
             object["spec"] = feed.reader.feed().spec.to_json();
-            out.put(format!("{object}\n").as_bytes())?;
+            out.json(&object)?;
         }
         return Ok(());
     }
@@ -302,24 +303,25 @@ fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::
         if i > 0 {
             out.put(b"\n")?;
         }
-        out.put(format!("{}\n", info.name).as_bytes())?;
-        out.put(format!("  made {}\n", wall(info.created_us, zone)).as_bytes())?;
+        out.text(&format!("{}\n", info.name))?;
+        out.text(&format!("  made {}\n", wall(info.created_us, zone)))?;
         let layout = &info.layout;
-        let time = &layout.time_field().name;
+        let time = show::printable(&layout.time_field().name);
         let (size, unit) = (layout.record_size(), layout.unit());
-        out.put(format!("  record {size} bytes, time column {time} in {unit}\n").as_bytes())?;
+        out.text(&format!("  record {size} bytes, time column {time} in {unit}\n"))?;
         for field in layout.fields() {
-            let line = format!("    {:>5}  {:<14} {}", field.offset, field.kind, field.name);
-            out.put(format!("{line}  {}", field.desc).trim_end().as_bytes())?;
-            out.put(b"\n")?;
+            let name = show::printable(&field.name);
+            let desc = show::printable(&field.desc);
+            let line = format!("    {:>5}  {:<14} {name}  {desc}", field.offset, field.kind);
+            out.text(&format!("{}\n", line.trim_end()))?;
         }
-        out.put(policy(feed).as_bytes())?;
+        out.text(&policy(feed))?;
         if let Some(backlog) = feed.backlog {
             let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
             let backlog = grouped(backlog);
             let line =
                 format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
-            out.put(line.as_bytes())?;
+            out.text(&line)?;
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! dw-mkfeed's command line, and the request it stands for.
 
 use std::fs;
-use std::io::{self, Read};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Args as _, Command, FromArgMatches as _, ValueEnum};
@@ -13,12 +13,16 @@ use deepwater::schema::{
 use deepwater::time::TimeUnit;
 
 use crate::cli::args::Common;
+use crate::cli::bounded::read_text;
 use crate::cli::durations::{parse_seconds, parse_sync};
 use crate::cli::page::{self, Page, Section};
 use crate::cli::sizes::parse_size;
 use crate::cli::{messages, out};
 
 use super::infer::{Choices, names_time};
+
+/// The longest spec that is read, in bytes.
+const SPEC_LIMIT: u64 = 16 << 20;
 
 /// dw-mkfeed's page.
 pub const PAGE: Page = Page {
@@ -28,6 +32,7 @@ pub const PAGE: Page = Page {
         "dw-mkfeed [OPTIONS] FEED FIELD:TYPE...",
         "dw-mkfeed [OPTIONS] [FEED] --spec FILE",
         "dw-mkfeed [OPTIONS] FEED --infer < SAMPLE",
+        "dw-mkfeed [OPTIONS] FEED --update",
         "dw-mkfeed [-b DIR] --delete [--yes] FEED...",
     ],
     description: &[
@@ -37,6 +42,11 @@ pub const PAGE: Page = Page {
          is (ts, time, timestamp...).",
         "Made again with the same fields, a feed stays as it is. Other fields are refused with \
          the difference; another policy needs --update.",
+        "--update changes what the options or the spec name, keeps the rest, and prints a line for \
+         each value that changed: the feed, what it is, old and new value. The fields need not be \
+         repeated.",
+        "A spec is at most 16 MiB, a field's name 255 bytes without control characters, its desc \
+         4096 bytes, a duration 1000 years, and a sample is read up to its first 16 MiB.",
     ],
     examples: &[
         (
@@ -44,8 +54,7 @@ pub const PAGE: Page = Page {
             "Make a feed of trades, in microseconds",
         ),
         (
-            "dw-mkfeed trades ts:timestamp price:decimal64.2 size:uint32 side:char \\\n    \
-             --update --retention 30d --max-size 10GiB",
+            "dw-mkfeed trades --update --retention 30d --max-size 10GiB",
             "Change how long it is kept, and how much",
         ),
         (
@@ -271,9 +280,18 @@ pub enum Request {
     Create {
         /// The feeds.
         specs: Vec<FeedSpec>,
+        /// Of specs from a file: the JSON of each, which says what it names.
+        given: Vec<serde_json::Value>,
         /// Change the policy of feeds that exist.
         update: bool,
         /// Print the specs only.
+        dry_run: bool,
+    },
+    /// Change the policy of a feed whose fields are not repeated.
+    Update {
+        /// The feed.
+        feed: String,
+        /// Print the spec only.
         dry_run: bool,
     },
     /// Make a feed from a sample on stdin.
@@ -324,6 +342,11 @@ impl Args {
         if self.infer {
             return self.infer_request(feed, fields);
         }
+        if let (Some(feed), true, None, []) = (feed, self.update, &self.spec, fields) {
+            self.layout.check_none(feed)?;
+            return Ok(Request::Update { feed: feed.to_owned(), dry_run: self.dry_run });
+        }
+        let mut given = Vec::new();
         let mut specs = match &self.spec {
             Some(path) => {
                 ensure!(
@@ -331,7 +354,9 @@ impl Args {
                     "{:?}: fields come from --spec or from the arguments, not both",
                     fields[0]
                 );
-                read_specs(path, feed)?
+                let (specs, values) = read_specs(path, feed)?;
+                given = values;
+                specs
             }
             None => vec![self.spec_of_fields(feed, fields)?],
         };
@@ -344,7 +369,7 @@ impl Args {
             spec.check()?;
             Layout::new(spec)?;
         }
-        Ok(Request::Create { specs, update: self.update, dry_run: self.dry_run })
+        Ok(Request::Create { specs, given, update: self.update, dry_run: self.dry_run })
     }
 
     /// The feed's name, if it is given, and the words that are fields.
@@ -442,19 +467,23 @@ fn parse_field(word: &str) -> anyhow::Result<FieldSpec> {
     Ok(FieldSpec { name, kind, desc: String::new(), default: None })
 }
 
-/// Reads specs from a file, or from stdin for `-`.
-fn read_specs(path: &PathBuf, feed: Option<&str>) -> anyhow::Result<Vec<FeedSpec>> {
+/// Reads specs from a file, or from stdin for `-`; with the JSON of each.
+fn read_specs(
+    path: &Path,
+    feed: Option<&str>,
+) -> anyhow::Result<(Vec<FeedSpec>, Vec<serde_json::Value>)> {
     let (text, origin) = if path.as_os_str() == "-" {
         ensure!(!out::stdin_is_missing(), "stdin is closed; --spec - reads the spec from it");
-        let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).context("stdin")?;
-        (text, "stdin".to_owned())
+        (read_text(io::stdin().lock(), SPEC_LIMIT).context("stdin")?, "stdin".to_owned())
     } else {
         let origin = path.display().to_string();
-        (fs::read_to_string(path).with_context(|| format!("cannot read {origin}"))?, origin)
+        let file = fs::File::open(path).with_context(|| format!("cannot read {origin}"))?;
+        (read_text(file, SPEC_LIMIT).with_context(|| format!("cannot read {origin}"))?, origin)
     };
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let specs = FeedSpec::list_from_json(text).with_context(|| origin.clone())?;
+    let values = FeedSpec::values_from_json(text).with_context(|| origin.clone())?;
+    let specs = values.iter().cloned().map(FeedSpec::from_value).collect::<Result<Vec<_>, _>>();
+    let specs = specs.with_context(|| origin.clone())?;
     for (at, spec) in specs.iter().enumerate() {
         let twice = specs[..at].iter().any(|earlier| earlier.feed_name == spec.feed_name);
         ensure!(!twice, "{origin}: two specs are named {:?}", spec.feed_name);
@@ -470,10 +499,17 @@ fn read_specs(path: &PathBuf, feed: Option<&str>) -> anyhow::Result<Vec<FeedSpec
         }
     }
     messages::note(format_args!("{origin}: {} feed specs", specs.len()));
-    Ok(specs)
+    Ok((specs, values))
 }
 
 impl LayoutArgs {
+    /// Refuses options that shape a record where no record is described.
+    fn check_none(&self, feed: &str) -> anyhow::Result<()> {
+        let given = self.ts.is_some() || self.time_unit.is_some() || self.packed;
+        ensure!(!given, "{feed}: a feed keeps its layout; --update changes how it is kept only");
+        Ok(())
+    }
+
     /// Puts what is given into the spec.
     fn apply(&self, spec: &mut FeedSpec) {
         if let Some(ts) = &self.ts {

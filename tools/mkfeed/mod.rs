@@ -1,6 +1,7 @@
 //! dw-mkfeed: makes feeds, proposes them from samples, deletes them.
 
 pub mod args;
+mod changes;
 pub mod infer;
 pub mod run;
 pub mod sample;

@@ -6,8 +6,10 @@ use anyhow::{Context, bail, ensure};
 use deepwater::Platform;
 use deepwater::schema::FeedSpec;
 use deepwater::store::Created;
+use deepwater::text::show;
 
 use super::args::{Args, Request};
+use super::changes::changes;
 use super::infer::{infer, read_sample};
 use crate::cli::exit::Exit;
 use crate::cli::messages;
@@ -22,8 +24,15 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
     match args.request()? {
-        Request::Create { specs, update, dry_run } => {
-            make(&args, &specs, update, dry_run, out)?;
+        Request::Create { specs, given, update, dry_run } => {
+            let asked = specs.into_iter().enumerate();
+            let asked = asked.map(|(at, spec)| (spec, given.get(at).cloned())).collect();
+            make(&args, asked, update, dry_run, out)?;
+        }
+        Request::Update { feed, dry_run } => {
+            let platform = Platform::open(args.common.base()?)?;
+            let old = platform.feed_info(&feed)?.spec;
+            update_feed(&args, &platform, &old, old.clone(), dry_run, out)?;
         }
         Request::Infer { choices, policy, update, dry_run } => {
             ensure!(!out::stdin_is_missing(), "stdin is closed; --infer reads a sample there");
@@ -38,30 +47,41 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
             policy.apply(&mut proposal.spec.policy);
             policy.check(&proposal.spec)?;
             proposal.spec.check()?;
-            make(&args, &[proposal.spec], update, dry_run, out)?;
+            make(&args, vec![(proposal.spec, None)], update, dry_run, out)?;
         }
         Request::Delete { feeds, yes } => return delete(&args, &feeds, yes),
     }
     Ok(Exit::Ok)
 }
 
+/// Makes feeds; with `update`, changes those that are there. A spec from a file comes with its JSON.
 fn make(
     args: &Args,
-    specs: &[FeedSpec],
+    asked: Vec<(FeedSpec, Option<serde_json::Value>)>,
     update: bool,
     dry_run: bool,
     out: &mut Out,
 ) -> anyhow::Result<()> {
-    if dry_run {
-        for spec in specs {
-            let text = serde_json::to_string_pretty(&spec.to_json())?;
-            out.put(format!("{text}\n").as_bytes())?;
+    let platform = match dry_run {
+        true => Platform::open(args.common.base()?).ok(),
+        false => Some(Platform::create(args.common.base()?)?),
+    };
+    for (spec, given) in asked {
+        let old = || platform.as_ref()?.feed_info(&spec.feed_name).ok();
+        if let (Some(platform), Some(old)) = (&platform, update.then(old).flatten()) {
+            let policy = match given {
+                Some(given) => old.spec.updated_by(&given)?.policy,
+                None => old.spec.policy.clone(),
+            };
+            update_feed(args, platform, &old.spec, FeedSpec { policy, ..spec }, dry_run, out)?;
+            continue;
         }
-        return Ok(());
-    }
-    let platform = Platform::create(args.common.base()?)?;
-    for spec in specs {
-        let done = match platform.create_feed(spec, update)? {
+        let Some(platform) = platform.as_ref().filter(|_| !dry_run) else {
+            spec.check_new()?;
+            print(&spec, out)?;
+            continue;
+        };
+        let done = match platform.create_feed(&spec, update)? {
             Created::New => "made",
             Created::Unchanged => "unchanged",
             Created::Updated => "policy changed",
@@ -69,6 +89,36 @@ fn make(
         messages::note(format!("{}: {done}", spec.feed_name));
     }
     Ok(())
+}
+
+/// Gives a feed the policy of `new` and of the options, and prints what that changed.
+fn update_feed(
+    args: &Args,
+    platform: &Platform,
+    old: &FeedSpec,
+    mut new: FeedSpec,
+    dry_run: bool,
+    out: &mut Out,
+) -> anyhow::Result<()> {
+    args.policy.apply(&mut new.policy);
+    args.policy.check(&new)?;
+    new.check()?;
+    if dry_run {
+        new.check_new_policy()?;
+        return print(&new, out);
+    }
+    let done = platform.create_feed(&new, true)?;
+    if done == Created::Updated && !messages::is_quiet() {
+        for (name, before, after) in changes(&old.policy, &new.policy) {
+            out.text(&format!("{}: {name}: {before} -> {after}\n", new.feed_name))?;
+        }
+    }
+    Ok(())
+}
+
+fn print(spec: &FeedSpec, out: &mut Out) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(&spec.to_json())?;
+    Ok(out.put(show::printable_json(&format!("{text}\n")).as_bytes())?)
 }
 
 fn delete(args: &Args, feeds: &[String], yes: bool) -> anyhow::Result<Exit> {

@@ -7,6 +7,7 @@ use deepwater::Platform;
 use deepwater::chunk::{Shown, json_number};
 use deepwater::os::lock::Lock;
 use deepwater::repair::{self, Action, Finding, Options, Plan, store};
+use deepwater::text::show;
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -149,7 +150,7 @@ fn apply(args: &Args, plan: &Plan, lock: &Lock, out: &mut Out) -> anyhow::Result
             .quarantine
             .map_or(String::new(), |folder| format!("; the originals are in {}", folder.display()));
         let line = format!("{name}: repaired: {gone} records gone, {} there{kept}\n", plan.records);
-        out.put(line.as_bytes())?;
+        out.text(&line)?;
     }
     Ok(if gone > 0 { Exit::Partial } else { Exit::Ok })
 }
@@ -167,12 +168,11 @@ fn tell(args: &Args, plan: &Plan, out: &mut Out) -> anyhow::Result<()> {
 }
 
 fn say(args: &Args, plan: Option<&Plan>, finding: &Finding, out: &mut Out) -> anyhow::Result<()> {
-    let line = match args.json {
-        true => object(plan, finding).to_string(),
-        false => sentence(args, plan, finding),
-    };
-    out.put(line.as_bytes())?;
-    Ok(out.put(b"\n")?)
+    if args.json {
+        return Ok(out.json(&object(plan, finding))?);
+    }
+    let sentence = sentence(args, plan, finding);
+    Ok(out.text(&format!("{}\n", show::shortened(&sentence, show::MESSAGE_BYTES)))?)
 }
 
 fn object(plan: Option<&Plan>, finding: &Finding) -> Value {

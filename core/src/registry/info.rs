@@ -125,6 +125,9 @@ impl FeedInfo {
     /// [`Error::Io`].
     pub fn save(&self, folder: &Path) -> Result<()> {
         let text = self.to_text();
+        if text.len() as u64 > FILE_LIMIT {
+            return Err(Error::Spec(format!("{}: a spec of more than 16 MiB", self.name)));
+        }
         for name in [SPEC_FILE, SPEC_COPY] {
             file::replace(&folder.join(name), text.as_bytes(), self.spec.policy.file_mode)?;
         }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use super::escape::python_string;
 use super::npy;
+use super::show::printable_json;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::schema::FieldType;
@@ -93,7 +94,7 @@ fn json(text: &mut String, layout: &Layout, feed_name: &str) -> fmt::Result {
         "packed": layout.packed(),
         "fields": fields,
     });
-    writeln!(text, "{all:#}")
+    writeln!(text, "{}", printable_json(&format!("{all:#}")))
 }
 
 /// A run of a record's bytes: a field, by its position, or padding.

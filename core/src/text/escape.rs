@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::format::{Window, put, put_slice};
+use super::show::is_active;
 
 /// Digits of hexadecimal numbers.
 pub const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -89,7 +90,12 @@ pub fn put_plain(window: &mut Window, mut at: usize, field: &[u8], style: Style)
     last[..rest.len()].copy_from_slice(rest);
     for bytes in words.iter().chain([&last]) {
         let word = u64::from_le_bytes(*bytes);
-        let odd = word | below(word, least) | equal(word, b'"') | equal(word, special);
+        // Adding one sets the high bit of DEL; what it carries into comes after a byte that is odd.
+        let odd = word
+            | word.wrapping_add(ONES)
+            | below(word, least)
+            | equal(word, b'"')
+            | equal(word, special);
         put(window, at, bytes);
         match odd & (ONES << 7) {
             0 => at += 8,
@@ -123,13 +129,17 @@ fn put_utf8(slab: &mut [u8], at: usize, text: &[u8], style: Style) -> usize {
 
 /// Writes `text` with the escapes of a JSON string.
 #[inline(always)]
-fn put_escaped(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
-    let special = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
-    if !text.iter().any(|&byte| special(byte)) {
+fn put_escaped(slab: &mut [u8], at: usize, text: &[u8]) -> usize {
+    if !text.iter().any(|&byte| is_special(byte) || begins_active(byte)) {
         return put_slice(slab, at, text);
     }
+    put_escaped_chars(slab, at, text)
+}
+
+/// Writes `text` with its ASCII characters escaped as in a JSON string.
+fn put_escaped_ascii(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     for &byte in text {
-        if !special(byte) {
+        if !is_special(byte) {
             slab[at] = byte;
             at += 1;
             continue;
@@ -153,14 +163,40 @@ fn put_escaped(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     at
 }
 
+/// Whether a byte of ASCII is escaped in a JSON string.
+fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\' || byte == 0x7f
+}
+
+/// Whether a character that begins with this byte may be one that drives a terminal: C1 controls
+/// begin with 0xc2 in UTF-8, and those that reorder text with 0xe2.
+fn begins_active(byte: u8) -> bool {
+    byte == 0xc2 || byte == 0xe2
+}
+
+/// As [`put_escaped`], of text that may have active characters beyond ASCII.
+#[inline(never)]
+fn put_escaped_chars(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
+    let mut plain = 0;
+    for (start, c) in std::str::from_utf8(text).unwrap_or_default().char_indices() {
+        if c.is_ascii() || !is_active(c) {
+            continue;
+        }
+        at = put_escaped_ascii(slab, at, &text[plain..start]);
+        let escape = format!("\\u{:04x}", u32::from(c));
+        at = put_slice(slab, at, escape.as_bytes());
+        plain = start + c.len_utf8();
+    }
+    put_escaped_ascii(slab, at, &text[plain..])
+}
+
 /// Writes text for a person: what moves the cursor or breaks the line is shown as an escape.
 fn put_printable(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
-    // Control characters of Latin-1 begin with 0xc2 in UTF-8, as some others do.
-    if !text.iter().any(|&byte| byte < b' ' || byte == 0x7f || byte == 0xc2) {
+    if !text.iter().any(|&byte| byte < b' ' || byte == 0x7f || begins_active(byte)) {
         return put_slice(slab, at, text);
     }
     for c in std::str::from_utf8(text).unwrap_or_default().chars() {
-        if c.is_control() {
+        if is_active(c) {
             for escape in c.escape_default() {
                 at = put_slice(slab, at, &[escape as u8]);
             }

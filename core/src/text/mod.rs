@@ -15,6 +15,7 @@ mod program;
 mod raw;
 pub mod reject;
 mod shape;
+pub mod show;
 mod table;
 mod tape;
 pub mod timestamp;

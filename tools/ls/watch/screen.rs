@@ -81,6 +81,7 @@ impl Screen<'_> {
             }));
         });
         let terminal = out.as_fd().try_clone_to_owned()?;
+        out.draw();
         let keys = input.map(Keys::take).transpose()?;
         *UNDO.lock().unwrap_or_else(|e| e.into_inner()) = Some(Undo { terminal, keys });
         let colored = crate::cli::color::on_stdout();

@@ -1,5 +1,6 @@
 //! What dw-ls --watch shows: a line a feed.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use deepwater::Platform;
 use deepwater::os::process;
 use deepwater::reader::{Reader, RingState};
 use deepwater::registry::live::{LivePage, writer_of};
+use deepwater::text::show::printable;
 use deepwater::text::words::{grouped, span};
 use jiff::Timestamp;
 
@@ -141,6 +143,9 @@ impl<'a> Table<'a> {
         }
         lines.truncate(rows);
         for (_, text) in &mut lines {
+            if let Cow::Owned(shown) = printable(text) {
+                *text = shown;
+            }
             if let Some((end, _)) = text.char_indices().nth(columns) {
                 text.truncate(end);
             }

@@ -110,7 +110,7 @@ fn specs_from_a_file_yield_to_flags() {
     let many = request(&["--spec", list.path().to_str().unwrap(), "--update", "--dry-run"]);
     assert!(matches!(
         many.unwrap(),
-        Request::Create { specs, update: true, dry_run: true } if specs.len() == 2
+        Request::Create { specs, update: true, dry_run: true, .. } if specs.len() == 2
     ));
     let twice = spec_file(&format!("[{SEED}, {SEED}]"));
     let error = request(&["--spec", twice.path().to_str().unwrap()]).unwrap_err();
