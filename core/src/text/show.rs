@@ -101,8 +101,9 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
     }
-    let head = text.floor_char_boundary(most / 4 * 3);
-    let tail = text.ceil_char_boundary(text.len() - most / 4);
+    let boundary = |at: &usize| text.is_char_boundary(*at);
+    let head = (0..=most / 4 * 3).rev().find(boundary).unwrap_or(0);
+    let tail = (text.len() - most / 4..text.len()).find(boundary).unwrap_or(text.len());
     let (left_out, head, tail) = (tail - head, &text[..head], &text[tail..]);
     Cow::Owned(format!("{head}[... {left_out} bytes ...]{tail}"))
 }
