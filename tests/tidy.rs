@@ -11,8 +11,8 @@ const MAX_FUNCTION_LINES: usize = 70;
 
 /// The library's modules, lowest first: each may use those before it and no other.
 const CORE_LAYERS: &[&str] = &[
-    "error", "checksum", "bytes", "time", "schema", "layout", "record", "text", "os", "log",
-    "registry", "chunk", "ring", "reader", "writer", "store", "gc", "check", "repair",
+    "error", "checksum", "bytes", "show", "time", "schema", "layout", "record", "text", "os",
+    "log", "registry", "chunk", "ring", "reader", "writer", "store", "gc", "check", "repair",
 ];
 
 /// One source file: its path from the project's root, and its text.

@@ -8,7 +8,7 @@ use crate::bytes::get_u64;
 use crate::checksum::fnv1a;
 use crate::error::{Error, Result};
 use crate::schema::{FeedSpec, FieldSpec, FieldType, MAX_RECORD_BYTES};
-use crate::text::show::quoted;
+use crate::show::quoted;
 use crate::time::TimeUnit;
 
 /// One field's place in the record.

@@ -81,6 +81,7 @@ pub mod registry;
 pub mod repair;
 pub mod ring;
 pub mod schema;
+pub mod show;
 pub mod store;
 pub mod text;
 pub mod time;

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use crate::error::{Error, Result};
 use crate::os::file;
 use crate::os::lock::Lock;
-use crate::text::show;
+use crate::show;
 
 /// Its name in the store.
 const LOG_NAME: &str = "deepwater.log";

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::text::show::{is_active, quoted};
+use crate::show::{is_active, quoted};
 use crate::time::TimeUnit;
 
 /// The longest record, in bytes.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::iter::repeat_n;
 
-use deepwater::text::show;
+use deepwater::show;
 
 use crate::cli::out::{Error, Out};
 

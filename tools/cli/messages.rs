@@ -9,7 +9,7 @@ use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use deepwater::text::show;
+use deepwater::show;
 
 use super::color;
 
@@ -102,7 +102,7 @@ fn print(style: &str, text: impl fmt::Display) {
 
 fn format(style: &str, colored: bool, name: &str, text: &str) -> String {
     let mut line = if colored { format!("{style}{name}:\x1b[0m ") } else { format!("{name}: ") };
-    // Input, names and causes are quoted in messages: they must not drive the terminal, nor fill it.
+    // Input, names and causes are quoted in messages: they must not drive or fill the terminal.
     for c in show::shortened(text.trim_end(), show::MESSAGE_BYTES).chars() {
         match c {
             '\n' => line.push_str("\n  "),

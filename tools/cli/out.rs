@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use deepwater::error::system_text;
 use deepwater::os::process;
-use deepwater::text::show;
+use deepwater::show;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

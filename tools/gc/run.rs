@@ -6,7 +6,7 @@ use deepwater::chunk::{Shown, json_number};
 use deepwater::gc::{self, Plan, Reason, Step};
 use deepwater::os::file;
 use deepwater::registry::feed::Moment;
-use deepwater::text::show;
+use deepwater::show;
 use deepwater::text::words::size;
 use serde_json::json;
 

@@ -5,8 +5,8 @@ use std::io::{self, BufRead, IsTerminal};
 use anyhow::{Context, bail, ensure};
 use deepwater::Platform;
 use deepwater::schema::FeedSpec;
+use deepwater::show;
 use deepwater::store::Created;
-use deepwater::text::show;
 
 use super::args::{Args, Request};
 use super::changes::changes;
@@ -54,7 +54,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Makes feeds; with `update`, changes those that are there. A spec from a file comes with its JSON.
+/// Makes feeds; with `update`, changes those that are there. A spec of a file has its JSON with it.
 fn make(
     args: &Args,
     asked: Vec<(FeedSpec, Option<serde_json::Value>)>,

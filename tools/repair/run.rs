@@ -7,7 +7,7 @@ use deepwater::Platform;
 use deepwater::chunk::{Shown, json_number};
 use deepwater::os::lock::Lock;
 use deepwater::repair::{self, Action, Finding, Options, Plan, store};
-use deepwater::text::show;
+use deepwater::show;
 use deepwater::time::TimeUnit;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};

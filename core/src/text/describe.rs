@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use super::escape::python_string;
 use super::npy;
-use super::show::printable_json;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::schema::FieldType;
+use crate::show::printable_json;
 
 /// The languages that a layout is described in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

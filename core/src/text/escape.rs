@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::format::{Window, put, put_slice};
-use super::show::is_active;
+use crate::show::is_active;
 
 /// Digits of hexadecimal numbers.
 pub const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";

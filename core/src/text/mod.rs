@@ -15,7 +15,6 @@ mod program;
 mod raw;
 pub mod reject;
 mod shape;
-pub mod show;
 mod table;
 mod tape;
 pub mod timestamp;

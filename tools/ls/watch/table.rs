@@ -9,7 +9,7 @@ use deepwater::Platform;
 use deepwater::os::process;
 use deepwater::reader::{Reader, RingState};
 use deepwater::registry::live::{LivePage, writer_of};
-use deepwater::text::show::printable;
+use deepwater::show::printable;
 use deepwater::text::words::{grouped, span};
 use jiff::Timestamp;
 
