@@ -20,3 +20,4 @@ mod small_disk;
 mod space;
 mod staged;
 mod stopped;
+mod struct_damage;

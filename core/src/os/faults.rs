@@ -19,7 +19,8 @@
 //!   | `log=FILE` | each step is a line of FILE: number, operation, path, offset, length |
 //!
 //! - [`watch`](injected::watch), for tests in the same process: a watcher of a folder sees every
-//!   step in it before and after, and says whether it happens.
+//!   step in it before and after, and says whether it happens. [`pretend_boot`](
+//!   injected::pretend_boot) gives the calling thread another boot id.
 
 use std::io;
 use std::path::Path;
@@ -28,7 +29,9 @@ use std::path::Path;
 mod injected;
 
 #[cfg(feature = "faults")]
-pub use injected::{Step, Verdict, Watch, Watcher, step, value, watch};
+pub use injected::{
+    Step, Verdict, Watch, Watcher, pretend_boot, pretended_boot, step, value, watch,
+};
 
 /// What a step does to a file. The text is its name in `$DEEPWATER_FAULTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Faults as the feature has them; see the module above.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
@@ -62,6 +63,20 @@ impl Drop for Watch {
         let mut all = WATCHERS.write().unwrap_or_else(|e| e.into_inner());
         all.retain(|(_, watcher)| !Arc::ptr_eq(watcher, &self.0));
     }
+}
+
+thread_local! {
+    static BOOT: Cell<Option<[u8; 16]>> = const { Cell::new(None) };
+}
+
+/// Gives the calling thread another boot id, or the real one back: a test goes on after a reboot.
+pub fn pretend_boot(id: Option<[u8; 16]>) {
+    BOOT.set(id);
+}
+
+/// The boot id that the calling thread was given.
+pub fn pretended_boot() -> Option<[u8; 16]> {
+    BOOT.get()
 }
 
 fn watchers(path: &Path) -> Vec<Arc<dyn Watcher>> {
