@@ -685,10 +685,12 @@ impl Watcher for SealsAndNames {
         if step.io.op == Op::SyncFolder {
             names.being_synced = names.new.clone();
         }
-        // The step before the entry says that the chunk is on disk.
-        if matches!(step.name, "seal.files" | "flush.sealed") {
+        // An entry's sealed part is stored. The first entry is the session's, chunks follow it.
+        let entry = step.io.at.saturating_sub(4096);
+        let is_seal = entry > 128 && entry % 128 == 64 && step.io.len < 64;
+        if is(step, Op::Store, "feed_registry.bin") && is_seal {
             names.sealed += 1;
-            let chunk = names.sealed;
+            let chunk = entry / 128;
             if names.new.contains(&format!("{chunk:08}.data")) {
                 names.too_early.push(chunk);
             }
