@@ -15,9 +15,9 @@ use crate::os::{file, process};
 use crate::reader::Reader;
 use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
+use crate::registry::holder::Lockable;
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
-use crate::registry::view::LiveView;
 use crate::registry::wait::WaitFile;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
@@ -46,14 +46,13 @@ pub(crate) struct FeedPlace {
 }
 
 impl FeedPlace {
-    /// The feed's live page.
-    pub(crate) fn live_path(&self) -> PathBuf {
-        self.folder.join("live")
-    }
-
-    /// The feed's registry file.
-    pub(crate) fn registry_path(&self) -> PathBuf {
-        self.folder.join("feed_registry.bin")
+    /// The feed, for whoever takes its lock.
+    pub(crate) fn lockable<'a>(
+        &'a self,
+        name: &'a str,
+        info: Option<&'a FeedInfo>,
+    ) -> Lockable<'a> {
+        Lockable { name, id: &self.id, folder: self.folder.clone(), lock: &self.lock, info }
     }
 }
 
@@ -425,22 +424,22 @@ impl Platform {
             .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
         let folder = self.folder(name);
         let id = self.identity(&entry);
-        let Some(_feed_lock) = Lock::try_feed(&self.lock_path(entry.id))? else {
-            let pid = self.info_in(registry, name).ok().and_then(|feed| LiveView::pid(&feed));
-            return Err(Error::Locked { feed: name.to_owned(), pid });
-        };
+        let place = FeedPlace { id, folder, lock: self.lock_path(entry.id) };
+        let info = self.info_in(registry, name).ok();
+        let _feed_lock = place.lockable(name, info.as_ref()).take()?;
+        let FeedPlace { id, folder, .. } = &place;
         // A registry too damaged to be marked must not keep a feed from being deleted.
-        if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), &id, true) {
+        if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), id, true) {
             feed.set_deleted();
             // On disk before the store forgets the feed: without the mark its folder would pass for
             // data that somebody misses.
             feed.sync()?;
-            remove_segments(&feed, &self.base, &id, name)?;
+            remove_segments(&feed, &self.base, id, name)?;
         }
         registry.feeds.retain(|feed| feed.id != entry.id);
         registry.store(&self.registry_path(), self.store_mode()?)?;
         self.log_feed("feed-deleted", name, entry.id, &[]);
-        self.bury(&folder, entry.id)
+        self.bury(folder, entry.id)
     }
 
     /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.

@@ -23,6 +23,7 @@ mod logs;
 mod malformed;
 mod manners;
 mod merge;
+mod owners;
 mod pages;
 mod random;
 mod real_feeds;

@@ -9,7 +9,7 @@ use deepwater::error::system_text;
 use deepwater::os::process;
 use deepwater::reader::{Reader, RingState, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
-use deepwater::registry::live::writer_of;
+use deepwater::registry::holder::writer_of;
 use deepwater::schema::Stage;
 use deepwater::show;
 use deepwater::text::describe::describe;

@@ -14,8 +14,9 @@ use crate::registry::feed::{
     SessionEntry,
 };
 use crate::registry::global::FeedEntry;
+use crate::registry::holder::writer_of;
 use crate::registry::info::FeedInfo;
-use crate::registry::live::{Counters, LivePage, writer_of};
+use crate::registry::live::{Counters, LivePage};
 use crate::registry::segments::{Reach, Segments};
 use crate::registry::view::LiveView;
 use crate::ring::{self, Found};

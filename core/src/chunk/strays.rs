@@ -12,8 +12,9 @@ use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
 use crate::os::file;
 use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry};
+use crate::registry::holder::writer_of;
 use crate::registry::info::FeedInfo;
-use crate::registry::live::{LivePage, writer_of};
+use crate::registry::live::LivePage;
 
 /// Where the part of an index ends that preparing a chunk writes.
 const INDEX_HEADER_END: u64 = 128;

@@ -5,12 +5,13 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gc::{Action, Reason, Step, Target, feed};
 use crate::os::file;
 use crate::os::lock::Lock;
 use crate::registry::feed::{Entry, FeedRegistry, SessionEntry};
 use crate::registry::global::FeedEntry;
+use crate::registry::holder::Lockable;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::segments::{Reach, SegmentKind, Segments};
@@ -73,9 +74,10 @@ pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
     };
     // Nobody begins to write it meanwhile.
     let _lock = match platform.feed_info(feed) {
-        Ok(info) => match Lock::try_feed(&info.lock)? {
-            Some(lock) => Some(lock),
-            None => return Ok(false),
+        Ok(info) => match Lockable::of(&info).take() {
+            Ok(lock) => Some(lock),
+            Err(Error::Locked { .. }) => return Ok(false),
+            Err(error) => return Err(error),
         },
         Err(_) => None,
     };

@@ -26,6 +26,9 @@ impl Drop for Lock {
     }
 }
 
+/// O_NONBLOCK: a FIFO in a lock's place must not hang us.
+const FLAGS: i32 = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
+
 fn open(path: &Path) -> Result<File> {
     let make = || {
         OpenOptions::new()
@@ -34,15 +37,22 @@ fn open(path: &Path) -> Result<File> {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .custom_flags(FLAGS)
             .open(path)
     };
-    faults::make(Io::on(Op::Create, path), make).map_err(|e| match (e.kind(), path.parent()) {
+    let odd = || Error::damaged(path, 0, "not a regular file, where a lock should be");
+    let made = faults::make(Io::on(Op::Create, path), make);
+    let file = made.map_err(|e| match (e.kind(), path.parent()) {
         (std::io::ErrorKind::NotFound, Some(folder)) => {
             Error::damaged(folder, 0, "the folder of the locks is missing")
         }
+        _ if path.symlink_metadata().is_ok_and(|meta| !meta.is_file()) => odd(),
         _ => Error::io("cannot open the lock", path, e),
-    })
+    })?;
+    match file.metadata().is_ok_and(|meta| meta.is_file()) {
+        true => Ok(file),
+        false => Err(odd()),
+    }
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
@@ -64,13 +74,10 @@ impl Lock {
         }
     }
 
-    /// Whether somebody holds a feed's lock; `None` where we may not ask.
+    /// Whether somebody holds a feed's lock; `None` where we may not ask, or it is not there: then
+    /// nobody ever wrote the feed, or somebody has removed the file.
     pub fn feed_is_held(path: &Path) -> Option<bool> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Some(false),
-            Err(_) => return None,
-        };
+        let file = OpenOptions::new().read(true).custom_flags(FLAGS).open(path).ok()?;
         let mut asked = whole_file(libc::F_RDLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut asked)).ok()?;
         Some(i32::from(asked.l_type) != libc::F_UNLCK)

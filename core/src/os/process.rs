@@ -1,6 +1,8 @@
 //! This boot, this process, and the clocks.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -86,6 +88,29 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
     // The command name, field 2, may hold blanks and parentheses; what follows the last one is
     // plain.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Whether a process lives that started then: one that was killed and not yet waited for does not.
+pub fn lives(pid: u32, started: u64) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    start_ticks(pid) == Some(started) && !matches!(state, Some('Z' | 'X' | 'x'))
+}
+
+/// Whether a process has a file open that was called as `path` and is not there any more: unlinked,
+/// moved or replaced. Where we may not look into the process: true.
+pub fn has_open_unnamed(pid: u32, path: &Path) -> bool {
+    let there = fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+    let Ok(listing) = fs::read_dir(folder) else { return true };
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    listing.flatten().any(|item| {
+        let Ok(target) = fs::read_link(item.path()) else { return false };
+        let called = target.file_name().unwrap_or_default().as_encoded_bytes();
+        let called = called.strip_suffix(b" (deleted)").unwrap_or(called);
+        let is = || fs::metadata(item.path()).is_ok_and(|m| Some((m.dev(), m.ino())) != there);
+        called == name && is()
+    })
 }
 
 /// The user this process acts as.

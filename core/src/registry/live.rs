@@ -8,7 +8,6 @@ use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{GUARDED_MAX, crc, guard, unguard};
 use crate::error::{Error, Result};
-use crate::os::lock::Lock;
 use crate::os::map::Map;
 use crate::os::{faults, file, process};
 use crate::registry::feed::Identity;
@@ -543,21 +542,6 @@ fn unborn(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     PathBuf::from(name)
-}
-
-/// Who writes a feed: its process, 0 where there is one that we may not know; `None` if nobody. The
-/// lock is the truth where we may ask it, the live page and its process where not.
-pub fn writer_of(lock: &Path, page: Option<&LivePage>) -> Option<u32> {
-    let stamp = page.and_then(LivePage::session);
-    match Lock::feed_is_held(lock) {
-        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
-        Some(false) => None,
-        None => {
-            let stamp = stamp.filter(|_| page.is_some_and(LivePage::is_open))?;
-            let alive = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
-            alive.then_some(stamp.pid)
-        }
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod feed;
 pub mod global;
+pub mod holder;
 pub mod info;
 pub mod live;
 pub mod place;

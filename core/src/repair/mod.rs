@@ -14,12 +14,10 @@ pub mod store;
 use std::path::PathBuf;
 
 use crate::chunk::proof::last_session;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::os::lock::Lock;
-use crate::os::process;
 use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
-use crate::registry::live::LivePage;
 use crate::registry::salvage::{Row, Salvage};
 use crate::registry::view::LiveView;
 use crate::store::Platform;
@@ -263,28 +261,7 @@ pub fn adopt(platform: &Platform, name: &str, options: Options, _lock: &Lock) ->
 pub fn lock(platform: &Platform, name: &str) -> Result<Lock> {
     let feed = platform.feed_place(name)?;
     let info = platform.feed_info(name).ok();
-    let page = LivePage::open(&feed.live_path(), &feed.id, false).ok();
-    let stamp = page.as_ref().and_then(LivePage::session);
-    let pid = info.as_ref().and_then(LiveView::pid).or(stamp.map(|stamp| stamp.pid));
-    let locked = |pid| Error::Locked { feed: name.to_owned(), pid };
-    let Some(lock) = Lock::try_feed(&feed.lock)? else {
-        return Err(locked(pid));
-    };
-    // Somebody may have removed the file that a living writer has locked.
-    let Some(stamp) = stamp.filter(|_| page.as_ref().is_some_and(LivePage::is_open)) else {
-        return Ok(lock);
-    };
-    let entries = FeedRegistry::open(&feed.registry_path(), &feed.id, false)
-        .and_then(|registry| registry.entries());
-    let over = entries
-        .ok()
-        .and_then(|entries| last_session(&entries))
-        .is_some_and(|session| session.session_id != stamp.session_id || session.close.is_some());
-    let lives = process::start_ticks(stamp.pid) == Some(stamp.pid_start);
-    match lives && !over && stamp.pid != std::process::id() {
-        true => Err(locked(Some(stamp.pid))),
-        false => Ok(lock),
-    }
+    feed.lockable(name, info.as_ref()).take()
 }
 
 /// Whether a feed is being written.

@@ -17,11 +17,10 @@ mod stage;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::os::file;
-use crate::os::lock::Lock;
 use crate::record::{Value, write_values};
+use crate::registry::holder::Lockable;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::Counters;
-use crate::registry::view::LiveView;
 use crate::schema::Sync;
 use crate::writer::chunks::ChunkWriter;
 use crate::writer::ring::RingWriter;
@@ -81,9 +80,7 @@ impl Writer {
                 feed.folder.display()
             )));
         }
-        let Some(lock) = Lock::try_feed(&feed.lock)? else {
-            return Err(Error::Locked { feed: feed.name.clone(), pid: LiveView::pid(feed) });
-        };
+        let lock = Lockable::of(feed).take()?;
         let kind = match feed.spec.policy.persist {
             true => Kind::Chunks(Box::new(ChunkWriter::open(feed, options, lock)?)),
             false => Kind::Ring(Box::new(RingWriter::open(feed, options, lock)?)),
