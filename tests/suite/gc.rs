@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
 use deepwater::Platform;
+use deepwater::gc::Wants;
 use deepwater::reader::{Event, Lost, Selection, Why};
-use deepwater::registry::feed::{FeedRegistry, Place};
+use deepwater::registry::feed::{FeedRegistry, Moment, Place};
 use serde_json::Value;
 
 use super::env::TestEnv;
@@ -284,7 +285,7 @@ fn the_dry_run_changes_nothing_and_says_what_is_then_done() {
 
 /// A moment in `t`'s registry, `at` its place: so many seconds from now.
 fn set_moment(env: &TestEnv, at: u64, wall_s: i64, boot_s: i64, boot_id: Option<[u8; 16]>) {
-    let now = deepwater::registry::feed::Moment::now();
+    let now = Moment::now();
     let path = env.base().join("feeds/t/feed_registry.bin");
     let file = fs::File::options().write(true).open(path).expect("a registry");
     let put = |at: u64, word: u64, seconds: i64, per_second: i64| {
@@ -298,18 +299,39 @@ fn set_moment(env: &TestEnv, at: u64, wall_s: i64, boot_s: i64, boot_id: Option<
 
 /// Where FORMAT.md puts them.
 const LAST_GC_AT: u64 = 536;
-const CLOCK_JUMP_AT: u64 = 568;
 const DAY_S: i64 = 86_400;
+
+/// What dw-gc would do so many seconds from now, on a clock that runs evenly until then: how many
+/// feeds doubt the clock, how many steps are done. The moments in a store cannot be moved into the
+/// past instead: on a machine that has just booted they would lie before the boot.
+fn gc_later(env: &TestEnv, seconds: u64) -> (usize, usize) {
+    let now = Moment::now();
+    let (wall_us, boot_ns) =
+        (now.wall_us + seconds * 1_000_000, now.boot_ns + seconds * 1_000_000_000);
+    gc_at(env, Moment { wall_us, boot_ns, ..now })
+}
+
+/// What dw-gc would do at that moment.
+fn gc_at(env: &TestEnv, now: Moment) -> (usize, usize) {
+    let platform = Platform::open(env.base()).expect("a store");
+    let plan = deepwater::gc::plan(&platform, &Wants::default(), &now).expect("a plan");
+    let mut done = 0;
+    let outcome = deepwater::gc::apply(&platform, &plan, &mut |_| done += 1);
+    assert!(outcome.failed.is_empty() && outcome.conflicts == 0, "{outcome:?}");
+    (plan.doubts.len(), done)
+}
 
 #[test]
 fn a_clock_that_jumped_keeps_everything() {
     let other_boot = Some([7; 16]);
+    // Some of the time that this machine has been up, an hour at most.
+    let up_s = (Moment::now().boot_ns / 2_000_000_000).min(3600) as i64;
     for (wall_s, boot_s, boot_id, way) in [
         // Set back by two hours in this boot, and before it; ahead by two months.
         (7200, 0, None, "went back by 120 minutes"),
-        (3600, -3600, None, "went back by 120 minutes"),
+        (7200 - up_s, -up_s, None, "went back by 120 minutes"),
         (7200, 0, other_boot, "went back by 120 minutes"),
-        (-61 * DAY_S, -60, None, "jumped ahead by 60 days"),
+        (-61 * DAY_S + 60, -up_s.min(60), None, "jumped ahead by 60 days"),
         (-61 * DAY_S, 0, other_boot, "jumped ahead by 61 days"),
     ] {
         let env = store("--max-size 1KiB --retention 1h");
@@ -327,15 +349,49 @@ fn a_clock_that_jumped_keeps_everything() {
             assert_eq!(gc(&env, &[]), (1, vec![], said.clone()), "{way}");
         }
         assert_eq!(objects(&env, "dw-ls", &["--json", "t"])[0]["records"], 2 * PER_CHUNK);
-        // A quarter of an hour on, and an hour on.
-        set_moment(&env, CLOCK_JUMP_AT, -900, -900, None);
-        assert_eq!(gc(&env, &[]).0, 1, "{way}");
-        set_moment(&env, CLOCK_JUMP_AT, -3601, -3601, None);
-        let (code, chunks, said) = gc(&env, &[]);
-        assert_eq!((code, chunks.len(), said.as_str()), (0, 3, ""), "{way}");
+        assert_eq!(gc_later(&env, 900), (1, 0), "{way}");
+        assert_eq!(gc_later(&env, 3700), (0, 3), "{way}");
         let log = fs::read_to_string(env.base().join("deepwater.log")).expect("a log");
         assert_eq!(log.matches("event=gc-refused").count(), 3, "{log}");
     }
+}
+
+#[test]
+fn the_first_run_ever_is_not_fooled_by_a_wrong_clock() {
+    let env = store("--retention 1h");
+    write_chunks(&env, "t", 2);
+    let now = Moment::now();
+    let hour_us = 3600 * 1_000_000;
+    // The next boot's clock is two months ahead, or was reset.
+    let boot_id = [7; 16];
+    for wall_us in [now.wall_us + 61 * 24 * hour_us, now.wall_us - 24 * hour_us, 0] {
+        let wrong = Moment { wall_us, boot_ns: 60_000_000_000, boot_id };
+        assert_eq!(gc_at(&env, wrong), (1, 0), "{wall_us}");
+        assert_eq!(objects(&env, "dw-ls", &["--json", "t"])[0]["records"], 2 * PER_CHUNK);
+    }
+    // Within a month nothing is wrong with it, and what is old goes.
+    let tomorrow = Moment { wall_us: now.wall_us + 24 * hour_us, boot_ns: 60_000_000_000, boot_id };
+    assert_eq!(gc_at(&env, tomorrow), (0, 2));
+}
+
+#[test]
+fn a_feed_that_was_idle_for_months_and_never_collected_has_a_way_on() {
+    let env = store("--max-size 1KiB");
+    write_chunks(&env, "t", 2);
+    let path = env.base().join("feeds/t/feed.json");
+    let text = fs::read_to_string(&path).expect("a spec");
+    let created = text.split("\"created_us\":").nth(1).expect("a time").trim_start();
+    let created: String = created.chars().take_while(char::is_ascii_digit).collect();
+    let ago = created.parse::<u64>().expect("a number") - 61 * 86_400 * 1_000_000;
+    fs::write(&path, text.replace(&created, &ago.to_string())).expect("it can be written");
+    let (code, chunks, said) = gc(&env, &[]);
+    assert_eq!((code, chunks.len()), (1, 0), "{said}");
+    for part in ["ahead by 61 days since t was made", "no dw-gc has", "--trust-clock"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert_eq!(gc_later(&env, 3700), (0, 2), "by itself after an hour");
+    write_chunks(&env, "t", 1);
+    assert_eq!(gc(&env, &["--trust-clock"]).1.len(), 1, "or at once");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Whether the wall clock is to be believed: ages decide what is deleted, and a clock that is wrong
 //! would make everything old (FORMAT.md, Collecting).
 
+use std::collections::HashSet;
 use std::fmt;
 
-use crate::registry::feed::Moment;
+use crate::registry::feed::{Entry, Moment, SessionEnd, SessionEntry};
 
 /// What a clock may be set back by and still be believed, besides a thousandth of the time since.
 const SLACK_US: i64 = 60_000_000;
@@ -19,6 +20,8 @@ pub struct Doubt {
     pub feed: String,
     /// By how much the clock is ahead of what was expected; negative: behind.
     pub drift_us: i64,
+    /// No dw-gc has looked after the feed yet: the clock was held against the feed's own times.
+    pub first: bool,
     /// The first moment of the time since which it runs evenly.
     pub(super) since: Moment,
 }
@@ -29,10 +32,14 @@ impl fmt::Display for Doubt {
         let days = minutes / 1440;
         let by = if days > 1 { format!("{days} days") } else { format!("{minutes} minutes") };
         let way = if self.drift_us < 0 { "went back" } else { "jumped ahead" };
+        let since = match self.first {
+            false => "was last looked after",
+            true => "was made or last opened by a writer, and no dw-gc has looked after it yet",
+        };
         write!(
             f,
-            "the clock {way} by {by} since {} was last looked after; nothing is collected before \
-             it has run evenly for an hour, or --trust-clock says that it is right",
+            "the clock {way} by {by} since {} {since}; nothing is collected before it has run \
+             evenly for an hour, or --trust-clock says that it is right",
             self.feed
         )
     }
@@ -54,14 +61,54 @@ fn jump(then: &Moment, now: &Moment) -> Option<i64> {
     (!(-slack_us..=AHEAD_US + slack_us).contains(&drift_us)).then_some(drift_us)
 }
 
+/// Stands in for the last look of dw-gc at a feed that never had one: the newest time stamped in
+/// an earlier boot.
+///
+/// This boot's clock is the one to judge, so times that it stamped prove nothing. But a feed that
+/// was opened in this boot says how long ago that was, and the clock can have jumped only before.
+pub(super) fn first_known(created_us: u64, entries: &[Entry], now: &Moment) -> Moment {
+    let mut known = Moment { wall_us: created_us, ..Moment::default() };
+    let mut earlier = HashSet::new();
+    for entry in entries {
+        match entry {
+            Entry::Session(session) => {
+                let SessionEntry { opened_us, opened_boot_ns, boot_id, .. } = *session;
+                let opened = Moment { wall_us: opened_us, boot_ns: opened_boot_ns, boot_id };
+                if same_boot(&opened, now) {
+                    if known.boot_id == [0; 16] {
+                        (known.boot_ns, known.boot_id) = (opened_boot_ns, boot_id);
+                    }
+                    continue;
+                }
+                earlier.insert(session.session_id);
+                // Other ends are stamped by the next writer, perhaps in another boot.
+                let own = [SessionEnd::Ended, SessionEnd::Signal, SessionEnd::Error];
+                let close = session.close.filter(|close| own.contains(&close.reason));
+                let closed_us = close.map_or(0, |close| close.closed_us);
+                known.wall_us = known.wall_us.max(opened_us).max(closed_us);
+            }
+            Entry::Chunk(chunk) if earlier.contains(&chunk.session_id) => {
+                known.wall_us = known.wall_us.max(chunk.created_us);
+            }
+            Entry::Chunk(_) | Entry::Range(_) => {}
+        }
+    }
+    known
+}
+
 /// Judges the clock by when a feed was last looked after, and by when a jump was first seen.
 ///
 /// A machine may have been off for two months, and a clock may have been wrong until now: in both
 /// cases what it says from here on counts, once it has run evenly for an hour of this boot.
-pub(super) fn judge(feed: &str, last: &Moment, jumped: &Moment, now: &Moment) -> Option<Doubt> {
-    if last.wall_us == 0 {
-        return None;
-    }
+///
+/// `first`: no dw-gc has looked after the feed, and `last` is from [`first_known`].
+pub(super) fn judge(
+    feed: &str,
+    last: &Moment,
+    first: bool,
+    jumped: &Moment,
+    now: &Moment,
+) -> Option<Doubt> {
     let drift_us = jump(last, now)?;
     let even = jumped.wall_us > 0 && same_boot(jumped, now) && {
         let ran_us = ((now.boot_ns - jumped.boot_ns) / 1000) as i64;
@@ -72,7 +119,7 @@ pub(super) fn judge(feed: &str, last: &Moment, jumped: &Moment, now: &Moment) ->
         return None;
     }
     let since = if even { *jumped } else { *now };
-    Some(Doubt { feed: feed.to_owned(), drift_us, since })
+    Some(Doubt { feed: feed.to_owned(), drift_us, first, since })
 }
 
 /// How long ago a chunk was sealed, in microseconds, at most: by the wall clock, and within a boot
@@ -114,6 +161,8 @@ pub(super) fn arrivals_us(created_us: u64, sealed_us: &[u64], now_us: u64) -> Ve
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::registry::feed::SessionClose;
+    use crate::registry::live::Counters;
 
     const DAY_US: u64 = 86_400 * 1_000_000;
     const NEVER: Moment = Moment { wall_us: 0, boot_ns: 0, boot_id: [0; 16] };
@@ -125,7 +174,7 @@ mod tests {
     }
 
     fn drift_s(last: Moment, jumped: Moment, now: Moment) -> Option<i64> {
-        judge("t", &last, &jumped, &now).map(|doubt| doubt.drift_us / 1_000_000)
+        judge("t", &last, false, &jumped, &now).map(|doubt| doubt.drift_us / 1_000_000)
     }
 
     #[test]
@@ -146,7 +195,6 @@ mod tests {
         ] {
             assert_eq!(drift_s(last, NEVER, at(boot, wall, running)), None, "{boot} {wall}");
         }
-        assert_eq!(drift_s(NEVER, NEVER, at(1, 5, 5)), None, "never looked after");
     }
 
     #[test]
@@ -173,19 +221,71 @@ mod tests {
     fn after_an_hour_of_this_boot_it_is_believed_again() {
         let last = at(1, 1_000_000, 500);
         let now = |running: u64| at(2, 9_000_000 + running, running);
-        let first = judge("t", &last, &NEVER, &now(10)).unwrap();
+        let first = judge("t", &last, false, &NEVER, &now(10)).unwrap();
         assert_eq!(first.since, now(10));
-        let second = judge("t", &last, &first.since, &now(3000)).unwrap();
+        let second = judge("t", &last, false, &first.since, &now(3000)).unwrap();
         assert_eq!(second.since, now(10), "still the same hour");
-        assert_eq!(judge("t", &last, &first.since, &now(3610)), None);
+        assert_eq!(judge("t", &last, false, &first.since, &now(3610)), None);
         // Set right meanwhile: that is another jump, and another hour.
-        let again = judge("t", &last, &first.since, &at(2, 8_000_000, 3610)).unwrap();
+        let again = judge("t", &last, false, &first.since, &at(2, 8_000_000, 3610)).unwrap();
         assert_eq!(again.since, at(2, 8_000_000, 3610));
         // Another boot: the hour begins anew.
-        let rebooted = judge("t", &last, &first.since, &at(3, 9_005_000, 10)).unwrap();
+        let rebooted = judge("t", &last, false, &first.since, &at(3, 9_005_000, 10)).unwrap();
         assert_eq!(rebooted.since, at(3, 9_005_000, 10));
         // Back where it was: nothing was wrong.
-        assert_eq!(judge("t", &last, &first.since, &at(2, 1_000_100, 3610)), None);
+        assert_eq!(judge("t", &last, false, &first.since, &at(2, 1_000_100, 3610)), None);
+    }
+
+    #[test]
+    fn a_feed_never_looked_after_has_times_of_its_own() {
+        let session = |boot: u8, opened: Moment, closed: Option<(u64, SessionEnd)>| {
+            Entry::Session(SessionEntry {
+                position: 0,
+                session_id: u64::from(boot),
+                base_seq: 0,
+                opened_us: opened.wall_us,
+                opened_boot_ns: opened.boot_ns,
+                boot_id: opened.boot_id,
+                pid: 1,
+                close: closed.map(|(wall, reason)| SessionClose {
+                    end_seq: 0,
+                    closed_us: wall * 1_000_000,
+                    counters: Counters::default(),
+                    reason,
+                }),
+            })
+        };
+        let drift_s = |created: u64, entries: &[Entry], now: Moment| {
+            let last = first_known(created * 1_000_000, entries, &now);
+            judge("t", &last, true, &NEVER, &now).map(|doubt| doubt.drift_us / 1_000_000)
+        };
+        let day = 86_400;
+        // Only its making is known.
+        assert_eq!(drift_s(1000, &[], at(1, 1000 + 29 * day, 5)), None);
+        assert_eq!(drift_s(1000, &[], at(1, 1000 + 31 * day, 5)), Some(31 * day as i64));
+        assert_eq!(drift_s(1000, &[], at(1, 900, 5)), Some(-100));
+        // Written for two months of one boot.
+        let long = [session(1, at(1, 1010, 10), None)];
+        assert_eq!(drift_s(1000, &long, at(1, 1000 + 60 * day, 60 * day)), None);
+        // The clock was set after the writer began: at boot it showed 1970, or was far ahead.
+        assert_eq!(drift_s(1000, &[session(1, at(1, 0, 10), None)], at(1, 1050, 60)), None);
+        let ahead = [session(1, at(1, 90 * day, 10), None)];
+        assert_eq!(drift_s(1000, &ahead, at(1, 1050, 60)), None);
+        assert_eq!(drift_s(1000, &ahead, at(1, 90 * day + 50, 60)), Some(90 * day as i64 - 1000));
+        // A writer of this boot stamps the same wrong time that dw-gc sees.
+        let before = session(1, at(1, 1010, 10), Some((2000, SessionEnd::Ended)));
+        let wrong = [before, session(2, at(2, 90 * day, 10), None)];
+        assert_eq!(drift_s(1000, &wrong, at(2, 90 * day + 50, 60)), Some(90 * day as i64 - 2000));
+        // A crash was noted by this boot's writer: its time proves nothing.
+        let crashed = session(1, at(1, 1010, 10), Some((90 * day, SessionEnd::Crashed)));
+        let wrong = [crashed, session(2, at(2, 90 * day, 10), None)];
+        assert_eq!(drift_s(1000, &wrong, at(2, 90 * day + 50, 60)), Some(90 * day as i64 - 1010));
+        // An hour on, evenly, it is believed.
+        let now = |running: u64| at(2, 90 * day + running, running);
+        let last = first_known(1_000_000_000, &wrong, &now(60));
+        let doubt = judge("t", &last, true, &NEVER, &now(60)).unwrap();
+        assert!(doubt.to_string().contains("no dw-gc has looked after it yet"), "{doubt}");
+        assert_eq!(judge("t", &last, true, &doubt.since, &now(3700)), None);
     }
 
     #[test]

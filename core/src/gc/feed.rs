@@ -140,11 +140,18 @@ pub(super) fn look(info: FeedInfo, wants: &Wants, now: &Moment) -> Result<Look> 
         let steps = vec![deletion(&info)];
         return Ok(Look { info, steps, spare: Vec::new(), doubt: None });
     }
+    let entries = registry.entries()?;
     let doubt = match wants.trust_clock {
         true => None,
-        false => clock::judge(&info.name, &registry.last_gc(), &registry.clock_jump(), now),
+        false => {
+            let last = registry.last_gc();
+            let first = last.wall_us == 0;
+            let last =
+                if first { clock::first_known(info.created_us, &entries, now) } else { last };
+            clock::judge(&info.name, &last, first, &registry.clock_jump(), now)
+        }
     };
-    let table = Table::of(&registry.entries()?);
+    let table = Table::of(&entries);
     let files = chunk_files(&info.folder)?;
     let mut steps = unfinished(&info, &table, &files);
     let kept = table.candidates(&info, &files, now);
