@@ -29,6 +29,7 @@ mod random;
 mod real_feeds;
 mod ring;
 mod round_trip;
+mod rsync;
 mod sample;
 #[allow(dead_code)]
 mod small_disk;

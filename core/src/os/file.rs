@@ -5,11 +5,14 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::stat::futimens;
 use nix::sys::statfs::{self, FsType, statfs};
 use nix::sys::statvfs::statvfs;
+use nix::sys::time::TimeSpec;
 use nix::unistd::{Whence, lseek};
 
 use crate::error::{Error, Result};
@@ -195,11 +198,23 @@ pub fn truncate(file: &File, path: &Path, len: u64) -> Result<()> {
     cut.map_err(|e| Error::io("cannot truncate", path, e))
 }
 
-/// Makes a file's data durable (with the size, without the times).
+/// Sets a file's modification time, after stores through a mapping. Those move it when a page is
+/// stored to for the first time since it was written back, and on tmpfs never; rsync and other
+/// programs that make backups pass over a file whose time has not moved. Best effort.
+pub fn touch(file: &File) {
+    // Finer than the kernel's own time, but only the owner may choose a time.
+    if file.set_modified(SystemTime::now()).is_err() {
+        let _ = futimens(file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW);
+    }
+}
+
+/// Makes a file's data durable (with the size, without the times), and moves its modification time:
+/// it may have been stored to through a mapping.
 ///
 /// # Errors
 /// [`Error::Io`]; the caller must not try again and go on: the kernel may have dropped the pages.
 pub fn sync(file: &File, path: &Path) -> Result<()> {
+    touch(file);
     let synced = faults::io(Io::on(Op::Sync, path), || file.sync_data());
     synced.map_err(|e| Error::io("cannot sync", path, e))
 }

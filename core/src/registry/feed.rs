@@ -948,11 +948,13 @@ impl FeedRegistry {
     pub fn set_last_gc(&self, now: &Moment) {
         self.set_moment(LAST_GC_US_AT, now);
         self.set_moment(CLOCK_JUMP_AT, &Moment::default());
+        file::touch(&self.file);
     }
 
     /// Notes that the wall clock is not believed from here on.
     pub fn set_clock_jump(&self, now: &Moment) {
         self.set_moment(CLOCK_JUMP_AT, now);
+        file::touch(&self.file);
     }
 
     /// Moves `first_entry` on, if it is still at `from`: entries below `to` are collected.

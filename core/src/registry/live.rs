@@ -86,6 +86,8 @@ pub struct Counters {
 pub struct LivePage {
     map: Map,
     identity: (u64, u64),
+    /// Of a page that is stored to, for its modification time.
+    file: Option<File>,
 }
 
 impl LivePage {
@@ -112,7 +114,7 @@ impl LivePage {
         let unborn = unborn(path);
         let (file, map) = Self::make(&unborn, id, mode)?;
         map.u64_at(SEGMENT_AT).store(segment_id, Ordering::Release);
-        Ok(LivePage { identity: file::identity(&file, &unborn)?, map })
+        Ok(LivePage { identity: file::identity(&file, &unborn)?, map, file: Some(file) })
     }
 
     /// Gives a page made by [`LivePage::create_staged`] its name, in the place of an older one.
@@ -143,6 +145,14 @@ impl LivePage {
         // With Release, behind all of it.
         if let Some(stamp) = other.session() {
             self.stamp_with(&stamp);
+        }
+        self.touch();
+    }
+
+    /// Moves the file's modification time, after stores that a backup must not miss.
+    pub fn touch(&self) {
+        if let Some(file) = &self.file {
+            file::touch(file);
         }
     }
 
@@ -218,7 +228,9 @@ impl LivePage {
         } else {
             Map::read_only(file, path, PAGE_SIZE)?
         };
-        LivePage::checked(map, file::identity(file, path)?, id)
+        let page = LivePage::checked(map, file::identity(file, path)?, id)?;
+        let clone = |file: &File| file.try_clone().map_err(|e| Error::io("cannot open", path, e));
+        Ok(LivePage { file: writable.then(|| clone(file)).transpose()?, ..page })
     }
 
     fn checked(map: Map, identity: (u64, u64), id: &Identity) -> Result<LivePage> {
@@ -233,7 +245,7 @@ impl LivePage {
         {
             return Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another feed"));
         }
-        Ok(LivePage { identity, map })
+        Ok(LivePage { identity, map, file: None })
     }
 
     /// Device and inode of the file that is mapped.
@@ -433,6 +445,7 @@ impl LivePage {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(OPEN), Ordering::Release);
+        self.touch();
         faults::step("live.open");
     }
 
@@ -440,6 +453,7 @@ impl LivePage {
     pub fn end(&self) {
         // SYNC: state; pairs with the Acquire in `is_open`.
         self.map.u64_at(STATE_AT).store(guard(CLOSED), Ordering::Release);
+        self.touch();
         faults::step("live.closed");
     }
 

@@ -370,6 +370,7 @@ impl Background {
         self.write_checkpoint(chunks.iter().rfind(|c| c.base_seq() < published), published)?;
         step("checkpoint.written");
         self.note_durable(published);
+        self.page.live.touch();
         self.synced_at = Instant::now();
         if self.flush.is_some() {
             self.shared.registry.warm();
