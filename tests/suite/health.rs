@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use super::env::TestEnv;
 use super::kit::{Running, good, not_run, run, text, until};
+use super::small_disk::{SmallDisk, where_one_may_mount};
 
 /// One situation: how it comes about, what dw-health is asked, and what it must say.
 struct Situation {
@@ -74,7 +75,7 @@ fn store() -> Vec<Situation> {
         "no registry"; |env| {
             one_feed(env);
             fs::remove_file(env.base().join("registry.bin")).unwrap();
-        }; "" => 1, "registry", "-", "No such file or directory";
+        }; "" => 1, "registry", "-", "it is missing; dw-repair --rebuild-registry";
         "room enough"; one_feed; "--min-free 0" => 0, "disk-space", "-", "free, 0B wanted";
         "low space"; one_feed; "--min-free 999TiB"
             => 1, "disk-space", "-", "under 999TiB; make room";
@@ -89,6 +90,22 @@ fn store() -> Vec<Situation> {
             fs::write(shm_folder(env).join("gone.wait"), [0; 4096]).unwrap();
             fs::write(shm_folder(env).join("gone.ring"), [0; 4096]).unwrap();
         }; "" => 1, "segments", "-", " and 1 more, 8KiB of memory";
+        "inodes enough"; one_feed; "" => 0, "inodes", "-", "free, 1000 wanted";
+        "dw-gc runs"; |env| {
+            mkfeed(env, "--retention 1d");
+            env.quiet("dw-gc");
+        }; "" => 0, "collected", "trades", "dw-gc ran 0";
+        "dw-gc need not have run yet"; |env| mkfeed(env, "--max-size 1GiB"); ""
+            => 0, "collected", "trades", "no dw-gc since it was made";
+        "dw-gc never ran"; |env| made_two_days_ago(env, "--retention 1d"); ""
+            => 1, "collected", "trades", "no dw-gc since it was made, 2d ago; the feed has a limit";
+        "dw-gc refuses"; |env| {
+            made_two_days_ago(env, "--retention 1d");
+            let path = env.base().join("feeds/trades/feed_registry.bin");
+            let jumped = micros_now() - 60_000_000;
+            let file = fs::File::options().write(true).open(path).unwrap();
+            file.write_all_at(&jumped.to_le_bytes(), 568).unwrap();
+        }; "" => 1, "collected", "trades", "does not trust the clock since 1m";
         "room in shared memory"; in_shm; "--min-free 1" => 0, "shm-space", "-", "free, 1B wanted";
     }
 }
@@ -372,6 +389,21 @@ fn mkfeed(env: &TestEnv, policy: &str) {
 fn one_feed(env: &TestEnv) {
     mkfeed(env, "");
     env.quiet("printf '1,1\n2,2\n' | dw-write trades --columns ts,n");
+}
+
+fn micros_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as u64
+}
+
+/// An empty feed that says it was made two days ago.
+fn made_two_days_ago(env: &TestEnv, policy: &str) {
+    mkfeed(env, policy);
+    let path = env.base().join("feeds/trades/feed.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let rest = text.split("\"created_us\":").nth(1).unwrap().trim_start();
+    let created: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    let ago = created.parse::<u64>().unwrap() - 2 * 86_400 * 1_000_000;
+    fs::write(&path, text.replace(&created, &ago.to_string())).unwrap();
 }
 
 /// A feed whose last record came at least 300 ms ago.
@@ -710,4 +742,20 @@ fn metrics_are_what_a_collector_reads() {
     let samples = metrics(&env, &base, &[], 2);
     assert_eq!(samples.len(), 1, "that nothing could be told is told");
     assert_eq!(value(&samples, "deepwater_health_status", None, None), 2.0);
+}
+
+#[test]
+fn a_file_system_without_inodes_is_no_place_to_write() {
+    let test = "health::a_file_system_without_inodes_is_no_place_to_write";
+    where_one_may_mount(test, || {
+        let env = TestEnv::new();
+        let _disk = SmallDisk::mount(&env.base(), "size=64m,nr_inodes=200").expect("a small disk");
+        one_feed(&env);
+        let output = run(&env, "dw-health", &["--min-free", "1MiB"], b"");
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.starts_with("STATE") && said.contains("under 1000: soon no file"), "{said}");
+        let output = run(&env, "dw-health", &["--prometheus"], b"");
+        assert!(text(&output.stdout).contains("\ndeepwater_disk_free_inodes{"));
+    });
 }

@@ -116,7 +116,10 @@ fn what_happens_is_seen() {
     writer.send(&"1700000000000000\n".repeat(1234));
     let screen = terminal.seen("the records", has("trades", 5, "1,234"));
     let words = row(&screen, "trades").unwrap();
-    assert_eq!((words[1].as_str(), words[2].as_str()), ("writing", "123.4"), "{screen}");
+    assert_eq!(words[1], "writing", "{screen}");
+    // Over the time that the writer has run: a second, or ten if this machine is slow.
+    let rate: f64 = words[2].replace(',', "").parse().expect("a rate");
+    assert!((123.4..=1234.0).contains(&rate), "{screen}");
     assert!(words[3].contains('d'), "the newest record is of 2023: {screen}");
     assert!(words[4].ends_with('s'), "it came just now: {screen}");
     terminal.seen("a spark", |screen| screen.contains('█'));

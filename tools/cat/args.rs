@@ -192,7 +192,11 @@ fn parse_seqs(text: &str) -> Result<(u64, u64), String> {
         "" => Ok(absent),
         digits => digits.parse().map_err(|_| RIGHT.to_owned()),
     };
-    Ok((number(lo, 0)?, number(hi, u64::MAX)?))
+    let (lo, hi) = (number(lo, 0)?, number(hi, u64::MAX)?);
+    if lo > hi {
+        return Err(format!("{lo} is after {hi}: no record can be in between"));
+    }
+    Ok((lo, hi))
 }
 
 fn parse_speed(text: &str) -> Result<f64, String> {

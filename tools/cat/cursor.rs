@@ -58,6 +58,10 @@ impl Cursor {
         let mut cursor =
             Cursor { path, store, feeds: readers.iter().map(place).collect(), saved: None };
         let bytes = match cursor.path.exists() {
+            true if !cursor.path.is_file() => {
+                let what = if cursor.path.is_dir() { "a folder" } else { "not a regular file" };
+                bail!("{shown} is {what}; --cursor-file needs the name of a file");
+            }
             true => file::read_whole(&cursor.path, FILE_LIMIT)?,
             false => {
                 file::replace(&cursor.path, b"", MODE)?;

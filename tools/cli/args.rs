@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{ArgAction, Args, Command, FromArgMatches};
 use jiff::tz::TimeZone;
 
@@ -127,6 +127,15 @@ impl Range {
         };
         let since = resolve("--since", &self.since)?;
         let until = resolve("--until", &self.until)?;
+        if let (Some(since_arg), Some(until_arg)) = (&self.since, &self.until)
+            && !(since_arg.follows_the_feed() || until_arg.follows_the_feed())
+            && is_backwards(since, until)
+        {
+            bail!(
+                "--since {since_arg} is after --until {until_arg}: no record can be in between; \
+                 did you mean the other way round?"
+            );
+        }
         if messages::is_verbose() && (since.is_some() || until.is_some()) {
             let zone = self.tz.clone().unwrap_or(TimeZone::UTC);
             let show = |bound: Option<Resolved>, open: &str| {
@@ -149,6 +158,14 @@ impl Range {
             seq_since: seq(since),
             seq_until: seq(until),
         })
+    }
+}
+
+fn is_backwards(since: Option<Resolved>, until: Option<Resolved>) -> bool {
+    match (since, until) {
+        (Some(Resolved::Time(since)), Some(Resolved::Time(until)))
+        | (Some(Resolved::Seq(since)), Some(Resolved::Seq(until))) => since > until,
+        _ => false,
     }
 }
 
@@ -281,6 +298,11 @@ mod tests {
         let expected =
             Bounds { time_since: Some(3_600_000_000), seq_until: Some(9), ..Bounds::default() };
         assert_eq!(found, expected);
+        let error = bounds(&["--since", "-1m", "--until", "-1h"]).unwrap_err();
+        assert!(error.starts_with("--since -1m is after --until -1h: "), "{error}");
+        assert!(bounds(&["--since", "seq:8", "--until", "seq:3"]).is_err());
+        assert!(bounds(&["--since", "-1h", "--until", "-1h"]).is_ok(), "empty, but no mistake");
+        assert!(bounds(&["--since", "-1h", "--until", "last"]).is_ok(), "the feed's to say");
         let skipped = ["--until", "2024-03-10 02:30", "--tz", "America/New_York"];
         let error = bounds(&skipped).unwrap_err();
         assert!(error.starts_with("--until: time \"2024-03-10 02:30\": "), "{error}");

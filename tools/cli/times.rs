@@ -177,6 +177,11 @@ impl TimeArg {
         Ok(Resolved::Time(ticks_up(instant_ns, context.unit)))
     }
 
+    /// Whether what this comes to depends on what the feed holds.
+    pub fn follows_the_feed(&self) -> bool {
+        matches!(self.form, Form::Offset(Anchor::First | Anchor::Last, _))
+    }
+
     /// Whether this names a record by its number.
     pub fn is_seq(&self) -> bool {
         matches!(self.form, Form::Seq(_))

@@ -62,6 +62,7 @@ const CHECKS: Section = Section {
     entries: &[
         ("manifest, version, registry", "The store's own files read, and are of a known format."),
         ("disk-space", "At least --min-free is free where the store lies."),
+        ("inodes", "At least 1000 more files can be made there."),
         ("shm-space", "The same of shared memory, where feeds have records there."),
         ("segments", "Nothing is left in shared memory that nobody needs."),
         ("feed-spec, feed-registry, live-page", "The feed's own files read."),
@@ -73,6 +74,11 @@ const CHECKS: Section = Section {
             "With --check-feeds or --max-age: the last record arrived within that age. A feed \
              that never had one counts from when it was made. Feeds made with --live no are not \
              held to it, unless --max-age names them.",
+        ),
+        (
+            "collected",
+            "dw-gc looked after a feed that has a retention or a size limit within the last day, \
+             and did not refuse.",
         ),
         ("backlog", "What was published becomes durable."),
         ("lost", "No records were lost, or put out of reach, in the last day."),

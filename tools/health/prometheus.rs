@@ -27,6 +27,7 @@ const fn metric(
 const METRICS: &[Metric] = &[
     metric(Check::Registry, "deepwater_feeds", "gauge", "Feeds of the store."),
     metric(Check::DiskSpace, "deepwater_disk_free_bytes", "gauge", "Room where the store lies."),
+    metric(Check::Inodes, "deepwater_disk_free_inodes", "gauge", "Files that can still be made."),
     metric(
         Check::ShmSpace,
         "deepwater_shm_free_bytes",
@@ -57,6 +58,12 @@ const METRICS: &[Metric] = &[
         "deepwater_feed_age_seconds",
         "gauge",
         "Time since the last record arrived, or since the feed was made if none ever did.",
+    ),
+    metric(
+        Check::Collected,
+        "deepwater_feed_gc_age_seconds",
+        "gauge",
+        "Time since dw-gc looked after a feed with a limit, or since the feed was made.",
     ),
     metric(
         Check::Backlog,

@@ -1,8 +1,10 @@
 //! dw-repair's work: plan, say, apply.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use deepwater::Platform;
 use deepwater::chunk::{Shown, json_number};
 use deepwater::os::lock::Lock;
@@ -44,6 +46,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
             platform.feed_info(name)?;
         }
     }
+    readable([base.join("registry.bin"), base.join("manifest.json")])?;
     if let Some(finding) = store::check_locks(&base) {
         say(&args, None, &finding, out)?;
         if args.dry_run {
@@ -67,11 +70,48 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     Ok(worst)
 }
 
+/// Refuses files that this user may not read: what is in them is not known to be damaged.
+fn readable(files: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<()> {
+    for path in files {
+        // Nothing but a plain file is opened: a FIFO would block.
+        let opened = match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_file() => fs::File::open(&path).map(drop),
+            Ok(_) => continue,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = opened
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            let path = path.display();
+            let why = format!("cannot open {path}; run dw-repair as the user who owns the store");
+            return Err(anyhow::Error::from(error).context(why));
+        }
+    }
+    Ok(())
+}
+
+/// As [`readable`], of all files of a feed.
+fn readable_feed(platform: &Platform, name: &str) -> anyhow::Result<()> {
+    let folder = platform.base().join("feeds").join(name);
+    match fs::read_dir(&folder) {
+        Ok(files) => readable(files.flatten().map(|item| item.path())),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(error).with_context(|| format!("cannot list {}", folder.display()))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
 fn worse(a: Exit, b: Exit) -> Exit {
     if a as u8 > b as u8 { a } else { b }
 }
 
 fn rebuild_registry(args: &Args, base: &Path, out: &mut Out) -> anyhow::Result<Exit> {
+    let mut files = vec![base.join("registry.bin"), base.join("manifest.json")];
+    for feed in fs::read_dir(base.join("feeds")).into_iter().flatten().flatten() {
+        files.push(feed.path().join("feed.json"));
+    }
+    readable(files)?;
     let mut plan = store::plan(base)?;
     for finding in &plan.findings {
         say(args, None, finding, out)?;
@@ -96,6 +136,7 @@ fn repair_feed(
     name: &str,
     out: &mut Out,
 ) -> anyhow::Result<Exit> {
+    readable_feed(platform, name)?;
     if args.dry_run {
         let plan = look(args, platform, name)?;
         tell(args, &plan, out)?;

@@ -26,6 +26,8 @@ use crate::text::words::{grouped, size, span};
 
 /// A loss is an alarm for so long after it was noted, and shown from then on.
 const LOSS_ALARM: Duration = Duration::from_secs(24 * 3600);
+/// A feed with a retention or a size limit should be looked after by dw-gc this often.
+const GC_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// A wall clock this far behind an arrival was set back.
 const CLOCK_SLACK_US: u64 = 60_000_000;
 /// Records that came this long ago and are not durable, after no sync for `SYNC_PATIENCE` or three
@@ -72,6 +74,7 @@ pub(super) fn look(platform: &Platform, entry: &FeedEntry, limits: &Limits, now:
         let wanted = ages.of(&feed.info.name, feed.info.spec.policy.live);
         feed.fresh(wanted, now)
     }));
+    findings.extend(feed.collected(now));
     findings.push(feed.backlog(now));
     findings.push(feed.lost(now));
     findings.push(feed.rejects());
@@ -498,6 +501,34 @@ impl Feed {
         };
         let seconds = (age.as_secs_f64() * 1000.0).round() / 1000.0;
         self.finding(Check::Fresh, stale, cause).value(seconds)
+    }
+
+    /// Whether dw-gc looks after a feed that asks for it.
+    fn collected(&self, now: Now) -> Option<Finding> {
+        let policy = &self.info.spec.policy;
+        policy.retention_seconds.map(drop).or(policy.max_size_bytes.map(drop))?;
+        let (last, jump) = (self.registry.last_gc(), self.registry.clock_jump());
+        let ago = |us: u64| Duration::from_micros(now.wall_us.saturating_sub(us));
+        let never = last.wall_us == 0;
+        let age = ago(last.wall_us.max(self.info.created_us));
+        let what = match never {
+            true => format!("no dw-gc since it was made, {} ago", span(age)),
+            false => format!("dw-gc ran {} ago", span(age)),
+        };
+        let refused = jump.wall_us > 0;
+        let cause = if refused {
+            format!(
+                "dw-gc collects nothing: it does not trust the clock since {} ago; dw-gc --dry-run \
+                 says why, --trust-clock goes on at once",
+                span(ago(jump.wall_us))
+            )
+        } else if age > GC_PATIENCE {
+            format!("{what}; the feed has a limit: dw-gc --install-cron keeps it")
+        } else {
+            what
+        };
+        let finding = self.finding(Check::Collected, refused || age > GC_PATIENCE, cause);
+        Some(finding.value(age.as_secs_f64().round()))
     }
 
     /// Whether what is published becomes durable, where somebody writes.

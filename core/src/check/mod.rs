@@ -18,6 +18,9 @@ use crate::registry::segments::{Reach, SegmentKind, Segments};
 use crate::store::Platform;
 use crate::text::words;
 
+/// With fewer free inodes than this, a capture soon cannot make its next chunk.
+const FEWEST_INODES: u64 = 1000;
+
 /// A thread is started for so many feeds at least; fewer are looked at sooner than it starts.
 const FEEDS_A_THREAD: usize = 50;
 
@@ -32,6 +35,9 @@ pub enum Check {
     Registry,
     /// Room on the store's file system. Value: free bytes.
     DiskSpace,
+    /// Files can still be made where the store lies. Value: free inodes; none where the file
+    /// system does not count them.
+    Inodes,
     /// Room where feeds have shared memory; not looked at where none has any. Value: free bytes.
     ShmSpace,
     /// Nothing is left in shared memory that nobody needs. Value: bytes of it.
@@ -50,6 +56,9 @@ pub enum Check {
     Writer,
     /// Records keep arriving. Value: seconds since the last.
     Fresh,
+    /// dw-gc looks after a feed that has a retention or a size limit. Value: seconds since it did,
+    /// or since the feed was made.
+    Collected,
     /// What is published becomes durable. Value: records that are not.
     Backlog,
     /// No records were lost lately. Value: records ever lost, as far as the table goes back.
@@ -66,6 +75,7 @@ impl Check {
             Check::Version => "version",
             Check::Registry => "registry",
             Check::DiskSpace => "disk-space",
+            Check::Inodes => "inodes",
             Check::ShmSpace => "shm-space",
             Check::Segments => "segments",
             Check::FeedSpec => "feed-spec",
@@ -75,6 +85,7 @@ impl Check {
             Check::Chunks => "chunks",
             Check::Writer => "writer",
             Check::Fresh => "fresh",
+            Check::Collected => "collected",
             Check::Backlog => "backlog",
             Check::Lost => "lost",
             Check::Rejects => "rejects",
@@ -210,6 +221,7 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     });
     let room = "make room, or let dw-gc --min-free do it";
     found.push(space(Check::DiskSpace, base, limits.min_free_bytes, room));
+    found.push(inodes(base));
     let Ok(registry) = registry else { return Ok(found) };
     let there: HashSet<&str> = registry.feeds.iter().map(|feed| &*feed.name).collect();
     let named = limits.max_age.iter().flat_map(|ages| ages.feeds.iter().map(|(name, _)| &**name));
@@ -296,6 +308,28 @@ fn left_over<'a>(platform: &Platform, noted: impl Iterator<Item = &'a Segments>)
             Finding::new(Check::Segments, None, true, cause).value(bytes as f64)
         }
         Err(error) => Finding::of_error(Check::Segments, None, &error),
+    }
+}
+
+fn inodes(at: &Path) -> Finding {
+    match file::free_inodes(at) {
+        Ok(None) => {
+            let cause = "this file system does not count them".to_owned();
+            Finding::new(Check::Inodes, None, false, cause)
+        }
+        Ok(Some(free)) => {
+            let few = free < FEWEST_INODES;
+            let cause = match few {
+                true => format!(
+                    "{free} free at {}, under {FEWEST_INODES}: soon no file can be made, whatever \
+                     space there is; delete small files, or see df -i",
+                    at.display()
+                ),
+                false => format!("{free} free, {FEWEST_INODES} wanted"),
+            };
+            Finding::new(Check::Inodes, None, few, cause).value(free as f64)
+        }
+        Err(error) => Finding::of_error(Check::Inodes, None, &error),
     }
 }
 

@@ -395,6 +395,16 @@ pub fn free_bytes(path: &Path) -> Result<u64> {
     Ok(found.blocks_available() * found.fragment_size())
 }
 
+/// Files that a user without privileges may still make on the file system that `path` lies on;
+/// none where it does not count them.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn free_inodes(path: &Path) -> Result<Option<u64>> {
+    let found = statvfs(path).map_err(|e| Error::io("cannot stat", path, e.into()))?;
+    Ok((found.files() > 0).then(|| found.files_available()))
+}
+
 /// Size of an open file, in bytes.
 ///
 /// # Errors

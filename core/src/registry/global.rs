@@ -66,7 +66,12 @@ impl Registry {
     /// # Errors
     /// [`Error::Io`], [`Error::Version`], [`Error::Damaged`] with the place.
     pub fn load(path: &Path, store_id: [u8; 16]) -> Result<Registry> {
-        let (registry, _) = Registry::read(path)?;
+        let (registry, _) = match Registry::read(path) {
+            Err(error) if error.is_not_found() => {
+                return Err(Error::damaged(path, 0, "it is missing"));
+            }
+            other => other?,
+        };
         match registry.store_id == store_id {
             true => Ok(registry),
             false => Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another store")),

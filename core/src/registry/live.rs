@@ -532,9 +532,11 @@ impl LivePage {
         self.map.u64_at(SAMPLE_COUNT_AT).store(count + 1, Ordering::Release);
     }
 
-    /// Records a second over the last ten seconds, by arrival.
+    /// Records a second over the last ten seconds, by arrival; over the time since the session
+    /// began, and at least a second, where that is shorter.
     pub fn rate(&self, now_boot_ns: u64) -> f64 {
-        const WINDOW_NS: u64 = 10_000_000_000;
+        const SECOND_NS: u64 = 1_000_000_000;
+        const WINDOW_NS: u64 = 10 * SECOND_NS;
         let samples = self.samples();
         let now = self.published();
         // What was there when the window began: the last sample before it, or the session's first.
@@ -542,9 +544,11 @@ impl LivePage {
         let began = now_boot_ns.saturating_sub(WINDOW_NS);
         let before = samples.iter().rfind(|s| s.0 <= began).or(samples.first());
         let Some(&(time, then)) = before else { return 0.0 };
+        // A session that opened since began with the count that there was.
+        let time = samples.iter().rfind(|s| s.1 == then).map_or(time, |s| s.0);
         // A sample is taken once a second while records come; an older one has none behind it.
         let elapsed = match now_boot_ns - time {
-            recent if (WINDOW_NS..WINDOW_NS * 6 / 5).contains(&recent) => recent,
+            recent if recent < WINDOW_NS * 6 / 5 => recent.max(SECOND_NS),
             _ => WINDOW_NS,
         };
         now.saturating_sub(then) as f64 * 1e9 / elapsed as f64
@@ -576,7 +580,9 @@ mod tests {
         page.sample(100 * SECOND, 0);
         page.publish(1);
         page.sample(101 * SECOND, 1);
-        assert_eq!(page.rate(101 * SECOND), 0.1);
+        assert_eq!(page.rate(100 * SECOND + SECOND / 10), 1.0, "less than a second is not enough");
+        assert_eq!(page.rate(101 * SECOND), 1.0);
+        assert_eq!(page.rate(105 * SECOND), 0.2);
         assert_eq!(page.rate(111 * SECOND), 0.0, "it came over ten seconds ago");
         // Fifty a second for half a minute, then nothing.
         for second in 1..=30 {
@@ -586,5 +592,10 @@ mod tests {
         assert_eq!(page.rate(230 * SECOND), 50.0);
         assert_eq!(page.rate(235 * SECOND), 25.0);
         assert_eq!(page.rate(245 * SECOND), 0.0);
+        // Another session, of which two seconds have passed.
+        page.sample(300 * SECOND, 1501);
+        page.publish(1601);
+        page.sample(301 * SECOND, 1551);
+        assert_eq!(page.rate(302 * SECOND), 50.0);
     }
 }
