@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
+use deepwater::text::input::LONGEST_LINE_BYTES;
 use deepwater::text::reject::REJECT_TEXT_BYTES;
 
 use crate::cli::out;
@@ -86,7 +87,10 @@ impl Input {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         if self.end == self.buffer.len() {
-            self.buffer.resize(self.buffer.len() * 2, 0);
+            // A parser takes a line that fills all of this.
+            let most = LONGEST_LINE_BYTES;
+            ensure!(self.end < most, "{}: {most} bytes and no row's end", self.name);
+            self.buffer.resize((self.buffer.len() * 2).min(most), 0);
         }
         match self.file.read(&mut self.buffer[self.end..]) {
             Ok(n) => {

@@ -11,7 +11,9 @@ use deepwater::os::signal::{Terminator, reraise};
 use deepwater::registry::info::FeedInfo;
 use deepwater::schema::FeedSpec;
 use deepwater::text::filter::Filter;
-use deepwater::text::input::{Batch, FinalLine, InputFormat, InputOptions, Parser};
+use deepwater::text::input::{
+    Batch, FinalLine, InputFormat, InputOptions, LONGEST_LINE_BYTES, Parser,
+};
 use deepwater::text::reject::Reject;
 use deepwater::writer::{SessionEnd, Writer, WriterOptions};
 
@@ -228,6 +230,7 @@ impl Session {
         {
             bail!("{}: {why}", input.name);
         }
+        let end = end || head.len() >= LONGEST_LINE_BYTES;
         let Some(format) = request.format.or_else(|| InputFormat::detect(head, end)) else {
             return Ok(None);
         };

@@ -60,6 +60,18 @@ struct Split {
     text: Vec<u8>,
 }
 
+/// A quoted cell that was not closed by what had arrived: where to read on.
+#[derive(Debug)]
+struct OpenQuote {
+    /// The cell's byte in the row.
+    at: usize,
+    /// Where its value begins in `Split::text`.
+    start: usize,
+    /// Up to here the row was read.
+    from: usize,
+    newline_seen: bool,
+}
+
 enum Found {
     /// A row of so many bytes, its newline included.
     Row(usize),
@@ -82,6 +94,8 @@ pub(crate) struct Csv {
     /// The next row is the first, and nothing has said whether it is a header.
     unnamed: bool,
     split: Split,
+    /// Of the row that comes next. With it a row is read once, however often more of it arrives.
+    open_quote: Option<OpenQuote>,
 }
 
 impl Csv {
@@ -96,6 +110,7 @@ impl Csv {
             planned: false,
             unnamed: false,
             split: Split::default(),
+            open_quote: None,
         };
         if csv.names.is_some() || csv.header == Some(false) {
             csv.plan(shared, None)?;
@@ -148,7 +163,7 @@ impl Csv {
                 at += header;
                 continue;
             }
-            if shared.fast {
+            if shared.fast && self.open_quote.is_none() {
                 let next = self.fast_rows(shared, b, at, batch);
                 if next != at {
                     self.unnamed = false;
@@ -326,14 +341,13 @@ impl Csv {
 
     /// Takes the row at the beginning of `b` apart, into `split`.
     fn take_apart(&mut self, b: &[u8], end: bool) -> Found {
-        // One huge row must not hold its memory for ever.
-        self.split.cells.clear();
-        self.split.cells.shrink_to(KEPT_CELLS);
-        self.split.text.clear();
-        self.split.text.shrink_to(KEPT_TEXT_BYTES);
-        let mut at = 0;
+        let mut open = self.open_quote.take();
+        if open.is_none() {
+            self.split.clear();
+        }
+        let mut at = open.as_ref().map_or(0, |open| open.at);
         loop {
-            let start = self.split.text.len();
+            let start = open.as_ref().map_or(self.split.text.len(), |open| open.start);
             let quoted = b.get(at) == Some(&b'"');
             let cell_at = at;
             if quoted {
@@ -341,9 +355,14 @@ impl Csv {
                 // Before the first row is read, no column is known to be a number.
                 let spans =
                     !self.planned || self.columns.get(n).map_or(self.open, Column::takes_newlines);
-                match quoted_cell(b, at, spans, end, &mut self.split.text) {
+                let fresh = || OpenQuote { at, start, from: at + 1, newline_seen: false };
+                let mut quote = open.take().unwrap_or_else(fresh);
+                match quoted_cell(b, &mut quote, spans, end, &mut self.split.text) {
                     Ok(Some(after)) => at = after,
-                    Ok(None) => return Found::Open,
+                    Ok(None) => {
+                        self.open_quote = Some(quote);
+                        return Found::Open;
+                    }
                     Err(fault) => return Found::Bad(fault),
                 }
                 if b[at..].starts_with(b"\r\n") {
@@ -445,6 +464,14 @@ impl Csv {
 }
 
 impl Split {
+    fn clear(&mut self) {
+        // One huge row must not hold its memory for ever.
+        self.cells.clear();
+        self.cells.shrink_to(KEPT_CELLS);
+        self.text.clear();
+        self.text.shrink_to(KEPT_TEXT_BYTES);
+    }
+
     /// The cells as names of columns.
     fn names(&self) -> Vec<Option<String>> {
         let name = |cell: &Cell| {
@@ -455,39 +482,38 @@ impl Split {
     }
 }
 
-/// Reads a quoted cell into `text` and returns where what follows its closing quote begins;
-/// `None`: it may be closed by what has not arrived.
+/// Reads a quoted cell into `text`, on from `quote`, and returns where what follows its closing
+/// quote begins; `None`: it may be closed by what has not arrived.
 fn quoted_cell(
     b: &[u8],
-    at: usize,
+    quote: &mut OpenQuote,
     spans: bool,
     end: bool,
     text: &mut Vec<u8>,
 ) -> std::result::Result<Option<usize>, Fault> {
-    let fault = |why: &str| Fault::new(at, format!("a quote that {why}"));
-    let mut from = at + 1;
-    let mut newline_seen = false;
-    while let Some(length) = memchr::memchr2(b'"', b'\n', &b[from..]) {
-        let found = from + length;
+    let OpenQuote { at, from, newline_seen, .. } = quote;
+    let fault = |why: &str| Fault::new(*at, format!("a quote that {why}"));
+    while let Some(length) = memchr::memchr2(b'"', b'\n', &b[*from..]) {
+        let found = *from + length;
         if b[found] == b'\n' {
-            newline_seen = true;
+            *newline_seen = true;
             if !spans {
                 return Err(fault("is not closed on its line"));
             }
             if found > OPEN_ROW_BYTES {
                 return Err(fault("is not closed within 1 MiB"));
             }
-            text.extend_from_slice(&b[from..=found]);
-            from = found + 1;
+            text.extend_from_slice(&b[*from..=found]);
+            *from = found + 1;
         } else if b.get(found + 1) == Some(&b'"') {
-            text.extend_from_slice(&b[from..=found]);
-            from = found + 2;
+            text.extend_from_slice(&b[*from..=found]);
+            *from = found + 2;
         } else {
-            text.extend_from_slice(&b[from..found]);
+            text.extend_from_slice(&b[*from..found]);
             return Ok(Some(found + 1));
         }
     }
-    if end || (newline_seen && b.len() > OPEN_ROW_BYTES) {
+    if end || (*newline_seen && b.len() > OPEN_ROW_BYTES) {
         return Err(fault("is never closed"));
     }
     Ok(None)

@@ -15,6 +15,9 @@ use crate::layout::Layout;
 /// A batch is handed over when it holds so many bytes of records or so many rejects.
 pub(crate) const FULL_BYTES: usize = 1 << 20;
 const FULL_REJECTS: usize = 256;
+/// The longest line; a longer one is a rejected row.
+pub const LONGEST_LINE_BYTES: usize = 64 << 20;
+const TOO_LONG: &str = "a line of more than 64 MiB; it is passed over up to its end";
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A format of the input.
@@ -256,8 +259,11 @@ pub struct Parser {
     final_line: FinalLine,
     /// Past a possible byte order mark.
     started: bool,
-    /// So many of the bytes not yet taken hold no newline.
+    /// How many of the bytes not yet taken were searched for newlines, and where the last is.
     searched: usize,
+    complete: usize,
+    /// In a line that is too long and was rejected.
+    passing: bool,
 }
 
 impl Parser {
@@ -304,6 +310,8 @@ impl Parser {
             final_line: options.final_line,
             started: false,
             searched: 0,
+            complete: 0,
+            passing: false,
         })
     }
 
@@ -331,10 +339,13 @@ impl Parser {
             self.started = true;
             at = if input.starts_with(BOM) { BOM.len() } else { 0 };
         }
+        if self.passing {
+            return Ok(self.pass(input, end));
+        }
         let search_from = self.searched.max(at).min(input.len());
         let complete = match memchr::memrchr(b'\n', &input[search_from..]) {
             Some(last) => search_from + last + 1,
-            None => at,
+            None => self.complete.max(at).min(input.len()),
         };
         if complete > at {
             at += self.lines(&input[at..complete], false, batch)?;
@@ -342,9 +353,33 @@ impl Parser {
         if end && !batch.full() {
             at += self.rest(&input[at..], batch)?;
         }
-        // A row that waits for its closing quote has newlines: it is looked at again.
-        self.searched = if at == complete { input.len() - at } else { 0 };
+        if !end && !batch.full() && input.len() - at >= LONGEST_LINE_BYTES {
+            at += self.too_long(&input[at..], complete.saturating_sub(at), batch)?;
+        }
+        (self.searched, self.complete) = (input.len() - at, complete.saturating_sub(at));
         Ok(at)
+    }
+
+    /// Rejects what is longer than a row may be: a row that waits for its closing quote, `complete`
+    /// bytes of whole lines, or a line without an end.
+    fn too_long(&mut self, input: &[u8], complete: usize, batch: &mut Batch) -> Result<usize> {
+        if complete > 0 {
+            return self.lines(&input[..complete], true, batch);
+        }
+        self.shared.reject(Fault::new(0, TOO_LONG), input, batch);
+        self.shared.stats.slow += 1;
+        self.passing = true;
+        Ok(input.len())
+    }
+
+    /// Passes over a line that was too long, up to its end.
+    fn pass(&mut self, input: &[u8], end: bool) -> usize {
+        let newline = memchr::memchr(b'\n', input);
+        if newline.is_some() || end {
+            self.passing = false;
+            self.shared.line += 1;
+        }
+        newline.map_or(input.len(), |at| at + 1)
     }
 
     /// The counts so far.
