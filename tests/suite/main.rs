@@ -35,6 +35,7 @@ mod sample;
 mod small_disk;
 mod sqlite;
 mod staged;
+mod table;
 mod terminal;
 mod units;
 mod update;

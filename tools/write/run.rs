@@ -51,6 +51,7 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
     let on_durable = if request.ack { Some(acks.printer()?) } else { None };
     let options = WriterOptions { sync: request.sync, on_durable };
     let writer = Writer::open(&feed, options)?;
+    writer.moved().iter().for_each(messages::warn);
     let mut session = Session {
         writer,
         layout: Arc::clone(&feed.layout),

@@ -19,6 +19,9 @@ use crate::registry::live::LivePage;
 /// Where the part of an index ends that preparing a chunk writes.
 const INDEX_HEADER_END: u64 = 128;
 
+/// No feed has as many records; a greater seq is not one.
+const MOST_SEQS: u64 = 1 << 62;
+
 /// How far to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
@@ -60,14 +63,35 @@ impl Stray {
         self.holds != Holds::Nothing
     }
 
-    /// What is wrong, where, and what to do, for people.
-    pub fn doubt(&self) -> String {
-        let path = self.paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    /// Whether its files are files, and no folders or links.
+    pub fn is_plain(&self) -> bool {
+        let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+        self.paths.iter().all(plain)
+    }
+
+    /// What is wrong, and what to do, for people.
+    pub fn what(&self) -> String {
+        let is_folder = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
+        if self.paths.iter().any(is_folder) {
+            return "a folder where a chunk's file belongs; run dw-repair".to_owned();
+        }
         let what = match self.holds {
             Holds::Records(from, to) => format!("seq {from}..{to}"),
             Holds::Nothing | Holds::Unknown => "records, perhaps".to_owned(),
         };
-        format!("{path}: {what}, which the table does not have; run dw-repair")
+        format!("{what}, which the table does not have; run dw-repair")
+    }
+
+    /// The file that it is about: the one that is no file, if there is one.
+    pub fn path(&self) -> PathBuf {
+        let plain = |path: &&PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
+        let odd = self.paths.iter().find(|path| !plain(path));
+        odd.or(self.paths.first()).cloned().unwrap_or_default()
+    }
+
+    /// The same, with the file that it is about.
+    pub fn doubt(&self) -> String {
+        format!("{}: {}", self.path().display(), self.what())
     }
 }
 
@@ -166,10 +190,11 @@ pub fn newer_page(entries: &[Entry], page: Option<&LivePage>) -> Option<String> 
     })
 }
 
-/// The seq up to which a table has, or accounts for, records. An unsealed chunk counts as empty.
+/// The seq up to which a table has, or accounts for, records. An unsealed chunk does not count.
 pub fn reach(entries: &[Entry]) -> u64 {
     let reach = entries.iter().map(|entry| match entry {
-        Entry::Chunk(chunk) => chunk.seqs().1,
+        // One that is not sealed may begin in the middle of a batch that was never published.
+        Entry::Chunk(chunk) => chunk.seal.map_or(0, |_| chunk.seqs().1),
         Entry::Session(session) => {
             session.close.map_or(0, |close| close.end_seq).max(session.base_seq)
         }
@@ -192,30 +217,34 @@ fn paths_of(feed: &FeedInfo, chunk_id: u64) -> Vec<PathBuf> {
 
 /// Looks at the files of one chunk. With [`Look::Next`] a sound index without records is believed,
 /// and the data file not looked at.
-fn examine(feed: &FeedInfo, chunk_id: u64, look: Look) -> Stray {
+pub fn examine(feed: &FeedInfo, chunk_id: u64, look: Look) -> Stray {
     let ChunkPaths { data, index } = ChunkPaths::new(&feed.folder, chunk_id);
     let paths = paths_of(feed, chunk_id);
     let mut stray = Stray { chunk_id, paths, header: None, seal: None, holds: Holds::Unknown };
-    let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file());
-    if !stray.paths.iter().all(plain) {
+    if !stray.is_plain() {
         return stray;
     }
     if let Ok((header, seal)) = RawIndex::peek(&index, (&feed.id, &feed.geometry())) {
         (stray.header, stray.seal) = (Some(header), seal);
     }
     // What preparing a chunk writes is the header of its index.
-    let quick = look == Look::Next && stray.header.is_some();
-    if is_zero(&index, INDEX_HEADER_END).unwrap_or(false)
-        && (quick || is_zero(&data, 0).unwrap_or(false))
-    {
-        stray.holds = Holds::Nothing;
+    if is_zero(&index, INDEX_HEADER_END).unwrap_or(false) {
+        let quick = look == Look::Next && stray.header.is_some();
+        if quick || is_zero(&data, 0).unwrap_or(false) {
+            stray.holds = Holds::Nothing;
+        }
         return stray;
     }
-    let Some(header) = stray.header else { return stray };
+    // A prepared chunk begins at 0 until it is used; that its index says otherwise may not have
+    // reached the disk.
+    let is_placed = |header: &IndexHeader| header.base_seq > 0 || chunk::number(chunk_id) == 1;
+    let header = stray.header.filter(|header| is_placed(header) && header.base_seq < MOST_SEQS);
+    let Some(header) = header else { return stray };
     let count = match stray.seal {
         Some(seal) => seal.count,
         None => written_records(&data, feed).unwrap_or(0),
     };
+    let count = count.min(header.capacity() as u64);
     stray.holds = Holds::Records(header.base_seq, header.base_seq.saturating_add(count));
     stray
 }

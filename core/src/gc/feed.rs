@@ -153,7 +153,7 @@ pub(super) fn look(info: FeedInfo, wants: &Wants, now: &Moment) -> Result<Look> 
     };
     let table = Table::of(&entries);
     let files = chunk_files(&info.folder)?;
-    let mut steps = unfinished(&info, &table, &files);
+    let mut steps = unfinished(&info, &registry, &table, &files);
     let kept = table.candidates(&info, &files, now);
     let limit_us = info.spec.policy.retention_seconds.map(|s| s.saturating_mul(1_000_000));
     let old = kept.iter().take_while(|c| limit_us.is_some_and(|limit| c.age_us > limit)).count();
@@ -189,18 +189,28 @@ fn deletion(info: &FeedInfo) -> Step {
     }
 }
 
-/// Files of chunks that are collected already.
-fn unfinished(info: &FeedInfo, table: &Table, files: &BTreeMap<u64, Sizes>) -> Vec<Step> {
-    let collected: HashMap<u64, &ChunkEntry> = table
-        .chunks
-        .iter()
-        .filter(|chunk| chunk.place == Place::Expired)
-        .map(|chunk| (chunk.chunk_id, chunk))
-        .collect();
-    // The table may have forgotten them: ids rise.
-    let forgotten = table.chunks.first().map_or((0, 0), |chunk| chunk::order(chunk.chunk_id));
-    let left =
-        files.iter().filter(|(id, _)| chunk::order(**id) < forgotten || collected.contains_key(id));
+/// Files of chunks that the table has as collected already. What it says nothing of stays: after
+/// repairs ids need not rise along the table.
+fn unfinished(
+    info: &FeedInfo,
+    registry: &FeedRegistry,
+    table: &Table,
+    files: &BTreeMap<u64, Sizes>,
+) -> Vec<Step> {
+    let expired = |chunk: &&ChunkEntry| chunk.place == Place::Expired;
+    let collected: HashMap<u64, &ChunkEntry> =
+        table.chunks.iter().filter(expired).map(|chunk| (chunk.chunk_id, chunk)).collect();
+    let kept: HashSet<u64> =
+        table.chunks.iter().filter(|c| !expired(c)).map(|chunk| chunk.chunk_id).collect();
+    // One that a removal has left, or that came back, after the table has forgotten it.
+    let known = |id: &u64| kept.contains(id) || collected.contains_key(id);
+    let forgotten = match files.keys().all(known) {
+        true => HashSet::new(),
+        false => registry.forgotten_chunks(),
+    };
+    let left = files.iter().filter(|(id, _)| {
+        !kept.contains(id) && (collected.contains_key(id) || forgotten.contains(id))
+    });
     left.map(|(&chunk_id, &(bytes, disk_bytes))| Step {
         action: Action::Finish,
         feed: info.name.clone(),
@@ -229,6 +239,12 @@ pub(super) fn collected_entries(info: &FeedInfo, registry: &FeedRegistry) -> Res
         gone && !files.contains_key(&chunk.chunk_id)
     };
     let (mut last_chunk, mut last_session) = (0, 0);
+    // After repairs that need not be the last chunk.
+    let highest = entries.iter().filter_map(|entry| match entry {
+        Entry::Chunk(chunk) => Some((chunk::order(chunk.chunk_id), chunk.position)),
+        _ => None,
+    });
+    let highest = highest.max().map_or(u64::MAX, |(_, position)| position);
     let mut first_seq = u64::MAX;
     let mut needed = HashSet::new();
     for entry in &entries {
@@ -245,7 +261,7 @@ pub(super) fn collected_entries(info: &FeedInfo, registry: &FeedRegistry) -> Res
         }
     }
     let mut to = from;
-    for (entry, position) in entries.iter().zip(from..last_chunk.min(last_session)) {
+    for (entry, position) in entries.iter().zip(from..last_chunk.min(last_session).min(highest)) {
         let passed = match entry {
             Entry::Chunk(chunk) => over(chunk),
             Entry::Session(session) => {

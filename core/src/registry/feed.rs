@@ -12,7 +12,7 @@ use crate::checksum::{crc, guard, unguard};
 use crate::error::{Error, Result};
 use crate::os::growing::{self, GrowingMap};
 use crate::os::map::Map;
-use crate::os::memory::Memory;
+use crate::os::memory::{Memory, Site};
 use crate::os::{faults, file, process};
 use crate::registry::global::check_head;
 use crate::registry::place;
@@ -640,6 +640,8 @@ impl FeedRegistry {
 
     /// Those entries, and how many there are with those that are collected.
     fn surviving_entries(&self) -> Result<(Vec<Entry>, u64)> {
+        // Before the entries: what it names is in the table by then.
+        let checkpoint = self.checkpoint();
         let (first, counted) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
         let fit = self.entries_that_fit()?.min(counted);
         self.map.ensure(&self.file, Self::offset(fit))?;
@@ -648,9 +650,14 @@ impl FeedRegistry {
             (first..end).map(|position| self.entry(position)).collect::<Result<_>>()?;
         // A page that could not be read gives zeros, as an entry does that was never stored.
         self.map.check()?;
-        if end < counted && !may_be_all(&entries, self.checkpoint().as_ref(), first > 0) {
-            let what = format!("entry {end} is gone, and a checkpoint is behind it");
+        if end < counted && !may_be_all(&entries, checkpoint.as_ref(), first > 0) {
+            let what = format!("entry {end} is gone, and a checkpoint is behind it; run dw-repair");
             return Err(Error::damaged(&self.path, Self::offset(end) as u64, what));
+        }
+        if let Some((from, to)) = checkpoint.and_then(|c| unreached(&entries, &c)) {
+            let what =
+                format!("no entry has seq {from}..{to}, and a checkpoint does; run dw-repair");
+            return Err(Error::damaged(&self.path, COUNT_AT as u64, what));
         }
         Ok((entries, end))
     }
@@ -658,6 +665,9 @@ impl FeedRegistry {
     /// The chunks that the table has as expired among the entries that are collected.
     pub fn forgotten_chunks(&self) -> HashSet<u64> {
         let first = self.first_entry().unwrap_or(0).min(self.entries_that_fit().unwrap_or(0));
+        if self.map.ensure(&self.file, Self::offset(first)).is_err() {
+            return HashSet::new();
+        }
         let entries = (0..first).filter_map(|position| match self.entry(position).ok()? {
             Entry::Chunk(chunk) if chunk.place == Place::Expired => Some(chunk.chunk_id),
             _ => None,
@@ -764,21 +774,28 @@ pub(super) fn decode_entry(
 }
 
 /// Whether a table may end with these entries though its count says that there were more: they have
-/// all that the newest checkpoint speaks of, or some were collected.
+/// all that the newest checkpoint speaks of. What was collected is below its seq: the last chunk
+/// and the last session never are.
 pub(super) fn may_be_all(
     entries: &[Entry],
     checkpoint: Option<&Checkpoint>,
     collected: bool,
 ) -> bool {
-    let Some(checkpoint) = checkpoint.filter(|_| !collected) else { return true };
+    let Some(checkpoint) = checkpoint else { return true };
     let named = |entry: &&Entry| match entry {
         Entry::Session(session) => session.session_id == checkpoint.session_id,
         Entry::Chunk(chunk) => chunk.chunk_id == checkpoint.chunk_id,
         Entry::Range(_) => false,
     };
     let wanted = 1 + usize::from(checkpoint.chunk_id > 0);
-    entries.iter().filter(named).count() >= wanted
-        && reach_of(entries, checkpoint) >= checkpoint.seq
+    (collected || entries.iter().filter(named).count() >= wanted)
+        && unreached(entries, checkpoint).is_none()
+}
+
+/// The seqs below a checkpoint that a table's entries do not reach up to: none in a sound table.
+pub(crate) fn unreached(entries: &[Entry], checkpoint: &Checkpoint) -> Option<(u64, u64)> {
+    let reach = reach_of(entries, checkpoint);
+    (reach < checkpoint.seq).then_some((reach, checkpoint.seq))
 }
 
 /// Up to which seq a table's entries hold records or account for them. A live chunk holds what the
@@ -874,16 +891,17 @@ pub(super) fn read_leases(header: &[u8]) -> [Option<u64>; 2] {
     })
 }
 
+// SYNC: none; a process that dies in between has stored these words in their order.
+const LEASE_WORD: Site = Site::new("lease", Ordering::Release);
+
 fn write_lease(map: &impl Memory, lease: u64) {
-    let mut bytes = [0; LEASE_SIZE];
-    put_u64(&mut bytes, LEASE, lease);
-    let sum = crc(&bytes[..LEASE_CRC]);
-    put_u32(&mut bytes, LEASE_CRC, sum);
-    // One after the other: at any moment one of them is whole.
+    let sum = u64::from(crc(&lease.to_le_bytes()));
+    // One after the other: at any moment one of them is whole. By atomic stores of whole words
+    // (what is behind a sum is zero): the compiler may leave out a plain store before another.
     for at in [LEASE_AT, SECOND_LEASE_AT] {
-        map.put(at + LEASE_CRC, &[0; 4]);
-        map.put(at, &bytes[..LEASE_CRC]);
-        map.put(at + LEASE_CRC, &bytes[LEASE_CRC..]);
+        map.store(at + LEASE_CRC, 0, LEASE_WORD);
+        map.store(at, lease, LEASE_WORD);
+        map.store(at + LEASE_CRC, sum, LEASE_WORD);
     }
 }
 
@@ -1251,9 +1269,10 @@ impl FeedRegistry {
         // first and comes last: a slot that was not stored to its end has none, and one with a
         // wrong sum is damaged.
         let slot = SLOTS_AT + (generation % 2) as usize * SLOT_SIZE;
-        self.map.write(slot + SLOT_CRC, &[0; 4]);
+        // SYNC: none; a process that dies in between has stored them in this order.
+        self.map.u32_at(slot + SLOT_CRC).store(0, Ordering::SeqCst);
         self.map.write(slot, &bytes[..SLOT_CRC]);
-        self.map.write(slot + SLOT_CRC, &bytes[SLOT_CRC..]);
+        self.map.u32_at(slot + SLOT_CRC).store(sum, Ordering::Release);
     }
 
     /// Makes the registry durable.

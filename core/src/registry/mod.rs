@@ -6,6 +6,7 @@ pub mod holder;
 pub mod info;
 pub mod live;
 pub mod place;
+pub mod quarantine;
 pub mod salvage;
 pub mod segments;
 pub mod view;

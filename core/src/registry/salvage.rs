@@ -1,6 +1,7 @@
 //! A feed registry that may be damaged: what of it checks, and a new one made from that (FORMAT.md,
 //! Repair).
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::bytes::{get_id, get_u32, get_u64};
@@ -12,7 +13,7 @@ use crate::registry::feed::{
     FIRST_ENTRY_AT, FeedRegistry, Geometry, HEADER_CRC_AT, HEADER_SIZE, Identity, LAST_GC_US_AT,
     LAYOUT_HASH_AT, LEASE_AT, LEASE_SIZE, PIECE, Place, SECOND_LEASE_AT, SEGMENTS_AT, SLOT_SIZE,
     SLOTS_AT, STORE_ID_AT, SUPERSEDED_AT, SessionEntry, WORD, decode_entry, is_torn,
-    lease_is_broken, may_be_all, read_checkpoint, read_leases, slot_is_broken,
+    lease_is_broken, may_be_all, read_checkpoint, read_leases, slot_is_broken, unreached,
 };
 use crate::registry::global::check_head;
 use crate::registry::segments::{self, Segments};
@@ -82,6 +83,8 @@ pub struct Salvage {
     pub checkpoint: Option<Checkpoint>,
     /// The entries that are not collected.
     pub rows: Vec<Row>,
+    /// The chunks that the table has as expired among the entries that are collected.
+    pub forgotten: HashSet<u64>,
     /// Whether there were, or may have been, others.
     pub lost_rows: bool,
     /// Parts of the header page that go over as they are: where they lie, and what is there.
@@ -189,11 +192,19 @@ impl Salvage {
         }
         let there = counted.map_or(slots.len(), |count| slots.len().min(count as usize));
         let first = first.min(there);
+        let forgotten =
+            slots[..first].iter().enumerate().filter_map(|(i, slot)| decode(slot, i).ok());
+        self.forgotten = forgotten
+            .filter_map(|row| match row.entry {
+                Entry::Chunk(chunk) if chunk.place == Place::Expired => Some(chunk.chunk_id),
+                _ => None,
+            })
+            .collect();
         // An entry that never reached the disk ends the table, if no checkpoint needs it.
         let torn = (first..there).find(|&position| is_torn(slots[position]));
         let cut = counted.filter(|count| *count > there as u64);
         let end = match torn.or(cut.map(|_| there)) {
-            Some(torn) if self.may_end(&slots[first..torn], first) => torn,
+            Some(torn) if self.may_end(&slots[first..], torn - first, first) => torn,
             Some(torn) if counted.is_some() => {
                 let offset = HEADER_SIZE + torn * ENTRY_SIZE;
                 self.lose(Part::Entry, at(offset, &format!("entry {torn} was not stored")));
@@ -212,12 +223,27 @@ impl Salvage {
                 }
             }
         }
+        let entries: Vec<Entry> = self.rows.iter().map(|row| row.entry).collect();
+        let lost = self.checkpoint.and_then(|checkpoint| unreached(&entries, &checkpoint));
+        if let Some((from, to)) = lost.filter(|_| !self.lost_rows) {
+            let what = format!("no entry has seq {from}..{to}, and a checkpoint does");
+            self.lose(Part::Entry, at(COUNT_AT, &what));
+            // The count may be an older one.
+            let behind = slots.iter().enumerate().skip(end);
+            self.rows.extend(behind.filter_map(|(position, slot)| decode(slot, position).ok()));
+        }
     }
 
-    /// Whether a table may end with these entries, the first of them at `first`, though its count
-    /// says that there were more.
-    fn may_end(&self, slots: &[&[u8]], first: usize) -> bool {
-        let rows = slots.iter().enumerate().map(|(i, slot)| decode(slot, first + i).ok());
+    /// Whether a table whose entries from `first` on these are may end after so many of them,
+    /// though its count says that there were more. Without a checkpoint only if none is behind.
+    fn may_end(&self, slots: &[&[u8]], end: usize, first: usize) -> bool {
+        let behind = || {
+            slots[end..].iter().enumerate().any(|(i, slot)| decode(slot, first + end + i).is_ok())
+        };
+        if self.checkpoint.is_none() && behind() {
+            return false;
+        }
+        let rows = slots[..end].iter().enumerate().map(|(i, slot)| decode(slot, first + i).ok());
         let entries: Option<Vec<Entry>> = rows.map(|row| row.map(|row| row.entry)).collect();
         let broken = self.wrong.iter().any(|wrong| wrong.part == Part::Checkpoint);
         let (Some(entries), false) = (entries, broken) else { return false };

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use crate::chunk::index::{BlockSums, IndexHeader, encode_sealed};
 use crate::chunk::proof::{Standing, last_session};
-use crate::chunk::strays::written_records;
+use crate::chunk::strays::{self, Stray, written_records};
 use crate::chunk::{self, ChunkPaths, PART_LIMIT, Shown};
 use crate::error::{Error, Result};
 use crate::os::process;
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REMOVED, RANGE_SKIPPED,
-    RangeEntry, Seal, SessionEnd,
+    RangeEntry, Seal, SessionEnd, unreached,
 };
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
 use crate::registry::live::LivePage;
@@ -20,9 +20,10 @@ use crate::registry::segments::Segments;
 use crate::registry::view::LiveView;
 use crate::repair::inspect::{Found, Want, inspect};
 use crate::repair::roster::{complete, order_of};
-use crate::repair::shelf::{Shelf, regular_size};
+use crate::repair::shelf::Shelf;
 use crate::repair::{Action, Content, Finding, Kind, NewFile, NewTable, Options, Plan};
 use crate::store::{FeedPlace, Platform};
+use crate::writer::recover::{is_undurable, used_seqs};
 
 /// A lease beyond every seq that can have been used, where the one on disk is lost.
 const FAR_AHEAD: u64 = 1 << 32;
@@ -108,6 +109,8 @@ struct Composer {
     added: Vec<Row>,
     rows: Vec<Row>,
     changed: bool,
+    /// The first seq above all that any file shows.
+    used: u64,
 }
 
 impl Composer {
@@ -165,6 +168,7 @@ impl Composer {
             added: Vec::new(),
             rows: Vec::new(),
             changed: false,
+            used: 0,
         })
     }
 
@@ -204,18 +208,63 @@ impl Composer {
         if self.options.written {
             return;
         }
-        let gaps = self.standing.gaps();
-        if self.plan.salvage.lost_rows || !gaps.is_empty() {
-            let page = self.page.as_ref().ok();
+        let page = self.page.as_ref().ok();
+        let newer = strays::newer_page(&self.standing.entries, page);
+        let found = self.evidence();
+        // Of those without a sound index nobody knows which seqs they have.
+        let known = found.iter().any(|stray| stray.header.is_some());
+        let lost = self.plan.salvage.lost_rows || newer.is_some() || known;
+        if let Some(what) = newer {
+            self.plan.findings.push(Finding::new(Kind::Table, Action::Rebuild, what));
+            self.changed = true;
+        }
+        if lost || !self.standing.gaps().is_empty() {
             let (feed, salvage) = (&self.plan.feed, &self.plan.salvage);
-            let roster = complete(feed, salvage, &self.shelf, page, &gaps);
+            let roster = complete(feed, salvage, &self.shelf, page, lost);
             self.changed |= roster.rows.len() != self.rows.len();
             self.rows = roster.rows;
             self.plan.findings.extend(roster.findings);
             self.judge();
         }
+        self.used = self.used_seqs();
+        self.note_unreached();
         for gap in self.standing.gaps() {
             self.note_gap(gap);
+        }
+    }
+
+    /// Strays that may hold records, but for those that a power loss has left: they are recovery's,
+    /// unless they are sealed and no checkpoint is left that could have named them.
+    fn evidence(&self) -> Vec<Stray> {
+        let Salvage { checkpoint, lease, forgotten, .. } = &self.plan.salvage;
+        let strays = strays::all(&self.plan.feed, &self.standing.entries).unwrap_or_default();
+        let is_tail = |stray: &Stray| {
+            let unnamed = checkpoint.is_none() && stray.seal.is_some();
+            !unnamed && is_undurable(stray, &self.standing, checkpoint.as_ref(), *lease)
+        };
+        let found = strays.into_iter().filter(|stray| {
+            stray.is_evidence() && !forgotten.contains(&stray.chunk_id) && !is_tail(stray)
+        });
+        found.collect()
+    }
+
+    /// The first seq above all that any file shows.
+    fn used_seqs(&self) -> u64 {
+        let entries = &self.standing.entries;
+        let strays = strays::all(&self.plan.feed, entries).unwrap_or_default();
+        let page = self.page.as_ref().ok();
+        used_seqs(&self.standing, self.plan.salvage.checkpoint, page, &strays)
+    }
+
+    /// Seqs that a checkpoint has, and no entry, though the table was completed.
+    fn note_unreached(&mut self) {
+        let Some(checkpoint) = self.plan.salvage.checkpoint else { return };
+        let Some((from, to)) = unreached(&self.standing.entries, &checkpoint) else { return };
+        let from = from.max(self.standing.end);
+        if from < to {
+            self.add_range((from, to), checkpoint.session_id, RANGE_REMOVED, None);
+            let what = "a checkpoint has these seqs, and no file is left";
+            self.find(Finding::new(Kind::Chunk, Action::Remove, what).with_seqs((from, to), None));
         }
     }
 
@@ -586,13 +635,12 @@ impl Composer {
             return;
         }
         let known: Vec<u64> = self.standing.chunks().iter().map(|c| c.0.chunk_id).collect();
-        let last = known.iter().map(|id| chunk::number(*id)).max().unwrap_or(0);
+        let found: Vec<u64> = self.evidence().iter().map(|stray| stray.chunk_id).collect();
         for named in self.shelf.files.values().cloned().collect::<Vec<_>>() {
             let id = named.chunk_id;
-            // What the next writer had prepared, recovery removes; a folder it does not.
-            let plain = || named.paths().all(|path| regular_size(&path).is_ok());
-            let prepared = self.plan.unfinished && chunk::number(id) > last && plain();
-            if known.contains(&id) || prepared {
+            // What is recovery's: what a writer had prepared, and what a power loss has left.
+            let recovered = self.plan.unfinished && !found.contains(&id);
+            if known.contains(&id) || recovered {
                 continue;
             }
             let what = format!("files of chunk {}, which the table does not have", Shown(id));
@@ -624,6 +672,7 @@ impl Composer {
                 rows.sort_by_key(order_of);
             }
             let lease = self.plan.salvage.lease.unwrap_or_else(|| self.far_lease());
+            let lease = lease.max(self.used);
             self.plan.table = Some(NewTable { rows, lease });
         }
         let written: Vec<&PathBuf> = self.plan.files.iter().map(|file| &file.path).collect();

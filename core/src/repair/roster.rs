@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::chunk::index::RawIndex;
-use crate::chunk::strays::written_records;
+use crate::chunk::strays::{self, written_records};
 use crate::chunk::{self, Shown};
 use crate::os::process;
 use crate::registry::feed::{
@@ -24,23 +24,23 @@ pub struct Roster {
     pub findings: Vec<Finding>,
 }
 
-/// Completes the rows of a table that has lost some, or that leaves out seqs for which there are
-/// chunk files.
+/// Completes the rows of a table for which there are chunk files that it does not name; all of them
+/// where it has `lost` some.
 pub fn complete(
     feed: &FeedInfo,
     salvage: &Salvage,
     shelf: &Shelf,
     page: Option<&LivePage>,
-    gaps: &[(u64, u64)],
+    lost: bool,
 ) -> Roster {
     let mut roster = Roster { rows: salvage.rows.clone(), findings: Vec::new() };
     let before = roster.rows.len();
     for index in &shelf.indexes {
-        if let Some(entry) = roster.entry_of(index, feed, salvage.lost_rows, gaps) {
+        if let Some(entry) = roster.entry_of(index, feed) {
             roster.add(entry, "made again from its index");
         }
     }
-    if salvage.lost_rows {
+    if lost {
         let published = page.and_then(|page| page.session().and(page.try_published()));
         for named in shelf.files.values() {
             if let Some(data) = &named.data
@@ -50,8 +50,8 @@ pub fn complete(
             }
         }
     }
-    roster.add_sessions(page, salvage.lost_rows);
-    if roster.rows.len() > before {
+    roster.add_sessions(page, salvage, lost);
+    if roster.rows.len() > before || lost {
         roster.rows.sort_by_key(order_of);
     }
     roster
@@ -108,14 +108,22 @@ impl Roster {
         (entry.base_seq, if empty { entry.base_seq } else { end })
     }
 
-    /// The entry of a chunk that the rows do not have, from its index.
-    fn entry_of(
+    /// The seqs of a chunk, as far as its files have them where it is not sealed.
+    fn seqs_on_disk(
         &self,
-        index: &Shelved,
+        entry: &ChunkEntry,
+        data: &std::path::Path,
         feed: &FeedInfo,
-        lost_rows: bool,
-        gaps: &[(u64, u64)],
-    ) -> Option<ChunkEntry> {
+    ) -> (u64, u64) {
+        let (lo, hi) = self.seqs(entry);
+        match entry.seal {
+            Some(_) => (lo, hi),
+            None => (lo, hi.min(lo.saturating_add(written_records(data, feed).unwrap_or(0)))),
+        }
+    }
+
+    /// The entry of a chunk that the rows do not have, from its index, if no other has its seqs.
+    fn entry_of(&self, index: &Shelved, feed: &FeedInfo) -> Option<ChunkEntry> {
         let header = &index.header;
         if self.chunks().any(|entry| entry.chunk_id == header.chunk_id) {
             return None;
@@ -144,13 +152,17 @@ impl Roster {
                 return None;
             }
         }
-        let (lo, hi) = self.seqs(&entry);
-        let overlaps = self.chunks().any(|other| {
-            let (from, to) = self.seqs(other);
-            from < hi && lo < to
+        let (lo, hi) = self.seqs_on_disk(&entry, &index.path.with_extension("data"), feed);
+        let taken = |(from, to): (u64, u64)| from < hi && lo < to;
+        let overlaps = self.rows.iter().any(|row| match &row.entry {
+            Entry::Chunk(other) => {
+                let data = crate::chunk::ChunkPaths::new(&feed.folder, other.chunk_id).data;
+                taken(self.seqs_on_disk(other, &data, feed))
+            }
+            Entry::Range(range) => taken(range.seqs),
+            Entry::Session(_) => false,
         });
-        let fits = gaps.iter().any(|gap| gap.0 <= lo && hi <= gap.1);
-        (!overlaps && hi > lo && (lost_rows || fits)).then_some(entry)
+        (!overlaps && hi > lo).then_some(entry)
     }
 
     /// The entry of a chunk of which only the records are left: its seqs follow those of the chunk
@@ -207,12 +219,20 @@ impl Roster {
     }
 
     /// Sessions that chunks or the live page name, and no row.
-    fn add_sessions(&mut self, page: Option<&LivePage>, lost_rows: bool) {
+    fn add_sessions(&mut self, page: Option<&LivePage>, salvage: &Salvage, lost_rows: bool) {
         let stamp = page.and_then(LivePage::session);
         let published = page.and_then(LivePage::try_published).unwrap_or(0);
         let known: BTreeSet<u64> = self.sessions().map(|session| session.session_id).collect();
         let mut missing: BTreeSet<u64> = self.chunks().map(|entry| entry.session_id).collect();
-        missing.extend(stamp.map(|stamp| stamp.session_id).filter(|_| lost_rows));
+        if lost_rows {
+            missing.extend(page.and_then(LivePage::newest_stamp).map(|stamp| stamp.session_id));
+            missing.extend(salvage.checkpoint.map(|checkpoint| checkpoint.session_id));
+            // An older one that was collected with all its chunks is not missed.
+            let oldest = known.iter().chain(self.chunks().map(|entry| &entry.session_id)).min();
+            missing.retain(|id| oldest.is_none_or(|oldest| id >= oldest));
+        }
+        let entries: Vec<Entry> = self.rows.iter().map(|row| row.entry).collect();
+        let reach = strays::reach(&entries);
         // A page that was stamped in another boot tells that there were sessions, and no more.
         let written = page.is_none_or(|page| !page.is_unwritten());
         if lost_rows && missing.is_empty() && known.is_empty() && written {
@@ -224,7 +244,7 @@ impl Roster {
                 self.chunks().filter(|entry| entry.session_id == session_id).collect();
             let first = chunks.iter().map(|entry| entry.base_seq).min();
             let ends = chunks.iter().map(|entry| self.seqs(entry).1).filter(|end| *end < u64::MAX);
-            let end_seq = ends.max().or(own.map(|_| published)).unwrap_or(0);
+            let end_seq = ends.max().or(own.map(|_| published)).unwrap_or(reach);
             let sealed = chunks.iter().filter_map(|entry| entry.seal).map(|seal| seal.sealed_us);
             // Without a page to be believed, one that left a chunk live counts as cut off.
             let newest = missing.iter().chain(&known).max() == Some(&session_id);

@@ -252,8 +252,11 @@ impl Background {
             // The writing thread may be raising it too.
             let _leasing = self.shared.leasing();
             let lease = published + LEASE_STEP + LEASE_STEP / 2;
-            self.shared.registry.set_lease(lease)?;
-            self.shared.lease.store(lease, Ordering::Release);
+            // It may have done so since: a lease never goes down.
+            if lease > self.shared.lease.load(Ordering::Acquire) {
+                self.shared.registry.set_lease(lease)?;
+                self.shared.lease.store(lease, Ordering::Release);
+            }
         }
         let age_ns = process::boottime_ns().saturating_sub(chunk.entered_boot_ns());
         if used > 0 && u128::from(age_ns) >= self.shared.feed.spec.policy.chunk_age().as_nanos() {

@@ -210,6 +210,8 @@ pub(super) struct ChunkWriter {
     pub(super) sync: Sync,
     pub(super) mark_next: bool,
     pub(super) kept: Vec<u8>,
+    /// What recovery has moved to quarantine.
+    pub(super) moved: Vec<String>,
 }
 
 impl ChunkWriter {
@@ -261,6 +263,7 @@ impl ChunkWriter {
             sync,
             mark_next: false,
             kept: Vec::new(),
+            moved: start.moved,
         })
     }
 

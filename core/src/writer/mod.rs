@@ -88,6 +88,15 @@ impl Writer {
         Ok(Writer { kind })
     }
 
+    /// Files that recovery has moved to quarantine, a line each: chunks that a power loss has left
+    /// without anything that proves them.
+    pub fn moved(&self) -> &[String] {
+        match &self.kind {
+            Kind::Chunks(writer) => &writer.moved,
+            Kind::Ring(_) => &[],
+        }
+    }
+
     fn feed(&self) -> &FeedInfo {
         match &self.kind {
             Kind::Chunks(writer) => writer.feed(),

@@ -1,21 +1,23 @@
 //! What a new writer does first: put in order what the last one left, and begin a session.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fmt::Display;
 
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
 use crate::chunk::proof::{Standing, last_session, unclean_end};
-use crate::chunk::{self, ChunkPaths};
+use crate::chunk::strays::{self, Holds, Look, Stray, newer_page};
+use crate::chunk::{self, ChunkPaths, Shown};
 use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
-    ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REMOVED, RANGE_SKIPPED,
-    RANGE_UNREACHABLE, RangeEntry, SessionClose, SessionEnd, SessionEntry,
+    Checkpoint, ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REMOVED,
+    RANGE_SKIPPED, RANGE_UNREACHABLE, RangeEntry, SessionClose, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::{LivePage, SessionStamp};
+use crate::registry::quarantine::Quarantine;
 use crate::registry::segments::Segments;
 use crate::registry::view::LiveView;
 use crate::writer::adopt::adopt;
@@ -33,12 +35,14 @@ pub struct Start {
     pub next_chunk_id: u64,
     pub lease: u64,
     pub running_max: u64,
+    /// Files that went to quarantine, a line each.
+    pub moved: Vec<String>,
 }
 
 /// What the last session has left, put in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settled {
-    /// The last session's id; 0 if there was none.
+    /// The highest id of a session; 0 if there was none.
     pub session_id: u64,
     /// The first seq that was surely never used.
     pub next_seq: u64,
@@ -46,6 +50,8 @@ pub struct Settled {
     pub last_number: u64,
     /// The newest record time.
     pub running_max: u64,
+    /// Files that went to quarantine, a line each: what a power loss has left without an entry.
+    pub moved: Vec<String>,
 }
 
 /// Opens a feed's files and begins a session. The caller holds the feed's lock.
@@ -63,7 +69,18 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     let lease = next_seq + LEASE_STEP;
     registry.set_lease(lease)?;
     let (next_chunk_id, running_max) = (settled.last_number + 1, settled.running_max);
-    Ok(Start { registry, page, segments, session, next_seq, next_chunk_id, lease, running_max })
+    let moved = settled.moved;
+    Ok(Start {
+        registry,
+        page,
+        segments,
+        session,
+        next_seq,
+        next_chunk_id,
+        lease,
+        running_max,
+        moved,
+    })
 }
 
 /// Opens a feed's registry for its writer.
@@ -114,8 +131,17 @@ pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
 pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
     let view = LiveView::of(feed, registry);
     let standing = Standing::of(feed, registry, view.page.as_deref())?;
+    let table = feed.registry_path();
     if let Some(doubt) = standing.doubts.first() {
         return Err(Error::damaged(&feed.folder, 0, doubt));
+    }
+    if let Some(what) = newer_page(&standing.entries, view.page.as_deref()) {
+        return Err(Error::damaged(&table, 0, what));
+    }
+    if let Some((from, to)) = standing.gaps().first() {
+        let what =
+            format!("no entry has seq {from}..{to}, which come before others; run dw-repair");
+        return Err(Error::damaged(&table, 0, what));
     }
     settle_as(feed, registry, &view, &standing, force_lost)
 }
@@ -131,32 +157,147 @@ pub fn settle_as(
     standing: &Standing,
     force_lost: bool,
 ) -> Result<Settled> {
+    let strays = strays::all(feed, &standing.entries)?;
+    let evidence = strays::evidence(registry, strays.clone());
+    let checkpoint = registry.checkpoint();
+    let tail =
+        |stray: &&Stray| is_undurable(stray, standing, checkpoint.as_ref(), registry.lease());
+    if let Some(stray) = evidence.iter().find(|stray| !tail(stray)) {
+        return Err(Error::damaged(stray.path(), 0, stray.what()));
+    }
     registry.cut_torn_entries()?;
-    let running_max = seal_left_over(feed, registry, standing, view)?;
+    let mut kept = Kept::new(feed);
+    let running_max = seal_left_over(feed, registry, standing, view, &mut kept)?;
     step("recover.sealed");
     let last = last_session(&standing.entries);
-    let next_seq = first_seq(registry, standing)?;
+    let page = view.page.as_deref();
+    let next_seq = first_seq(registry, standing, used_seqs(standing, checkpoint, page, &evidence))?;
     if let Some(session) = last {
         let reason = missing_reason(view, &session, force_lost);
         note_hole(registry, &session, standing, reason, next_seq)?;
         step("adopt.noted");
     }
+    // Before the session is closed: by an open one the next recovery knows what they are.
+    for stray in &evidence {
+        kept.take(stray)?;
+    }
     if let Some(session) = last.filter(|s| s.close.is_none()) {
         let close = note_unclean_end(registry, &session, standing, view)?;
         log_closed(&feed.log(), feed, &session, &close);
     }
-    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
+    let named = standing.chunks().into_iter().map(|(entry, _)| entry.chunk_id);
+    let numbers = named.chain(evidence.iter().map(|stray| stray.chunk_id)).map(chunk::number);
     let last_number = numbers.max().unwrap_or(0);
-    remove_strays(feed, standing, last_number)?;
+    remove_prepared(feed, standing, &strays)?;
     step("adopt.closed");
     if let Some(segments) = view.staged() {
-        match view.page.as_deref().filter(|page| page.session().is_some()) {
+        match page.filter(|page| page.session().is_some()) {
             Some(page) => stage::end(feed, segments, page)?,
             None => segments.remove_own_stage(feed)?,
         }
     }
-    let session_id = last.map_or(0, |s| s.session_id);
-    Ok(Settled { session_id, next_seq, last_number, running_max })
+    let ids = last.map(|session| session.session_id).into_iter();
+    let ids = ids.chain(checkpoint.map(|c| c.session_id));
+    let ids = ids.chain(page.and_then(LivePage::newest_stamp).map(|stamp| stamp.session_id));
+    let session_id = ids.max().unwrap_or(0);
+    Ok(Settled { session_id, next_seq, last_number, running_max, moved: kept.moved })
+}
+
+/// Whether a stray is what a power loss leaves of a chunk whose entry was not on disk yet: of the
+/// last session, whose end nobody knows, and of seqs that no checkpoint has.
+pub fn is_undurable(
+    stray: &Stray,
+    standing: &Standing,
+    checkpoint: Option<&Checkpoint>,
+    lease: Option<u64>,
+) -> bool {
+    let Some(session) = last_session(&standing.entries).filter(|_| !standing.exact) else {
+        return false;
+    };
+    if stray.header.is_some_and(|header| header.session_id != session.session_id) {
+        return false;
+    }
+    let durable = checkpoint.map_or(0, |c| c.seq).max(session.base_seq);
+    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
+    match stray.holds {
+        Holds::Nothing => false,
+        Holds::Records(from, _) => from >= durable && lease.is_none_or(|lease| from < lease),
+        Holds::Unknown => {
+            stray.is_plain() && chunk::number(stray.chunk_id) > numbers.max().unwrap_or(0)
+        }
+    }
+}
+
+/// The first seq above all that any file shows.
+pub fn used_seqs(
+    standing: &Standing,
+    checkpoint: Option<Checkpoint>,
+    page: Option<&LivePage>,
+    strays: &[Stray],
+) -> u64 {
+    let strays = strays.iter().filter_map(|stray| match stray.holds {
+        Holds::Records(_, to) => Some(to),
+        Holds::Nothing | Holds::Unknown => None,
+    });
+    let known = [
+        strays::reach(&standing.entries),
+        checkpoint.map_or(0, |c| c.seq),
+        page.and_then(LivePage::vouched).unwrap_or(0),
+    ];
+    strays.chain(known).max().unwrap_or(0)
+}
+
+/// What a power loss has left without an entry, or without anything that proves it, goes to
+/// quarantine.
+struct Kept<'a> {
+    feed: &'a FeedInfo,
+    quarantine: Quarantine,
+    moved: Vec<String>,
+}
+
+impl Kept<'_> {
+    fn new(feed: &FeedInfo) -> Kept<'_> {
+        let quarantine = Quarantine::new(feed.base(), &feed.name, feed.spec.policy.file_mode);
+        Kept { feed, quarantine, moved: Vec::new() }
+    }
+
+    /// Keeps a second name of the files of a chunk, if they hold records, and tells of them.
+    fn keep(&mut self, stray: &Stray) -> Result<()> {
+        for path in &stray.paths {
+            self.quarantine.keep(path)?;
+        }
+        let folder = self.quarantine.folder.clone().unwrap_or_default();
+        let (shown, folder) = (Shown(stray.chunk_id), folder.display());
+        let what = match stray.holds {
+            Holds::Records(from, to) => format!("from seq {from}, {} records at most", to - from),
+            Holds::Nothing | Holds::Unknown => "records of unknown seqs".to_owned(),
+        };
+        self.moved.push(format!(
+            "{}: chunk {shown} was not on disk as a whole when the machine stopped ({what}); its \
+             files are in {folder}",
+            self.feed.name
+        ));
+        let seqs = match stray.holds {
+            Holds::Records(from, to) => format!("{from}..{to}"),
+            Holds::Nothing | Holds::Unknown => String::new(),
+        };
+        let fields: [(&str, &dyn Display); 5] = [
+            ("feed", &self.feed.name),
+            ("chunk", &shown),
+            ("kind", &"stray"),
+            ("seq", &seqs),
+            ("action", &"move"),
+        ];
+        self.feed.log().event("recover", &fields);
+        Ok(())
+    }
+
+    /// Moves a stray's files.
+    fn take(&mut self, stray: &Stray) -> Result<()> {
+        self.keep(stray)?;
+        stray.paths.iter().try_for_each(|path| file::remove_file(path))?;
+        file::sync_folder(&self.feed.folder)
+    }
 }
 
 /// Why the seqs behind what is known of a session cannot be read.
@@ -171,15 +312,16 @@ fn missing_reason(view: &LiveView, session: &SessionEntry, force_lost: bool) -> 
 
 /// The seq that the new session starts with: where the last one ended, or the lease where that is
 /// not known for sure.
-fn first_seq(registry: &FeedRegistry, standing: &Standing) -> Result<u64> {
+fn first_seq(registry: &FeedRegistry, standing: &Standing, used: u64) -> Result<u64> {
+    let known = standing.end.max(used);
     if standing.exact {
-        return Ok(standing.end);
+        return Ok(known);
     }
     let lease = registry.lease().ok_or_else(|| {
         let what = "the lease's checksum; which seqs were used is not known";
         Error::damaged(registry.path(), 1024, what)
     })?;
-    Ok(lease.max(standing.end).max(standing.refuted.unwrap_or(0)))
+    Ok(lease.max(known).max(standing.refuted.unwrap_or(0)))
 }
 
 /// Seals every chunk that is open; returns the newest record time of all chunks.
@@ -188,6 +330,7 @@ fn seal_left_over(
     registry: &FeedRegistry,
     standing: &Standing,
     view: &LiveView,
+    kept: &mut Kept<'_>,
 ) -> Result<u64> {
     let memory = view.staged().map(|segments| segments.chunk_folder(&feed.name));
     let mut running_max = 0;
@@ -200,7 +343,13 @@ fn seal_left_over(
             continue;
         }
         let newest = match &memory {
-            _ if end <= chunk.base_seq => expire(feed, registry, &chunk).map(|()| 0)?,
+            _ if end <= chunk.base_seq => {
+                let stray = strays::examine(feed, chunk.chunk_id, Look::All);
+                if !standing.exact && stray.is_evidence() {
+                    kept.keep(&stray)?;
+                }
+                expire(feed, registry, &chunk).map(|()| 0)?
+            }
             Some(folder) if chunk.place.is_staged() && !standing.proven => {
                 adopt(feed, registry, folder, &chunk, end)?
             }
@@ -261,7 +410,7 @@ fn note_hole(
         _ => None,
     });
     let from = noted.max().unwrap_or(0).max(standing.end);
-    if standing.exact || from >= next_seq {
+    if from >= next_seq {
         return Ok(());
     }
     // What was published and is not in the files; then what nobody used.
@@ -300,21 +449,21 @@ fn note_unclean_end(
     Ok(close)
 }
 
-/// Removes chunk files that no entry names, prepared by a writer that died before it used them, and
-/// those of chunks whose removal was cut short.
-fn remove_strays(feed: &FeedInfo, standing: &Standing, last_number: u64) -> Result<()> {
-    let expired = standing.chunks().into_iter().filter(|(c, _)| c.place == Place::Expired);
-    let gone: HashSet<u64> = expired.map(|(chunk, _)| chunk.chunk_id).collect();
-    let listing =
-        fs::read_dir(&feed.folder).map_err(|e| Error::io("cannot list", &feed.folder, e))?;
-    for item in listing.flatten() {
-        let id = item.file_name().to_str().and_then(ChunkPaths::id_of);
-        if id.is_some_and(|id| chunk::number(id) > last_number || gone.contains(&id)) {
-            if item.file_type().is_ok_and(|kind| kind.is_dir()) {
-                let what = "a folder where a chunk's file belongs";
-                return Err(Error::damaged(item.path(), 0, what));
-            }
-            file::remove_file(&item.path())?;
+/// Removes chunk files that no entry names and that hold nothing, prepared by a writer that died
+/// before it used them, and those of chunks that the table has as expired.
+fn remove_prepared(feed: &FeedInfo, standing: &Standing, strays: &[Stray]) -> Result<()> {
+    let chunks = standing.chunks().into_iter().map(|(chunk, _)| chunk);
+    let (gone, named): (Vec<_>, Vec<_>) = chunks.partition(|c| c.place == Place::Expired);
+    let ids = |chunks: Vec<ChunkEntry>| -> HashSet<u64> {
+        chunks.into_iter().map(|chunk| chunk.chunk_id).collect()
+    };
+    let (mut gone, named) = (ids(gone), ids(named));
+    gone.retain(|id| !named.contains(id));
+    let prepared = strays.iter().filter(|stray| !stray.is_evidence()).map(|stray| stray.chunk_id);
+    gone.extend(prepared);
+    for name in file::names(&feed.folder)? {
+        if ChunkPaths::id_of(&name).is_some_and(|id| gone.contains(&id)) {
+            file::remove_file(&feed.folder.join(name))?;
         }
     }
     Ok(())
@@ -356,7 +505,7 @@ mod tests {
                 let view = LiveView::of(&feed, &registry);
                 let standing = Standing::of(&feed, &registry, view.page.as_deref()).unwrap();
                 assert!(!standing.exact);
-                let next_seq = first_seq(&registry, &standing).unwrap();
+                let next_seq = first_seq(&registry, &standing, 0).unwrap();
                 let Some(Entry::Session(session)) = standing.entries.first().copied() else {
                     panic!("no session");
                 };
