@@ -81,3 +81,48 @@ fn a_hot_copy_put_back_in_place_shows_no_row_that_was_never_written() {
     let seq: u64 = last.split(',').next().and_then(|seq| seq.parse().ok()).expect("a seq");
     assert!(seq >= 50_000, "a seq was given out twice: {last}");
 }
+
+/// A copy of a store that a writer has at work, whose records are all synced but the last 100.
+fn unfinished_copy(env: &TestEnv, synced: bool) -> TestEnv {
+    good(env, "dw-mkfeed", &["t", "ts:uint64", "n:uint64", "--sync", "none"]);
+    let mut writer = Running::start(env, &["t", "--format", "raw"]);
+    writer.send_bytes(&rows(0, 8192));
+    until_published(env, 8192);
+    until("two closed blocks", || {
+        let index = fs::read(env.base().join("feeds/t/00000001.idx")).unwrap();
+        (index[4096 + 28] == 1 && index[4096 + 32 + 28] == 1).then_some(())
+    });
+    if !synced {
+        writer.send_bytes(&rows(8192, 8292));
+        until_published(env, 8292);
+    }
+    let copy = TestEnv::new();
+    let copied = Command::new("cp").arg("-r").arg(env.base()).arg(copy.base()).status();
+    assert!(copied.expect("cp starts").success());
+    writer.finish();
+    copy
+}
+
+#[test]
+fn a_copy_of_an_unfinished_session_says_where_its_records_end() {
+    let env = TestEnv::new();
+    let copy = unfinished_copy(&env, false);
+    let seen = run(&copy, "dw-cat", &["t", "-o", "csv", "--no-header"], b"");
+    let said = text(&seen.stderr);
+    assert_eq!(text(&seen.stdout).lines().count(), 8192, "{said}");
+    assert_eq!(seen.status.code(), Some(1), "{said}");
+    assert!(said.contains("below seq 8192") && said.contains("left out: seq 8192..8292"), "{said}");
+    assert!(said.contains("dw-repair --dry-run t"), "{said}");
+
+    // Where no file shows more it is no failure, and there is a line all the same.
+    let env = TestEnv::new();
+    let copy = unfinished_copy(&env, true);
+    let seen = run(&copy, "dw-cat", &["t", "-o", "csv", "--no-header"], b"");
+    let said = text(&seen.stderr);
+    assert_eq!(text(&seen.stdout).lines().count(), 8192, "{said}");
+    assert_eq!(seen.status.code(), Some(0), "{said}");
+    assert!(said.contains("below seq 8192; no file shows more"), "{said}");
+    // The next writer closes that session.
+    run(&copy, "dw-write", &["t", "--columns", "ts,n"], b"");
+    assert_eq!(good(&copy, "dw-cat", &["t", "-o", "csv", "--no-header"]).lines().count(), 8192);
+}

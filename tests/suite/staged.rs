@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use deepwater::Platform;
-use deepwater::reader::{Event, Follower, Selection};
+use deepwater::reader::{Direction, Event, Follower, Selection, Why};
 use serde_json::Value;
 
 use super::env::TestEnv;
@@ -40,6 +40,17 @@ fn numbers_of(csv: &str) -> Vec<u64> {
 /// The numbers that another process reads; it must say nothing on stderr.
 fn numbers(env: &TestEnv) -> Vec<u64> {
     numbers_of(&good(env, "dw-cat", &["t", "-o", "csv", "--no-header", "--fields", "n"]))
+}
+
+/// The numbers that another process reads of a feed that has a hole from `seq` on, which it tells.
+fn numbers_beside_a_hole(env: &TestEnv, seq: u64) -> Vec<u64> {
+    let args = ["t", "-o", "csv", "--no-header", "--fields", "n"];
+    let output = run(env, "dw-cat", &args, b"");
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("left out seq {seq}..")), "{said}");
+    assert!(said.contains("in shared memory that cannot be reached"), "{said}");
+    numbers_of(&text(&output.stdout))
 }
 
 fn until_count(env: &TestEnv, count: u64) {
@@ -258,7 +269,7 @@ fn memory_unlinked_and_then_the_writer_killed_at_rest_loses_nothing() {
     until("everything on disk", || (numbers(&env).len() == 1000).then_some(()));
     kill(&mut first);
     assert!(run(&env, "dw-write", &COLUMNS, b"").status.success());
-    assert!(numbers(&env).into_iter().eq(0..1000));
+    assert!(numbers_beside_a_hole(&env, 1000).into_iter().eq(0..1000));
     let last = sessions(&env).into_iter().rfind(|o| o["hole"].is_string()).expect("a hole");
     assert_eq!((&last["hole"], &last["seq_lo"]), (&"unreachable".into(), &1000.into()), "{last}");
 }
@@ -303,7 +314,7 @@ fn another_shared_memory_is_named_and_nothing_is_taken_for_lost() {
     // A writer there starts behind every seq that may be in use here.
     let output = elsewhere(&env, "echo 1,100 | dw-write t --columns ts,n").expect("as before");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert!(numbers(&env).into_iter().eq(0..101));
+    assert!(numbers_beside_a_hole(&env, 100).into_iter().eq(0..101));
     let all = sessions(&env);
     let hole = all.iter().find(|o| o["hole"].is_string()).expect("a hole");
     assert_eq!((&hole["hole"], &hole["seq_lo"]), (&"unreachable".into(), &100.into()), "{hole}");
@@ -329,9 +340,43 @@ fn memory_that_is_gone_is_told_until_it_is_on_record() {
         assert_eq!(output.status.code(), Some(1), "{tool}: {said}");
         assert!(said.contains("shared memory") && said.contains("seq 4096"), "{tool}: {said}");
     }
+    // The library's users are told as well: by a scan that comes past the end.
+    let reader = Platform::open(env.base()).unwrap().create_reader("t").unwrap();
+    let snapshot = reader.snapshot().unwrap();
+    for (seqs, told) in [((0, 4096), false), ((0, u64::MAX), true)] {
+        let selection = Selection { seqs, ..Selection::ALL };
+        let mut scan = reader.scan(&snapshot, selection, Direction::Forward);
+        while scan.next_run().unwrap().is_some() {}
+        let lost = scan.take_lost();
+        assert_eq!(lost.iter().any(|lost| lost.why == Why::Unreachable), told, "{lost:?}");
+    }
     let output = run(&env, "dw-write", &COLUMNS, rows(4096..4106).as_bytes());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(numbers(&env).into_iter().eq(0..4106));
+    assert!(numbers_beside_a_hole(&env, 4096).into_iter().eq(0..4106));
+    // Whoever comes past them is told, forwards, backwards, by time, merged and following.
+    env.quiet("dw-mkfeed other ts:timestamp n:uint64 && echo 9,9 | dw-write other --columns ts,n");
+    for args in ["t --seq 0..", "t -r", "t --since @1", "t other"] {
+        let output = run(&env, "dw-cat", &args.split(' ').collect::<Vec<_>>(), b"");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "dw-cat {args}: {said}");
+        assert!(said.contains("left out seq 4096..16"), "dw-cat {args}: {said}");
+    }
+    let mut lost = Vec::new();
+    let platform = Platform::open(env.base()).unwrap();
+    let mut follower = platform.create_reader("t").unwrap().follow(Selection::ALL).unwrap();
+    let last = loop {
+        match follower.next_event().unwrap() {
+            Event::Records(_) => {}
+            Event::Lost(more) => lost.push((more.seqs.0, more.why)),
+            other => break format!("{other:?}"),
+        }
+    };
+    assert_eq!((lost, &*last), (vec![(4096, Why::Unreachable)], "CaughtUp"));
+    // Whoever asks for other records is not.
+    for args in ["t -n 5", "t -r -n 5", "t --seq 0..4096", "t --until @1.004", "t --since @1.0041"]
+    {
+        good(&env, "dw-cat", &args.split(' ').collect::<Vec<_>>());
+    }
     let all = sessions(&env);
     assert_eq!((&all[0]["reason"], &all[0]["seq_hi"]), (&"memory-gone".into(), &4096.into()));
     let (next, hole) = (&all[1]["seq_lo"], &all[2]);
@@ -367,7 +412,10 @@ fn after_a_reboot_the_acknowledged_is_there_and_the_rest_is_on_record_as_lost() 
     let output = at_boot(&env, "next", "printf '9,9\\n' | dw-write t --columns ts,n");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let output = at_boot(&env, "next", &format!("{cat} --with-seq"));
-    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    let said = text(&output.stderr);
+    let left_out = format!("left out seq {}..", there.len());
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&left_out) && said.contains("lost before they were on disk"), "{said}");
     assert_eq!(text(&output.stdout).lines().count(), there.len() + 1);
     let all = text(&at_boot(&env, "next", "dw-ls t --sessions --json").stdout);
     let all: Vec<Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

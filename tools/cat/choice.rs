@@ -39,7 +39,16 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         let filters = request.where_.iter().map(parse).collect::<deepwater::Result<_>>()?;
         let snapshot = reader.snapshot()?;
         if let Some(text) = reader.what_is_cut_off(&snapshot) {
-            messages::partial(text);
+            // A scan tells which of the seqs that are asked for it leaves out.
+            match request.follow {
+                true => messages::partial(text),
+                false => messages::warn(text),
+            }
+        }
+        match reader.what_is_unproven(&snapshot) {
+            Some((text, true)) => messages::partial(text),
+            Some((text, false)) => messages::warn(text),
+            None => {}
         }
         for doubt in &snapshot.doubts {
             messages::partial(format!("{name}: {doubt}; see dw-repair"));

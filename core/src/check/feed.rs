@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Check, Finding, Limits, Now, Verdict};
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{BLOCK_ENTRY_SIZE, HEADER_SIZE};
+use crate::chunk::proof::Standing;
 use crate::error::{Error, Result, system_text};
 use crate::os::process;
 use crate::reader::RingState;
@@ -151,6 +152,8 @@ struct Feed {
     view: LiveView,
     /// Whether the page is of this boot, this file and intact: its words are true then.
     believed: bool,
+    /// Why the files cannot have what the page says.
+    refuted: Option<String>,
     entries: Vec<Entry>,
     /// Records exist below this seq: exactly, if the page is believed or the last session was
     /// closed; else what was durable.
@@ -164,6 +167,8 @@ struct Files {
     view: LiveView,
     /// What the page says, if it is believed.
     published: Option<u64>,
+    /// Why what it says cannot be true.
+    refuted: Option<String>,
     entries: Vec<Entry>,
     is_deleted: bool,
 }
@@ -172,7 +177,7 @@ impl Files {
     fn mapped(info: &FeedInfo) -> Result<Files> {
         let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
         let view = LiveView::of(info, &registry);
-        Files::read(registry, view)
+        Files::read(info, registry, view)
     }
 
     /// Copies of them as they were at one moment: the page did not change between two readings,
@@ -182,18 +187,23 @@ impl Files {
         let registry = FeedRegistry::copy(&info.registry_path(), &info.id)?;
         let view = LiveView::copied(info, &registry)?;
         match registry.is_unchanged() {
-            true => Files::read(registry, view).ok(),
+            true => Files::read(info, registry, view).ok(),
             false => None,
         }
     }
 
-    fn read(registry: FeedRegistry, view: LiveView) -> Result<Files> {
+    fn read(info: &FeedInfo, registry: FeedRegistry, view: LiveView) -> Result<Files> {
         // `published` first: every chunk below it is in the table by then.
-        let page = view.page.as_deref().filter(|page| page.session().is_some());
-        let published = page.map(LivePage::published);
+        let mut published = view.page.as_deref().and_then(LivePage::believed);
         let entries = registry.entries()?;
         let is_deleted = registry.is_deleted()?;
-        Ok(Files { registry, view, published, entries, is_deleted })
+        let mut refuted = None;
+        if published.is_some() && info.spec.policy.persist {
+            let standing = Standing::judge(info, entries.clone(), None, published);
+            refuted = standing.refutation(info, view.segments.as_ref());
+            published = published.filter(|_| refuted.is_none());
+        }
+        Ok(Files { registry, view, published, refuted, entries, is_deleted })
     }
 }
 
@@ -213,9 +223,10 @@ impl Feed {
             Some(files) => files,
             None => Files::mapped(&info)?,
         };
-        let Files { registry, view, published, entries, is_deleted } = files;
+        let Files { registry, view, published, refuted, entries, is_deleted } = files;
         let believed = published.is_some();
-        let mut feed = Feed { info, registry, view, believed, entries, end: 0, is_deleted };
+        let mut feed =
+            Feed { info, registry, view, believed, refuted, entries, end: 0, is_deleted };
         feed.end = published.unwrap_or_else(|| feed.known_end());
         Ok(feed)
     }
@@ -288,6 +299,14 @@ impl Feed {
             if let Err(error) = page {
                 return Finding::of_error(Check::LivePage, Some(&self.info.name), &error);
             }
+        }
+        if let Some(what) = &self.refuted {
+            let name = &self.info.name;
+            let cause = format!(
+                "it says more than the files have: {what}; dw-repair --dry-run {name} says what \
+                 can be saved"
+            );
+            return self.finding(Check::LivePage, true, cause);
         }
         self.finding(Check::LivePage, false, "live reads".to_owned())
     }

@@ -570,6 +570,15 @@ impl RawIndex {
         entry.is_some_and(|entry| get_u64(entry, NOT_MIN) != 0 || get_u64(entry, MAX) != 0)
     }
 
+    /// How many records it has at least: up to the first of the last block whose times are set.
+    pub fn reaches(&self) -> u64 {
+        let end = HEADER_SIZE.saturating_add(self.header.block_capacity * BLOCK_ENTRY_SIZE);
+        let entries = &self.bytes[HEADER_SIZE..end.clamp(HEADER_SIZE, self.bytes.len())];
+        let is_set = |entry: &[u8]| get_u64(entry, NOT_MIN) != 0 || get_u64(entry, MAX) != 0;
+        let last = entries.chunks_exact(BLOCK_ENTRY_SIZE).rposition(is_set);
+        last.map_or(0, |block| (block * self.header.geometry.block_records) as u64 + 1)
+    }
+
     /// Least and greatest time of a block, if its entry checks.
     pub fn times(&self, block: usize, records: usize) -> Option<(u64, u64)> {
         let at = HEADER_SIZE + block * BLOCK_ENTRY_SIZE;

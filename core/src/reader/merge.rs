@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
+use crate::reader::ends::Hole;
 use crate::reader::files::{ChunkFiles, Missing};
 use crate::reader::frozen::{Frozen, FrozenBlock};
 use crate::reader::{
@@ -70,6 +71,8 @@ enum Waiting {
     Chunk(usize),
     /// A block, by its position in `Merge::blocks`.
     Block(usize),
+    /// What is on record as lost, by its position in `Merge::holes`.
+    Hole(usize),
 }
 
 /// A block that can have selected rows.
@@ -104,6 +107,8 @@ pub struct Merge {
     direction: Direction,
     /// Feed and chunk.
     chunks: Vec<(usize, SnapshotChunk)>,
+    /// Feed, and what is on record as lost of it.
+    holes: Vec<(usize, Hole)>,
     /// Open files by position of the chunk, those used last behind.
     files: Vec<(usize, ChunkFiles)>,
     blocks: Vec<Block>,
@@ -119,7 +124,7 @@ pub struct Merge {
     held_bytes: usize,
     budget_bytes: usize,
     damage: Vec<Damage>,
-    /// What was taken away since the snapshots: feed, seqs, and why.
+    /// What is on record as lost, or was taken away since the snapshots: feed, seqs, and why.
     lost: Vec<(usize, (u64, u64), Why)>,
 }
 
@@ -130,6 +135,7 @@ impl Merge {
             parts: Vec::new(),
             direction,
             chunks: Vec::new(),
+            holes: Vec::new(),
             files: Vec::new(),
             blocks: Vec::new(),
             free: Vec::new(),
@@ -163,6 +169,11 @@ impl Merge {
                 merge.waiting.push(Reverse((first, Waiting::Chunk(merge.chunks.len()))));
                 merge.chunks.push((feed, *chunk));
             }
+            for hole in reader.holes(snapshot, selection) {
+                let first = merge.first_rank(feed, hole.times, hole.seqs);
+                merge.waiting.push(Reverse((first, Waiting::Hole(merge.holes.len()))));
+                merge.holes.push((feed, hole));
+            }
         }
         merge
     }
@@ -195,6 +206,7 @@ impl Merge {
             match waiting {
                 Waiting::Chunk(chunk) => self.open(chunk),
                 Waiting::Block(block) => self.load(block),
+                Waiting::Hole(hole) => self.pass(hole),
             }
         }
         let Reverse((_, block)) = self.loaded.pop()?;
@@ -238,6 +250,10 @@ impl Merge {
             Waiting::Block(block) => {
                 let block = &self.blocks[block];
                 (block.feed == feed).then_some(block.seqs.0)
+            }
+            Waiting::Hole(hole) => {
+                let (of, hole) = &self.holes[hole];
+                (*of == feed).then_some(hole.seqs.0)
             }
         });
         let loaded = self.loaded.iter().map(|Reverse((_, block))| (*block, None));
@@ -347,6 +363,14 @@ impl Merge {
                 entries.for_each(|(number, entry)| self.list(chunk, number, entry));
             }
             Err(missing) => self.miss(chunk, missing),
+        }
+    }
+
+    /// Tells a hole, if the merge does not begin behind it.
+    fn pass(&mut self, hole: usize) {
+        let (feed, Hole { seqs, why, times }) = self.holes[hole];
+        if !self.is_behind(feed, times, seqs) {
+            self.lost.push((feed, seqs, why));
         }
     }
 

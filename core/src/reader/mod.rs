@@ -1,5 +1,6 @@
 //! Reading: what is there (a snapshot), which part of it (a selection), and the records (a scan).
 
+mod ends;
 mod files;
 pub mod follow;
 mod frozen;
@@ -16,9 +17,8 @@ use crate::chunk::proof::{self, Standing};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::os::faults;
-use crate::os::lock::Lock;
 use crate::registry::feed::{
-    ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, SessionEnd, SessionEntry,
+    ChunkEntry, Entry, FeedRegistry, Place, RangeEntry, Seal, SessionEnd, SessionEntry,
 };
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
@@ -26,6 +26,7 @@ use crate::registry::segments::Reach;
 use crate::registry::view::LiveView;
 use crate::ring::Ring;
 
+pub use ends::Unproven;
 use files::ChunkFiles;
 pub use follow::{Event, Follower, Waiting};
 pub use rings::RingState;
@@ -74,6 +75,8 @@ pub struct Snapshot {
     /// A staged session that nobody has closed, and why its memory could not be asked what was
     /// published last: records that were not on disk are not part of the snapshot.
     pub cut_off: Option<Reach>,
+    /// Where the disk proves no more than these records of a session that nobody has closed.
+    pub unproven: Option<Unproven>,
     /// Damage that makes it less than it should be, a line each; beside what a scan of it meets.
     pub doubts: Vec<String>,
     /// The ring of a transient feed, if there is one; then there are no chunks.
@@ -196,10 +199,13 @@ impl Selection {
     /// Whether a chunk can have selected records, by what the table says of it.
     fn may_have(&self, chunk: &SnapshotChunk) -> bool {
         let seqs = chunk.entry.base_seq < self.seqs.1 && chunk.end_seq > self.seqs.0;
-        let times = chunk.entry.seal.is_none_or(|seal| {
-            self.every_time() || (self.begins_by(seal.min_time) && seal.max_time >= self.times.0)
-        });
-        seqs && times
+        let times = |seal: Seal| self.may_have_times((seal.min_time, seal.max_time));
+        seqs && chunk.entry.seal.is_none_or(times)
+    }
+
+    /// Whether records whose times lie in that closed range can be selected.
+    fn may_have_times(&self, (min, max): (u64, u64)) -> bool {
+        self.every_time() || (self.begins_by(min) && max >= self.times.0)
     }
 }
 
@@ -335,34 +341,15 @@ impl Reader {
         if standing.proven && view.is_staged() {
             view.refuse_other_memory(&self.feed)?;
             snapshot.cut_off = Some(view.reach);
+            snapshot.holes.extend(self.hole_ahead(standing, view));
         }
+        snapshot.unproven = Unproven::of(standing);
         let path = self.feed.registry_path().display().to_string();
         snapshot.doubts = standing.doubts.clone();
         snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
             format!("{path}: no entry has seq {lo}..{hi}, which come before others")
         }));
         Ok(snapshot)
-    }
-
-    /// Says of a snapshot that may lack records, because they were in shared memory, why they may
-    /// be missing. Nothing where a writer is at work: it has them, or they are on disk.
-    pub fn what_is_cut_off(&self, snapshot: &Snapshot) -> Option<String> {
-        let why = match snapshot.cut_off? {
-            Reach::OtherBoot => "was lost when the machine stopped",
-            Reach::Copied => "is not part of this copy of the store",
-            _ => "is gone",
-        };
-        if Lock::feed_is_held(&self.feed.lock) == Some(true) {
-            return None;
-        }
-        let folder = self.view().segments?.folder;
-        Some(format!(
-            "{}: the shared memory of its last writer ({}) {why}; left out: records from seq {} on \
-             that were not on disk yet",
-            self.feed.name,
-            folder.display(),
-            snapshot.end_seq
-        ))
     }
 
     /// Whether dw-gc has taken a chunk since the snapshot: its files may be gone, and that is no
@@ -424,7 +411,8 @@ impl Reader {
     /// The records of `snapshot` in `selection`, in seq order or backwards.
     pub fn scan(&self, snapshot: &Snapshot, selection: Selection, direction: Direction) -> Scan {
         let registry = Arc::clone(&self.registry);
-        Scan::new(self.feed.clone(), registry, snapshot, selection, direction)
+        let holes = self.holes(snapshot, &selection);
+        Scan::new(self.feed.clone(), registry, snapshot, selection, direction).with(holes)
     }
 
     /// The records with a time in `start..end`, in order of arrival: the seed's `read`.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::chunk::index::BlockEntry;
 use crate::error::{Error, Result};
+use crate::reader::ends::Hole;
 use crate::reader::files::{ChunkFiles, Missing};
 use crate::reader::rings::RingScan;
 use crate::reader::{Lost, Selection, Snapshot, SnapshotChunk, Why};
@@ -63,6 +64,8 @@ pub struct Scan {
     direction: Direction,
     /// Chunks still to be scanned, the next one last.
     chunks: Vec<SnapshotChunk>,
+    /// Seqs on record as lost, the next ones last.
+    holes: Vec<Hole>,
     current: Option<OpenChunk>,
     /// A ring, if the records are in one.
     ring: Option<RingScan>,
@@ -72,7 +75,7 @@ pub struct Scan {
     /// What of the buffer is to be given: record positions of the load.
     load: Load,
     damage: Vec<Damage>,
-    /// What was taken away since the snapshot: seqs, and why.
+    /// What is on record as lost, or was taken away since the snapshot: seqs, and why.
     lost: Vec<((u64, u64), Why)>,
     /// The lowest seq given so far.
     lowest_given: u64,
@@ -115,6 +118,7 @@ impl Scan {
             selection,
             direction,
             chunks,
+            holes: Vec::new(),
             current: None,
             ring: RingScan::of(snapshot, &selection),
             kept: None,
@@ -124,6 +128,15 @@ impl Scan {
             lost: Vec::new(),
             lowest_given: u64::MAX,
         }
+    }
+
+    /// Tells these holes, which are in order, where the scan comes past them.
+    pub(super) fn with(mut self, holes: Vec<Hole>) -> Scan {
+        self.holes = holes;
+        if self.direction == Direction::Forward {
+            self.holes.reverse();
+        }
+        self
     }
 
     /// Goes on, at its end, with the records of `chunk` from `seq` on. A chunk that was being
@@ -191,7 +204,8 @@ impl Scan {
         std::mem::take(&mut self.damage)
     }
 
-    /// What was taken away since the snapshot, since the last call, in the order it was met.
+    /// What is on record as lost, or was taken away since the snapshot, and was met since the last
+    /// call, in that order.
     /// Whether that leaves a gap is known once the scan is at its end.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         let taken = std::mem::take(&mut self.lost).into_iter();
@@ -258,6 +272,7 @@ impl Scan {
                 }
                 self.kept = Some(open.files);
             }
+            self.pass_holes();
             let Some(chunk) = self.chunks.pop() else { return false };
             let seqs = (chunk.entry.base_seq, chunk.end_seq);
             match self.open(chunk) {
@@ -265,6 +280,22 @@ impl Scan {
                 Err(Missing::Damaged(error)) => self.lose(&chunk, 0, seqs, None, error),
                 Err(Missing::Gone(why)) => self.lost.push((self.clip(seqs), why)),
             }
+        }
+    }
+
+    /// Tells the holes that lie before the next chunk.
+    fn pass_holes(&mut self) {
+        let next = self.chunks.last().map(|chunk| chunk.entry.base_seq);
+        while let Some(hole) = self.holes.last().copied() {
+            let is_next = next.is_none_or(|seq| match self.direction {
+                Direction::Forward => hole.seqs.0 < seq,
+                Direction::Reverse => hole.seqs.0 > seq,
+            });
+            if !is_next {
+                break;
+            }
+            self.holes.pop();
+            self.lost.push((hole.seqs, hole.why));
         }
     }
 

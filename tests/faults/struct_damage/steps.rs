@@ -121,12 +121,14 @@ fn scan(place: &Place, model: &Model, back: bool) -> deepwater::Result<Told> {
     }
     let (damage, lost) = (scan.take_damage(), scan.take_lost());
     let cut_off = reader.what_is_cut_off(&snapshot);
+    let unproven = reader.what_is_unproven(&snapshot);
     told.clean = damage.is_empty()
+        && unproven.as_ref().is_none_or(|(_, more)| !more)
         && snapshot.doubts.is_empty()
         && cut_off.is_none()
         && lost.iter().all(|lost| lost.why == Why::Collected && !lost.gap);
     let damage: Vec<_> = damage.iter().map(|d| (d.seqs, &d.what)).collect();
-    told.said = format!("{damage:?} {lost:?} {:?} {cut_off:?}", snapshot.doubts);
+    told.said = format!("{damage:?} {lost:?} {:?} {cut_off:?} {unproven:?}", snapshot.doubts);
     Ok(told)
 }
 

@@ -227,6 +227,10 @@ impl Chunks {
         // Entries that are collected stay readable, so that the chunk being read is found again.
         for position in self.current.unwrap_or(first)..count {
             let Entry::Chunk(chunk) = self.registry.entry(position)? else { continue };
+            if chunk.place == Place::Expired && chunk.seal.is_none() {
+                // It never had a record that is known of.
+                continue;
+            }
             faults::step("follow.entry");
             let chunk_end = self.end_of(&chunk, end, count)?;
             if chunk_end <= self.next {
@@ -238,7 +242,20 @@ impl Chunks {
             self.current = Some(position);
             return Ok(self.take_up(chunk, chunk_end));
         }
-        Ok(Found::Nothing)
+        self.pass_last(end, first)
+    }
+
+    /// Steps over seqs that are on record as lost and in front of which no chunk is yet.
+    fn pass_last(&mut self, end: u64, first: u64) -> Result<Found> {
+        let next = self.next;
+        let hole = self.registry.entries()?.into_iter().find_map(|entry| match entry {
+            Entry::Range(hole) if hole.seqs.0 <= next && next < hole.seqs.1 => Some(hole.seqs.1),
+            _ => None,
+        });
+        match hole {
+            Some(hole) => self.pass_over(hole.min(end), first),
+            None => Ok(Found::Nothing),
+        }
     }
 
     /// The seq after the last record of a chunk, as far as records lie below `end`. A chunk that

@@ -1,0 +1,174 @@
+//! What a feed's records leave out: ranges on record as lost, and what came behind the end of a
+//! session that nobody has closed.
+
+use crate::chunk::ChunkPaths;
+use crate::chunk::index::RawIndex;
+use crate::chunk::proof::{Standing, last_session};
+use crate::chunk::strays::written_records;
+use crate::os::lock::Lock;
+use crate::os::process;
+use crate::reader::{Reader, Selection, Snapshot, SnapshotChunk, Why};
+use crate::registry::feed::{
+    ChunkEntry, RANGE_LOST, RANGE_UNREACHABLE, RangeEntry, SessionEnd, SessionEntry,
+};
+use crate::registry::segments::Reach;
+use crate::registry::view::LiveView;
+
+/// Seqs that no reader will be given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hole {
+    pub seqs: (u64, u64),
+    pub why: Why,
+    /// Between which times their records came, as far as is known.
+    pub times: (u64, u64),
+}
+
+/// A session that its writer has not closed, and whose live page is not to be believed.
+#[derive(Clone, Debug)]
+pub struct Unproven {
+    session: SessionEntry,
+    /// The chunks that were being filled.
+    open: Vec<ChunkEntry>,
+}
+
+impl Unproven {
+    pub(super) fn of(standing: &Standing) -> Option<Unproven> {
+        let session = last_session(&standing.entries).filter(|_| standing.proven)?;
+        let open = standing.chunks().into_iter().map(|(chunk, _)| chunk);
+        let open = open.filter(|chunk| chunk.place.is_open()).collect();
+        Some(Unproven { session, open })
+    }
+}
+
+impl Reader {
+    /// What the next writer will put on record behind the last record of a staged session whose
+    /// memory is gone. Nothing where a writer is at work.
+    pub(super) fn hole_ahead(&self, standing: &Standing, view: &LiveView) -> Option<RangeEntry> {
+        let session = last_session(&standing.entries)?;
+        let staged = view.staged().filter(|staged| staged.session_id == session.session_id);
+        staged.filter(|_| Lock::feed_is_held(&self.feed.lock) != Some(true))?;
+        let reason = match view.end_without_page(&session) {
+            SessionEnd::MemoryGone => RANGE_UNREACHABLE,
+            _ => RANGE_LOST,
+        };
+        let seqs = (standing.end, self.registry.lease()?);
+        let session_id = session.session_id;
+        let recorded_us = process::wall_us();
+        (seqs.0 < seqs.1).then_some(RangeEntry {
+            seqs,
+            session_id,
+            recorded_us,
+            reason,
+            times: None,
+        })
+    }
+
+    /// Says of a snapshot that may lack records, because they were in shared memory, why they may
+    /// be missing. Nothing where a writer is at work: it has them, or they are on disk.
+    pub fn what_is_cut_off(&self, snapshot: &Snapshot) -> Option<String> {
+        let why = match snapshot.cut_off? {
+            Reach::OtherBoot => "was lost when the machine stopped",
+            Reach::Copied => "is not part of this copy of the store",
+            _ => "is gone",
+        };
+        if Lock::feed_is_held(&self.feed.lock) == Some(true) {
+            return None;
+        }
+        let folder = self.view().segments?.folder;
+        Some(format!(
+            "{}: the shared memory of its last writer ({}) {why}; left out: records from seq {} on \
+             that were not on disk yet",
+            self.feed.name,
+            folder.display(),
+            snapshot.end_seq
+        ))
+    }
+
+    /// Says of a snapshot that ends where the disk proves no more, because nobody has closed the
+    /// last session, where that is; and whether some file shows records behind it. Nothing where a
+    /// writer is at work, and nothing of a session in shared memory, of which
+    /// [`Reader::what_is_cut_off`] tells.
+    pub fn what_is_unproven(&self, snapshot: &Snapshot) -> Option<(String, bool)> {
+        let unproven = snapshot.unproven.as_ref().filter(|_| snapshot.cut_off.is_none())?;
+        if Lock::feed_is_held(&self.feed.lock) == Some(true) {
+            return None;
+        }
+        let (name, end) = (&self.feed.name, snapshot.end_seq);
+        let how = match unproven.session.boot_id == process::boot_id() {
+            true => "this store is a copy, made while it was written",
+            false => "the machine stopped while it was written, or this store is a copy",
+        };
+        let more = self.shows_more(unproven, end);
+        let what = match &more {
+            Some(more) => format!("left out: {more}"),
+            None => "no file shows more".to_owned(),
+        };
+        let text = format!(
+            "{name}: {how}: records are proven below seq {end}; {what}; dw-write goes on behind \
+             them, dw-repair --dry-run {name} looks first"
+        );
+        Some((text, more.is_some()))
+    }
+
+    /// What shows that there was more than the records below `end`.
+    fn shows_more(&self, unproven: &Unproven, end: u64) -> Option<String> {
+        for chunk in &unproven.open {
+            let paths = ChunkPaths::new(&self.feed.folder, chunk.chunk_id);
+            let written = written_records(&paths.data, &self.feed).unwrap_or(0);
+            let timed = RawIndex::read(&paths.index, (&self.feed.id, &self.feed.geometry()))
+                .map_or(0, |index| index.reaches());
+            let last = chunk.base_seq.saturating_add(written.max(timed));
+            if last > end {
+                let path = if written >= timed { &paths.data } else { &paths.index };
+                return Some(format!("seq {end}..{last}, by {}", path.display()));
+            }
+        }
+        let page = self.view().page?;
+        let of_it = page.newest_stamp()?.session_id == unproven.session.session_id;
+        let published = page.vouched().filter(|published| of_it && *published > end)?;
+        Some(format!("seq {end}..{published}, by {}", page.path().display()))
+    }
+
+    /// The seqs in a selection that are on record as lost or out of reach, in order. What lies
+    /// before everything that dw-gc has taken is no part of the feed any more.
+    pub(super) fn holes(&self, snapshot: &Snapshot, selection: &Selection) -> Vec<Hole> {
+        let mut ranges: Vec<RangeEntry> = snapshot.holes.clone();
+        ranges.sort_unstable_by_key(|range| range.seqs.1);
+        let (mut first, mut holes) = (snapshot.first_seq(), Vec::new());
+        for range in ranges.iter().rev().filter(|range| range.seqs.0 < range.seqs.1) {
+            if range.seqs.1 < first {
+                break;
+            }
+            first = first.min(range.seqs.0);
+            let why = match range.reason {
+                RANGE_LOST => Why::Lost,
+                RANGE_UNREACHABLE => Why::Unreachable,
+                _ => continue,
+            };
+            let seqs = (range.seqs.0.max(selection.seqs.0), range.seqs.1.min(selection.seqs.1));
+            if seqs.0 >= seqs.1 {
+                continue;
+            }
+            let hole = Hole { seqs, why, times: self.times_of_hole(snapshot, range) };
+            if selection.may_have_times(hole.times) {
+                holes.push(hole);
+            }
+        }
+        holes.reverse();
+        holes
+    }
+
+    /// Between which times the records of a hole came, as far as its neighbours say.
+    fn times_of_hole(&self, snapshot: &Snapshot, range: &RangeEntry) -> (u64, u64) {
+        if let Some(times) = range.times {
+            return times;
+        }
+        let times = |chunk: &SnapshotChunk| self.chunk_times(chunk).ok();
+        let mut chunks = snapshot.chunks.iter();
+        let before = chunks.rfind(|chunk| chunk.end_seq <= range.seqs.0).and_then(times);
+        let mut chunks = snapshot.chunks.iter();
+        let after = chunks.find(|chunk| chunk.entry.base_seq >= range.seqs.1).and_then(times);
+        let (from, to) = (before.map_or(0, |b| b.1), after.map_or(u64::MAX, |a| a.0));
+        (from.min(to), from.max(to))
+    }
+}
