@@ -71,8 +71,90 @@ fn what_is_later_than_the_end_is_still_to_come() {
     write(&env, "trades", "1,1\n9,2\n2,3\n5,4\n");
     assert_eq!(until("3"), [1, 3]);
     assert_eq!(next_seq(&env, "trades"), 1, "before the first that was left out");
-    assert_eq!(until("10"), [2, 3, 4], "again rather than never");
+    assert_eq!(until("10"), [2, 4], "and what was printed does not come twice");
     assert!(until("10").is_empty());
+}
+
+#[test]
+fn late_rows_of_runs_with_an_end_come_once() {
+    let env = store();
+    let go_on = |args: &[&str]| cat(&env, &[&["trades", "--cursor-file", "cursor"], args].concat());
+    write(&env, "trades", "1,1\n9,2\n2,3\n20,4\n5,5\n");
+    assert_eq!(go_on(&["--until", "@6us"]), [1, 3, 5]);
+    // Rows that come later and are older, and an end that is earlier than the last one.
+    write(&env, "trades", "3,6\n8,7\n");
+    assert_eq!(go_on(&["--until", "@4us"]), [6]);
+    assert_eq!(go_on(&["--until", "@10us", "-n", "+1"]), [2]);
+    assert_eq!(go_on(&["--until", "@10us", "-n", "1"]), [7], "the last that was not printed");
+    assert_eq!(go_on(&[]), [4]);
+    assert!(go_on(&[]).is_empty());
+    assert_eq!(next_seq(&env, "trades"), 7);
+    // Of several feeds, by time.
+    env.quiet("dw-mkfeed quotes ts:timestamp n:uint64");
+    write(&env, "quotes", "2,10\n30,11\n1,12\n");
+    let both = |end: &str| {
+        let args = ["trades", "quotes", "--cursor-file", "both", "--until"];
+        cat(&env, &[&args[..], &[end]].concat())
+    };
+    assert_eq!(both("@4us"), [1, 12, 3, 10, 6]);
+    assert_eq!(both("@40us"), [5, 7, 2, 4, 11]);
+    assert!(both("@40us").is_empty());
+}
+
+#[test]
+fn a_store_put_back_from_an_older_backup_is_noticed() {
+    let rows = |from: u64, to: u64| (from..to).map(|n| format!("{n},{n}\n")).collect::<String>();
+    for (old_file, until) in [(false, false), (false, true), (true, false)] {
+        let env = store();
+        write(&env, "trades", &rows(0, 100));
+        env.quiet("cp -a store backup");
+        write(&env, "trades", &rows(100, 150));
+        let mut args = vec!["trades", "--cursor-file", "cursor", "--fields", "n", "-o", "csv"];
+        args.push("--no-header");
+        let end = ["--until", "@140us"];
+        if until {
+            args.extend(end);
+        }
+        let first = good(&env, "dw-cat", &args);
+        assert_eq!(first.lines().count(), if until { 140 } else { 150 });
+        if old_file {
+            let text = fs::read_to_string(env.path("cursor")).unwrap();
+            let mut json: Value = serde_json::from_str(&text).unwrap();
+            json["feeds"]["trades"].as_object_mut().unwrap().remove("last");
+            fs::write(env.path("cursor"), json.to_string()).unwrap();
+        }
+        env.quiet("rm -r store; cp -a backup store");
+        write(&env, "trades", &rows(1100, 1160));
+        if until {
+            args.retain(|arg| !end.contains(arg));
+        }
+        let output = run(&env, "dw-cat", &args, b"");
+        let (out, said) = (text(&output.stdout), text(&output.stderr));
+        if old_file {
+            assert_eq!(output.status.code(), Some(0), "nothing to tell it by: {said}");
+            assert_eq!(out.lines().count(), 10);
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("an older copy; going on from seq 100"), "{said}");
+        assert!(out.lines().map(|n| n.parse::<u64>().unwrap()).eq(1100..1160), "{out}");
+        assert!(good(&env, "dw-cat", &args).is_empty(), "once");
+    }
+}
+
+#[test]
+fn an_older_backup_is_noticed_before_anything_is_written_to_it() {
+    let env = store();
+    write(&env, "trades", "1,1\n");
+    env.quiet("cp -a store backup");
+    write(&env, "trades", "2,2\n3,3\n");
+    let args = ["trades", "--cursor-file", "cursor", "--fields", "n", "-o", "csv", "--no-header"];
+    assert_eq!(cat(&env, &["trades", "--cursor-file", "cursor"]), [1, 2, 3]);
+    env.quiet("rm -r store; cp -a backup store");
+    let output = run(&env, "dw-cat", &args, b"");
+    assert_eq!((output.status.code(), text(&output.stdout).len()), (Some(1), 0));
+    write(&env, "trades", "4,4\n");
+    assert_eq!(cat(&env, &["trades", "--cursor-file", "cursor"]), [4]);
 }
 
 #[test]

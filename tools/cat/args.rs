@@ -35,7 +35,8 @@ pub const PAGE: Page = Page {
          was printed is out, at the end and on signals. A run that was killed repeats records \
          and loses none. Where the file has no place yet, the other options say where to begin. \
          Of several feeds, whose records come by time, some after the place may come twice. \
-         With --until, the place stays before the first record that is later.",
+         With --until, the place stays before the first record that is later. A store that was \
+         put back from an older backup is noticed (exit status 1).",
         "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above \
          2^53, times in nanoseconds among them: --ints string prints those as strings.",
     ],

@@ -7,6 +7,7 @@ use deepwater::time::TimeUnit;
 use jiff::Timestamp;
 
 use super::args::Request;
+use super::printed::Printed;
 use crate::cli::args::Bounds;
 use crate::cli::messages;
 use crate::cli::times::Context;
@@ -21,12 +22,26 @@ pub struct Chosen {
     pub selection: Selection,
     /// Conditions that all must hold.
     pub filters: Vec<Filter>,
+    /// What earlier runs have printed.
+    pub printed: Printed,
 }
 
 impl Chosen {
     /// Size of a record, in bytes.
     pub fn record_size(&self) -> usize {
         self.reader.layout().record_size()
+    }
+
+    /// Whether every record of the selection is to be printed.
+    pub fn takes_all(&self) -> bool {
+        self.filters.is_empty() && self.printed.is_empty()
+    }
+
+    /// Whether a record of the selection is to be printed.
+    pub fn takes(&self, seq: u64, record: &[u8]) -> bool {
+        let printed = || self.printed.has(seq, self.reader.layout().time_of(record));
+        self.filters.iter().all(|filter| filter.matches(record))
+            && (self.printed.is_empty() || !printed())
     }
 }
 
@@ -53,7 +68,8 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         for doubt in &snapshot.doubts {
             messages::partial(format!("{name}: {doubt}; see dw-repair"));
         }
-        feeds.push(Chosen { reader, snapshot, selection: Selection::ALL, filters });
+        let printed = Printed::default();
+        feeds.push(Chosen { reader, snapshot, selection: Selection::ALL, filters, printed });
     }
     Ok(feeds)
 }

@@ -10,6 +10,11 @@ use deepwater::os::file;
 use deepwater::reader::{Direction, Reader, Selection};
 use serde_json::{Map, Value, json};
 
+use super::choice::Chosen;
+use super::last::Last;
+use super::printed::Printed;
+use crate::cli::messages;
+
 const FILE_LIMIT: u64 = 16 << 20;
 const MODE: u32 = 0o644;
 
@@ -19,7 +24,7 @@ pub struct Cursor {
     store: String,
     feeds: Vec<Place>,
     /// As it was saved last.
-    saved: Option<Vec<u64>>,
+    saved: Option<Vec<Saved>>,
 }
 
 /// One feed's place.
@@ -28,13 +33,19 @@ struct Place {
     id: String,
     /// Where the last run ended.
     start: Option<u64>,
+    /// What was printed behind it.
+    printed: Printed,
+    /// The record before the last run's end.
+    last: Option<Last>,
     hold: Option<Hold>,
 }
+
+/// A feed's place as it is saved, what was printed behind it, and where printing ended.
+type Saved = (u64, Printed, u64);
 
 /// Records that are left out for being at or after `--until` are still to come: the place stays
 /// before them.
 struct Hold {
-    reader: Reader,
     until: u64,
     checked: u64,
     held: Option<u64>,
@@ -53,7 +64,8 @@ impl Cursor {
         let place = |reader: &&Reader| {
             let feed = reader.feed();
             let id = format!("{:016x}", feed.id.feed_id);
-            Place { name: feed.name.clone(), id, start: None, hold: None }
+            let (name, printed) = (feed.name.clone(), Printed::default());
+            Place { name, id, start: None, printed, last: None, hold: None }
         };
         let mut cursor =
             Cursor { path, store, feeds: readers.iter().map(place).collect(), saved: None };
@@ -92,6 +104,9 @@ impl Cursor {
             }
             let next = place.get("next_seq").and_then(Value::as_u64);
             feed.start = Some(next.with_context(|| format!("no next_seq of feed {name}"))?);
+            // Files of earlier versions have neither.
+            feed.printed = place.get("printed").and_then(Printed::of_json).unwrap_or_default();
+            feed.last = place.get("last").and_then(Last::of_json);
         }
         Ok(())
     }
@@ -102,28 +117,65 @@ impl Cursor {
     }
 
     /// Keeps the place before the first record that is at or after `until`.
-    pub fn hold_back(&mut self, feed: usize, reader: Reader, until: u64, from: u64) {
-        self.feeds[feed].hold = Some(Hold { reader, until, checked: from, held: None });
+    pub fn hold_back(&mut self, feed: usize, until: u64, from: u64) {
+        self.feeds[feed].hold = Some(Hold { until, checked: from, held: None });
+    }
+
+    /// What was printed behind the place.
+    pub fn printed(&self, feed: usize) -> &Printed {
+        &self.feeds[feed].printed
+    }
+
+    /// Looks whether the feed still has what the last run ended with. If it does not, the store is
+    /// an older copy: says so, and goes back to the first record that cannot have been printed.
+    ///
+    /// # Errors
+    /// If the feed cannot be read.
+    pub fn check(&mut self, feed: usize, chosen: &Chosen) -> anyhow::Result<()> {
+        let place = &mut self.feeds[feed];
+        let (Some(last), Some(next)) = (&place.last, place.start) else { return Ok(()) };
+        let Some(from) = last.missing_from(&chosen.reader, &chosen.snapshot)? else {
+            return Ok(());
+        };
+        let first = next.min(from);
+        messages::partial(format!(
+            "{}: record {} is not the one that the last run ended with: the store is an older \
+             copy; going on from seq {first}, the first that cannot have been printed",
+            place.name, last.seq
+        ));
+        place.start = Some(first);
+        place.printed.cut(from);
+        Ok(())
     }
 
     /// Saves the place: every record below these seqs was printed.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn save(&mut self, positions: &[u64]) -> anyhow::Result<()> {
+    pub fn save(&mut self, chosen: &[Chosen], positions: &[u64]) -> anyhow::Result<()> {
         let mut places = Vec::new();
-        for (feed, &position) in self.feeds.iter_mut().zip(positions) {
-            places.push(match &mut feed.hold {
-                Some(hold) => hold.before(position)?,
-                None => position,
-            });
+        for ((feed, chosen), &position) in self.feeds.iter_mut().zip(chosen).zip(positions) {
+            let (place, until) = match &mut feed.hold {
+                Some(hold) => (hold.before(chosen, position)?, hold.until),
+                None => (position, 0),
+            };
+            let printed = feed.printed.with(position, until, place);
+            let end = printed.end().max(place);
+            places.push((place, printed, end));
         }
         if self.saved.as_ref() == Some(&places) {
             return Ok(());
         }
         let mut feeds = Map::new();
-        for (feed, place) in self.feeds.iter().zip(&places) {
-            feeds.insert(feed.name.clone(), json!({"id": feed.id, "next_seq": place}));
+        for ((feed, chosen), (place, printed, end)) in self.feeds.iter().zip(chosen).zip(&places) {
+            let mut json = json!({"id": feed.id, "next_seq": place});
+            if !printed.is_empty() {
+                json["printed"] = printed.to_json();
+            }
+            if let Some(last) = Last::before(&chosen.reader, *end)? {
+                json["last"] = last.to_json();
+            }
+            feeds.insert(feed.name.clone(), json);
         }
         let json = json!({"store": self.store, "feeds": feeds});
         let text = format!("{}\n", serde_json::to_string_pretty(&json)?);
@@ -135,13 +187,18 @@ impl Cursor {
 
 impl Hold {
     /// The place, or the first record before it that is still to come.
-    fn before(&mut self, position: u64) -> deepwater::Result<u64> {
+    fn before(&mut self, chosen: &Chosen, position: u64) -> deepwater::Result<u64> {
         if self.held.is_none() && self.checked < position {
             let selection =
                 Selection { seqs: (self.checked, position), times: (self.until, u64::MAX) };
-            let snapshot = self.reader.snapshot()?;
-            let mut scan = self.reader.scan(&snapshot, selection, Direction::Forward);
-            self.held = scan.next_run()?.map(|run| run.first_seq);
+            let reader = &chosen.reader;
+            let mut scan = reader.scan(&reader.snapshot()?, selection, Direction::Forward);
+            while let Some(run) = scan.next_run()?.filter(|_| self.held.is_none()) {
+                let times = run.records.chunks_exact(chosen.record_size());
+                let mut records = (run.first_seq..).zip(times.map(|r| reader.layout().time_of(r)));
+                let held = records.find(|&(seq, time)| !chosen.printed.has(seq, time));
+                self.held = held.map(|(seq, _)| seq);
+            }
             self.checked = position;
         }
         Ok(self.held.map_or(position, |held| held.min(position)))

@@ -82,7 +82,7 @@ impl<'a> Merged<'a> {
             let chosen = &self.feeds[feed];
             let layout = chosen.reader.layout();
             for (i, record) in run.records.chunks_exact(chosen.record_size()).enumerate() {
-                if left > 0 && chosen.filters.iter().all(|filter| filter.matches(record)) {
+                if left > 0 && chosen.takes(run.first_seq + i as u64, record) {
                     left -= 1;
                 }
                 if left == 0 {
@@ -110,9 +110,8 @@ impl<'a> Merged<'a> {
 
     fn matches(&self, feed: usize, run: &Run<'_>) -> u64 {
         let chosen = &self.feeds[feed];
-        let records = run.records.chunks_exact(chosen.record_size());
-        let matches = |record: &&[u8]| chosen.filters.iter().all(|filter| filter.matches(record));
-        records.filter(matches).count() as u64
+        let records = (run.first_seq..).zip(run.records.chunks_exact(chosen.record_size()));
+        records.filter(|(seq, record)| chosen.takes(*seq, record)).count() as u64
     }
 
     fn begin(&self) -> Merge {

@@ -1,17 +1,15 @@
 //! Which records: a selection, the conditions on fields, and how many from which end.
 
 use deepwater::Result;
-use deepwater::reader::{Damage, Direction, Lost, Reader, Run, Scan, Selection, Snapshot};
-use deepwater::text::filter::Filter;
+use deepwater::reader::{Damage, Direction, Lost, Run, Scan, Selection};
 
 use super::args::Lines;
+use super::choice::Chosen;
 
 /// Records chosen, in the order they are to be printed.
 pub struct Pick<'a> {
-    reader: &'a Reader,
-    snapshot: &'a Snapshot,
+    chosen: &'a Chosen,
     selection: Selection,
-    filters: &'a [Filter],
     direction: Direction,
     /// At most so many.
     limit: u64,
@@ -22,20 +20,14 @@ impl<'a> Pick<'a> {
     ///
     /// The last N of a selection that conditions or times thin out are found by a scan backwards
     /// that only counts; nothing is held in memory, however large N is.
-    pub fn new(
-        reader: &'a Reader,
-        snapshot: &'a Snapshot,
-        selection: Selection,
-        filters: &'a [Filter],
-        lines: Option<Lines>,
-        reverse: bool,
-    ) -> Result<Pick<'a>> {
+    pub fn new(chosen: &'a Chosen, lines: Option<Lines>, reverse: bool) -> Result<Pick<'a>> {
+        let selection = chosen.selection;
         let direction = if reverse { Direction::Reverse } else { Direction::Forward };
         let limit = match lines {
             None => u64::MAX,
             Some(Lines::First(n) | Lines::Last(n)) => n,
         };
-        let mut pick = Pick { reader, snapshot, selection, filters, direction, limit };
+        let mut pick = Pick { chosen, selection, direction, limit };
         match (lines, reverse) {
             // The nearest N in the direction of the scan are those it meets first.
             (None, _) | (Some(Lines::First(_)), false) | (Some(Lines::Last(_)), true) => {}
@@ -51,16 +43,20 @@ impl<'a> Pick<'a> {
         Ok(pick)
     }
 
+    fn scan(&self, direction: Direction) -> Scan {
+        self.chosen.reader.scan(&self.chosen.snapshot, self.selection, direction)
+    }
+
     /// Seq of the n-th record met in that direction; none if there are fewer.
     fn nth(&self, n: u64, direction: Direction) -> Result<Option<u64>> {
-        let everything = self.filters.is_empty() && self.selection == Selection::ALL;
+        let everything = self.chosen.takes_all() && self.selection == Selection::ALL;
         if everything && direction == Direction::Reverse {
-            return Ok(Some(self.snapshot.seq_from_end(n)));
+            return Ok(Some(self.chosen.snapshot.seq_from_end(n)));
         }
         let mut left = n;
         let mut found = None;
-        let mut scan = self.reader.scan(self.snapshot, self.selection, direction);
-        let size = self.reader.layout().record_size();
+        let mut scan = self.scan(direction);
+        let size = self.chosen.record_size();
         self.runs(&mut scan, direction, |run| {
             let here = (run.records.len() / size) as u64;
             if here < left {
@@ -78,9 +74,9 @@ impl<'a> Pick<'a> {
 
     /// How many records [`Pick::each`] will give, damage aside.
     pub fn count(&self) -> Result<u64> {
-        let size = self.reader.layout().record_size();
+        let size = self.chosen.record_size();
         let mut count = 0;
-        let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
+        let mut scan = self.scan(self.direction);
         self.runs(&mut scan, self.direction, |run| {
             count += (run.records.len() / size) as u64;
             count < self.limit
@@ -101,10 +97,10 @@ impl<'a> Pick<'a> {
         damage: impl FnMut(Damage),
         lost: impl FnMut(Lost),
     ) -> Result<std::result::Result<bool, E>> {
-        let size = self.reader.layout().record_size();
+        let size = self.chosen.record_size();
         let mut left = self.limit;
         let mut outcome = Ok(());
-        let mut scan = self.reader.scan(self.snapshot, self.selection, self.direction);
+        let mut scan = self.scan(self.direction);
         if left > 0 {
             self.runs(&mut scan, self.direction, |run| {
                 let run = self.first(run, left, size);
@@ -140,9 +136,9 @@ impl<'a> Pick<'a> {
         direction: Direction,
         mut each: impl FnMut(Run<'_>) -> bool,
     ) -> Result<()> {
-        let size = self.reader.layout().record_size();
+        let size = self.chosen.record_size();
         while let Some(run) = scan.next_run()? {
-            if self.filters.is_empty() {
+            if self.chosen.takes_all() {
                 if !each(run) {
                     return Ok(());
                 }
@@ -176,7 +172,7 @@ impl<'a> Pick<'a> {
     ) -> (usize, usize) {
         let matches = |i: &usize| {
             let record = &run.records[i * size..(i + 1) * size];
-            self.filters.iter().all(|filter| filter.matches(record))
+            self.chosen.takes(run.first_seq + *i as u64, record)
         };
         let differs = |i: &usize| !matches(i);
         match direction {

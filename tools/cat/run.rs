@@ -32,7 +32,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let mut feeds = choice::open(&platform, &request)?;
     let until = choice::resolve(&mut feeds, &request)?;
     let cursor = match &request.cursor_file {
-        Some(path) => Some(open_cursor(path, &platform, &mut feeds, until.is_some())?),
+        Some(path) => Some(open_cursor(path, &mut feeds, until.is_some())?),
         None => None,
     };
     begin(&mut feeds, &request, cursor.as_ref())?;
@@ -75,20 +75,20 @@ fn finish(mut sink: Sink<'_>, done: Step) -> anyhow::Result<Exit> {
 /// Opens the cursor file, and begins each feed where it says.
 fn open_cursor(
     path: &std::path::Path,
-    platform: &Platform,
     feeds: &mut [Chosen],
     until: bool,
 ) -> anyhow::Result<Cursor> {
     let readers: Vec<&Reader> = feeds.iter().map(|feed| &feed.reader).collect();
     let mut cursor = Cursor::open(path, &readers)?;
     for (at, feed) in feeds.iter_mut().enumerate() {
+        cursor.check(at, feed)?;
         if let Some(next) = cursor.start(at) {
             tell_passed(feed, next)?;
             feed.selection.seqs.0 = feed.selection.seqs.0.max(next);
+            feed.printed = cursor.printed(at).clone();
         }
         if until {
-            let reader = platform.create_reader(&feed.reader.feed().name)?;
-            cursor.hold_back(at, reader, feed.selection.times.1, feed.selection.seqs.0);
+            cursor.hold_back(at, feed.selection.times.1, feed.selection.seqs.0);
         }
     }
     Ok(cursor)
@@ -134,11 +134,7 @@ fn begin(
         let first = match lines {
             _ if alone && cursor.is_none_or(|cursor| cursor.start(at).is_none()) => end,
             Some(Lines::Last(0)) => end,
-            Some(Lines::Last(n)) => {
-                let Chosen { reader, snapshot, selection, filters } = &*feed;
-                let last = Some(Lines::Last(n));
-                Pick::new(reader, snapshot, *selection, filters, last, false)?.first_seq()
-            }
+            Some(Lines::Last(n)) => Pick::new(feed, Some(Lines::Last(n)), false)?.first_seq(),
             _ => 0,
         };
         // What is gone already was not asked for, and is not to be told as lost.
@@ -168,8 +164,8 @@ fn print(sink: &mut Sink<'_>, feeds: &[Chosen], request: &Request, until: Option
         let follower = feed.reader.follow(feed.selection)?;
         return Live::new(vec![follower], request.spin, until).print(sink);
     }
-    let Chosen { reader, snapshot, selection, filters } = feed;
-    let pick = Pick::new(reader, snapshot, *selection, filters, request.lines, request.reverse)?;
+    let Chosen { reader, snapshot, selection, .. } = feed;
+    let pick = Pick::new(feed, request.lines, request.reverse)?;
     let npy = request.format == OutputFormat::Npy;
     sink.head(if npy { Some(pick.count()?) } else { None })?;
     let unit = reader.layout().unit();

@@ -118,7 +118,7 @@ impl<'a> Sink<'a> {
 
     /// Keeps the place in a cursor file, from now on.
     pub fn keep(&mut self, cursor: Cursor) -> anyhow::Result<()> {
-        self.cursor.insert(cursor).save(&self.positions)
+        self.cursor.insert(cursor).save(self.feeds, &self.positions)
     }
 
     /// Says whether records come by seq, or by time.
@@ -159,15 +159,15 @@ impl<'a> Sink<'a> {
 
     /// Prints those of a run that meet the conditions.
     pub fn choose(&mut self, feed: usize, run: &Run<'_>) -> Step {
-        let filters = &self.feeds[feed].filters;
-        if filters.is_empty() {
+        let chosen = &self.feeds[feed];
+        if chosen.takes_all() {
             return self.take(feed, run);
         }
-        let size = self.feeds[feed].record_size();
+        let size = chosen.record_size();
         let n = run.records.len() / size;
         let matches = |i: &usize| {
             let record = &run.records[i * size..(i + 1) * size];
-            filters.iter().all(|filter| filter.matches(record))
+            chosen.takes(run.first_seq + *i as u64, record)
         };
         let mut at = 0;
         while let Some(from) = (at..n).find(matches) {
@@ -251,7 +251,7 @@ impl<'a> Sink<'a> {
     pub fn save(&mut self) -> Step {
         self.printer.flush()?;
         if let Some(cursor) = &mut self.cursor {
-            cursor.save(&self.positions)?;
+            cursor.save(self.feeds, &self.positions)?;
             self.saved = Instant::now();
         }
         Ok(())
