@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ use crate::registry::feed::{FeedRegistry, Geometry, Identity};
 use crate::registry::global::{EMPTY_REGISTRY, FeedEntry, Registry};
 use crate::registry::holder::Lockable;
 use crate::registry::info::{FeedInfo, SPEC_COPY, SPEC_FILE};
+use crate::registry::listed::Listed;
 use crate::registry::live::LivePage;
 use crate::registry::wait::WaitFile;
 use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
@@ -60,6 +62,8 @@ impl FeedPlace {
 pub struct Platform {
     base: PathBuf,
     store_id: [u8; 16],
+    /// The list of feeds as it was read last.
+    listed: Mutex<Option<Arc<Listed>>>,
 }
 
 impl Platform {
@@ -105,7 +109,8 @@ impl Platform {
         let id = json.get("store_id").and_then(Value::as_str).filter(|text| text.len() == 32);
         let id = id.and_then(|text| u128::from_str_radix(text, 16).ok());
         let id = id.ok_or_else(|| Error::damaged(&path, 0, "it has no store_id"))?;
-        Ok(Platform { base: base.to_owned(), store_id: id.to_be_bytes() })
+        let (base, store_id) = (base.to_owned(), id.to_be_bytes());
+        Ok(Platform { base, store_id, listed: Mutex::new(None) })
     }
 
     /// Opens the store at `base`, or makes one there.
@@ -156,10 +161,8 @@ impl Platform {
     /// [`Error::NoFeed`]; [`Error::Damaged`] for a registry that does not check.
     pub(crate) fn feed_place(&self, name: &str) -> Result<FeedPlace> {
         check_feed_name(name)?;
-        let registry = self.registry()?;
-        let entry = registry
-            .find(name)
-            .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
+        let listed = self.listed()?;
+        let entry = listed.find(name).ok_or_else(|| self.no_feed(name))?;
         Ok(FeedPlace {
             id: self.identity(entry),
             folder: self.folder(name),
@@ -195,7 +198,24 @@ impl Platform {
         self.base.join("feeds").join(name)
     }
 
-    /// The list of feeds as it stands now.
+    /// The list of feeds as it stands now: read again only where the file is another one since.
+    pub(crate) fn listed(&self) -> Result<Arc<Listed>> {
+        let path = self.registry_path();
+        let mut kept = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listed) = kept.as_ref().filter(|listed| listed.is_current(&path)) {
+            return Ok(Arc::clone(listed));
+        }
+        *kept = None;
+        let listed = Arc::new(Listed::load(&path, self.store_id)?);
+        *kept = Some(Arc::clone(&listed));
+        Ok(listed)
+    }
+
+    fn no_feed(&self, name: &str) -> Error {
+        Error::NoFeed { base: self.base.clone(), feed: name.to_owned() }
+    }
+
+    /// The list of feeds, to be changed.
     pub(crate) fn registry(&self) -> Result<Registry> {
         Registry::load(&self.registry_path(), self.store_id)
     }
@@ -210,9 +230,7 @@ impl Platform {
     /// # Errors
     /// [`Error::Damaged`] for a registry that does not check.
     pub fn list_feeds(&self) -> Result<Vec<String>> {
-        let mut names: Vec<String> = self.registry()?.feeds.into_iter().map(|f| f.name).collect();
-        names.sort_unstable();
-        Ok(names)
+        Ok(self.listed()?.entries().map(|feed| feed.name.clone()).collect())
     }
 
     /// A feed's spec, layout and place.
@@ -220,15 +238,13 @@ impl Platform {
     /// # Errors
     /// [`Error::NoFeed`]; [`Error::Damaged`] for files that do not check.
     pub fn feed_info(&self, name: &str) -> Result<FeedInfo> {
-        self.info_in(&self.registry()?, name)
+        check_feed_name(name)?;
+        self.info_of(self.listed()?.find(name).ok_or_else(|| self.no_feed(name))?)
     }
 
     fn info_in(&self, registry: &Registry, name: &str) -> Result<FeedInfo> {
         check_feed_name(name)?;
-        let entry = registry
-            .find(name)
-            .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
-        self.info_of(entry)
+        self.info_of(registry.find(name).ok_or_else(|| self.no_feed(name))?)
     }
 
     /// What `feed.json` says of an entry of the registry.
@@ -418,10 +434,7 @@ impl Platform {
 
     /// Deletes a feed. The caller holds the registry's lock.
     fn delete_from(&self, registry: &mut Registry, name: &str) -> Result<()> {
-        let entry = registry
-            .find(name)
-            .cloned()
-            .ok_or_else(|| Error::NoFeed { base: self.base.clone(), feed: name.to_owned() })?;
+        let entry = registry.find(name).cloned().ok_or_else(|| self.no_feed(name))?;
         let folder = self.folder(name);
         let id = self.identity(&entry);
         let place = FeedPlace { id, folder, lock: self.lock_path(entry.id) };
@@ -461,14 +474,24 @@ impl Platform {
 
     /// Folders and files whose very names say that somebody was at work on them.
     fn debris(&self) -> Result<Vec<PathBuf>> {
-        let named = |folder: &Path, marks: [&str; 2]| -> Result<Vec<PathBuf>> {
-            let names = file::names(folder)?.into_iter();
-            let wanted = names.filter(|name| marks.iter().any(|mark| name.starts_with(mark)));
-            Ok(wanted.map(|name| folder.join(name)).collect())
-        };
-        let mut found = named(&self.base.join("feeds"), [UNBORN, DELETED])?;
-        found.extend(named(&self.base, [".registry.bin.", ".manifest.json."])?);
+        let mut found = Vec::new();
+        for folder in [self.base.join("feeds"), self.base.clone()] {
+            let names = file::names(&folder)?.into_iter();
+            let paths = names.map(|name| (folder.join(&name), name));
+            let debris = paths.filter(|(path, name)| self.is_debris(path, name));
+            found.extend(debris.map(|(path, _)| path));
+        }
         Ok(found)
+    }
+
+    /// Whether a path, which ends with that name, is one of [`Platform::debris`].
+    fn is_debris(&self, path: &Path, name: &str) -> bool {
+        let marks = match path.parent() {
+            Some(folder) if folder == self.base.join("feeds") => [UNBORN, DELETED],
+            Some(folder) if folder == self.base => [".registry.bin.", ".manifest.json."],
+            _ => return false,
+        };
+        marks.iter().any(|mark| name.starts_with(mark))
     }
 
     /// What a `create_feed` or `delete_feed` that was killed has left, or one that is at work now
@@ -477,19 +500,21 @@ impl Platform {
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn leftovers(&self) -> Result<Vec<PathBuf>> {
-        let registry = self.registry()?;
+        let listed = self.listed()?;
         let mut found = self.debris()?;
-        for name in file::names(&self.base.join("feeds"))? {
-            if registry.find(&name).is_none() && check_feed_name(&name).is_ok() {
-                let folder = self.folder(&name);
-                let left = FeedRegistry::peek(&folder.join("feed_registry.bin"));
-                if left.is_ok_and(|left| left.deleted || !left.chunks) {
-                    found.push(folder);
-                }
-            }
-        }
+        let names = file::names(&self.base.join("feeds"))?.into_iter();
+        let left = names.filter(|name| self.is_left(&listed, name));
+        found.extend(left.map(|name| self.folder(&name)));
         found.sort_unstable();
         Ok(found)
+    }
+
+    /// Whether a folder with a feed's name is of none, and has no records that were not deleted.
+    fn is_left(&self, listed: &Listed, name: &str) -> bool {
+        listed.find(name).is_none() && check_feed_name(name).is_ok() && {
+            let left = FeedRegistry::peek(&self.folder(name).join("feed_registry.bin"));
+            left.is_ok_and(|left| left.deleted || !left.chunks)
+        }
     }
 
     /// Removes something that [`Platform::leftovers`] named, if it is still left over; whether it
@@ -499,13 +524,16 @@ impl Platform {
     /// [`Error::Io`], [`Error::Damaged`].
     pub fn remove_leftover(&self, path: &Path) -> Result<bool> {
         let _lock = self.lock_registry()?;
-        if !self.leftovers()?.iter().any(|left| left == path) {
-            return Ok(false);
-        }
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if check_feed_name(name).is_ok() {
+            if path != self.folder(name) || !self.is_left(&*self.listed()?, name) {
+                return Ok(false);
+            }
             self.remove_unregistered(path)?;
         } else {
+            if !self.is_debris(path, name) || path.symlink_metadata().is_err() {
+                return Ok(false);
+            }
             remove_any(path)?;
         }
         Ok(true)

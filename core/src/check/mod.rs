@@ -160,12 +160,12 @@ pub struct MaxAge {
     /// For feeds that are not named, unless their policy is `live: no`.
     pub default: Duration,
     /// For feeds by name, whatever their policy.
-    pub feeds: Vec<(String, Duration)>,
+    pub feeds: BTreeMap<String, Duration>,
 }
 
 impl MaxAge {
     fn of(&self, feed: &str, live: bool) -> Option<Duration> {
-        let named = self.feeds.iter().rfind(|(name, _)| name == feed).map(|(_, age)| *age);
+        let named = self.feeds.get(feed).copied();
         named.or(live.then_some(self.default))
     }
 }
@@ -224,7 +224,7 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     found.push(inodes(base));
     let Ok(registry) = registry else { return Ok(found) };
     let there: HashSet<&str> = registry.feeds.iter().map(|feed| &*feed.name).collect();
-    let named = limits.max_age.iter().flat_map(|ages| ages.feeds.iter().map(|(name, _)| &**name));
+    let named = limits.max_age.iter().flat_map(|ages| ages.feeds.keys().map(|name| &**name));
     if let Some(name) = feeds.iter().copied().chain(named).find(|name| !there.contains(name)) {
         return Err(Error::NoFeed { base: base.to_owned(), feed: name.to_owned() });
     }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::gc::{Action, FeedPlan, Plan, Step, Target, feed, segments};
 use crate::os::{faults, file};
 use crate::registry::feed::{Entry, FeedRegistry, Place};
+use crate::registry::info::FeedInfo;
 use crate::store::Platform;
 
 /// What came of a plan.
@@ -43,7 +44,7 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> O
     for part in &plan.feeds {
         match apply_to_feed(platform, plan, part, &mut done) {
             Ok(conflicts) => outcome.conflicts += conflicts,
-            Err(error) => outcome.failed.push((part.info.name.clone(), error)),
+            Err(error) => outcome.failed.push((part.name.clone(), error)),
         }
     }
     outcome
@@ -71,9 +72,8 @@ fn apply_to_feed(
     part: &FeedPlan,
     done: &mut dyn FnMut(&Step),
 ) -> Result<u64> {
-    let info = &part.info;
     if let Some(step) = part.steps.iter().find(|step| step.action == Action::Delete) {
-        match platform.delete_feed(&info.name) {
+        match platform.delete_feed(&part.name) {
             // Another has ended it.
             Err(Error::NoFeed { .. }) => {}
             deleted => deleted.map(|()| done(step))?,
@@ -83,11 +83,11 @@ fn apply_to_feed(
     // Nobody deletes a feed now and makes another of that name in its place: files are removed by
     // their names.
     let _lock = platform.lock_registry()?;
-    match platform.feed_info(&info.name) {
-        Ok(found) if found.id == info.id => {}
+    let info = match platform.feed_info(&part.name) {
+        Ok(found) if found.id == part.id => found,
         Ok(_) | Err(Error::NoFeed { .. }) => return Ok(part.steps.len() as u64),
         Err(error) => return Err(error),
-    }
+    };
     let registry = FeedRegistry::open(&info.registry_path(), &info.id, true)?;
     if let Some(doubt) = plan.doubts.iter().find(|doubt| doubt.feed == info.name) {
         registry.set_clock_jump(&doubt.since);
@@ -96,17 +96,18 @@ fn apply_to_feed(
     if !plan.doubts.is_empty() {
         return Ok(0);
     }
-    let conflicts = remove_chunks(part, &registry, done)?;
+    let conflicts = remove_chunks(&info, part, &registry, done)?;
     registry.set_last_gc(&plan.now);
     Ok(conflicts)
 }
 
 fn remove_chunks(
+    info: &FeedInfo,
     part: &FeedPlan,
     registry: &FeedRegistry,
     done: &mut dyn FnMut(&Step),
 ) -> Result<u64> {
-    let folder = &part.info.folder;
+    let folder = &info.folder;
     faults::step("gc.planned");
     let (mut ours, mut swapped) = (Vec::new(), false);
     for step in &part.steps {
@@ -142,7 +143,7 @@ fn remove_chunks(
     if !ours.is_empty() {
         // Before the table forgets them: a file that came back would belong to nothing.
         file::sync_folder(folder)?;
-        let (from, to) = feed::collected_entries(&part.info, registry)?;
+        let (from, to) = feed::collected_entries(info, registry)?;
         // Another dw-gc that moves it moves it as far.
         if to > from && registry.move_first_entry(from, to).is_ok() {
             registry.sync()?;

@@ -10,10 +10,12 @@ use crate::gc::{Action, Doubt, Reason, Step, Target, Wants, clock};
 use crate::os::file;
 use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Moment, Place};
 use crate::registry::info::FeedInfo;
+use crate::registry::segments::Segments;
 
 /// A feed, looked at.
 pub(super) struct Look {
-    pub info: FeedInfo,
+    /// What its newest session has noted of shared memory.
+    pub segments: Option<Segments>,
     /// What is to go.
     pub steps: Vec<Step>,
     /// What may go besides if the disk is full, and when it arrived.
@@ -134,11 +136,12 @@ impl Candidate {
 }
 
 /// Looks at a feed. Nothing is changed.
-pub(super) fn look(info: FeedInfo, wants: &Wants, now: &Moment) -> Result<Look> {
+pub(super) fn look(info: &FeedInfo, wants: &Wants, now: &Moment) -> Result<Look> {
     let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
+    let segments = registry.segments();
     if registry.is_deleted()? {
-        let steps = vec![deletion(&info)];
-        return Ok(Look { info, steps, spare: Vec::new(), doubt: None });
+        let steps = vec![deletion(info)];
+        return Ok(Look { segments, steps, spare: Vec::new(), doubt: None });
     }
     let entries = registry.entries()?;
     let doubt = match wants.trust_clock {
@@ -153,8 +156,8 @@ pub(super) fn look(info: FeedInfo, wants: &Wants, now: &Moment) -> Result<Look> 
     };
     let table = Table::of(&entries);
     let files = chunk_files(&info.folder)?;
-    let mut steps = unfinished(&info, &registry, &table, &files);
-    let kept = table.candidates(&info, &files, now);
+    let mut steps = unfinished(info, &registry, &table, &files);
+    let kept = table.candidates(info, &files, now);
     let limit_us = info.spec.policy.retention_seconds.map(|s| s.saturating_mul(1_000_000));
     let old = kept.iter().take_while(|c| limit_us.is_some_and(|limit| c.age_us > limit)).count();
     steps.extend(kept[..old].iter().map(|c| c.step(&info.name, Reason::Retention)));
@@ -166,12 +169,12 @@ pub(super) fn look(info: FeedInfo, wants: &Wants, now: &Moment) -> Result<Look> 
         if left > most {
             left = left.saturating_sub(candidate.sizes.0);
             steps.push(candidate.step(&info.name, Reason::MaxSize));
-        } else if limit_us.is_some() {
+        } else if limit_us.is_some() && wants.min_free_bytes.is_some() {
             // What is kept forever does not go for want of room.
             spare.push((candidate.arrived_us, candidate.step(&info.name, Reason::MinFree)));
         }
     }
-    Ok(Look { info, steps, spare, doubt })
+    Ok(Look { segments, steps, spare, doubt })
 }
 
 /// A feed that somebody began to delete.

@@ -10,12 +10,12 @@ mod clock;
 mod feed;
 pub(crate) mod segments;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::os::file;
-use crate::registry::feed::Moment;
-use crate::registry::info::FeedInfo;
+use crate::registry::feed::{Identity, Moment};
 use crate::store::Platform;
 
 pub use apply::{Outcome, apply};
@@ -134,7 +134,8 @@ pub struct Plan {
 /// What is to be removed of one feed.
 #[derive(Debug)]
 struct FeedPlan {
-    info: FeedInfo,
+    name: String,
+    id: Identity,
     steps: Vec<Step>,
 }
 
@@ -164,23 +165,36 @@ pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
         short_bytes: 0,
         now: *now,
         feeds: Vec::new(),
-        others: if all { others(platform)? } else { Vec::new() },
+        others: Vec::new(),
     };
+    let (base, store_id) = (platform.base(), platform.store_id());
+    let mut folders = BTreeSet::new();
     let mut spare = Vec::new();
     for name in names {
-        let found = platform.feed_info(&name).and_then(|info| feed::look(info, wants, now));
+        let found = platform
+            .feed_info(&name)
+            .and_then(|info| Ok((info.id, feed::look(&info, wants, now)?)));
         match found {
-            Ok(mut look) => {
+            Ok((id, mut look)) => {
                 plan.doubts.extend(look.doubt.take());
                 let at = plan.feeds.len();
                 spare.extend(look.spare.drain(..).map(|(arrived_us, step)| (arrived_us, at, step)));
-                plan.feeds.push(FeedPlan { info: look.info, steps: look.steps });
+                if let Some(segments) = look.segments
+                    && !folders.contains(&segments.folder)
+                    && segments.is_ours(base, store_id)
+                {
+                    folders.insert(segments.folder);
+                }
+                plan.feeds.push(FeedPlan { name, id, steps: look.steps });
             }
             Err(error @ (Error::NoFeed { .. } | Error::Spec(_))) if !all => return Err(error),
             // Deleted since they were listed.
             Err(Error::NoFeed { .. }) => {}
             Err(error) => plan.failed.push((name, error)),
         }
+    }
+    if all {
+        plan.others = others(platform, folders)?;
     }
     if !plan.doubts.is_empty() {
         plan.feeds.iter_mut().for_each(|feed| feed.steps.clear());
@@ -191,8 +205,9 @@ pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
     Ok(plan)
 }
 
-/// What belongs to no feed: leftovers of feeds made and deleted, segments.
-fn others(platform: &Platform) -> Result<Vec<Step>> {
+/// What belongs to no feed: leftovers of feeds made and deleted, segments, also in the folders that
+/// feeds have noted.
+fn others(platform: &Platform, noted: BTreeSet<PathBuf>) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = platform
         .leftovers()?
         .into_iter()
@@ -211,7 +226,7 @@ fn others(platform: &Platform) -> Result<Vec<Step>> {
             }
         })
         .collect();
-    steps.extend(segments::plan(platform)?);
+    steps.extend(segments::plan(platform, noted)?);
     Ok(steps)
 }
 

@@ -2,7 +2,7 @@
 //! sessions that were closed or adopted by somebody who was killed before he had unlinked them, and
 //! of another boot. Never data that no disk has yet.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -22,10 +22,13 @@ const ENDINGS: [&str; 5] = [".live.new", ".live", ".chunks", ".wait", ".ring"];
 /// Those of a staged session.
 const STAGED: [&str; 3] = [".live.new", ".live", ".chunks"];
 
-/// The segments to sweep.
-pub(super) fn plan(platform: &Platform) -> Result<Vec<Step>> {
+/// The segments to sweep: in the folders that the store has where the environment says, and in those
+/// that its feeds have noted.
+pub(super) fn plan(platform: &Platform, noted: BTreeSet<PathBuf>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    for folder in folders(platform)? {
+    let mut folders = noted;
+    folders.extend(Segments::folders(platform.base(), platform.store_id())?);
+    for folder in folders {
         for left in left_in(platform, &folder)? {
             steps.push(Step {
                 action: Action::Sweep,
@@ -51,13 +54,11 @@ pub(crate) struct Left {
 
 /// What is left over in one folder of the store's. Looks only.
 pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
-    let registry = platform.registry()?;
-    let listed: HashMap<&str, &FeedEntry> =
-        registry.feeds.iter().map(|entry| (&*entry.name, entry)).collect();
+    let listed = platform.listed()?;
     let mut all = Vec::new();
     for name in file::names(folder).unwrap_or_default() {
         let Some((feed, ending)) = split(&name) else { continue };
-        let entry = listed.get(feed).copied();
+        let entry = listed.find(feed);
         if is_left(platform, entry, folder, ending, |info| !is_written(info))? {
             let path = folder.join(&name);
             all.push(Left { feed: feed.to_owned(), bytes: feed::sizes(&path).0, path });
@@ -81,7 +82,7 @@ pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
         },
         Err(_) => None,
     };
-    if !is_left(platform, platform.registry()?.find(feed), folder, ending, |_| true)? {
+    if !is_left(platform, platform.listed()?.find(feed), folder, ending, |_| true)? {
         return Ok(false);
     }
     match ending {
@@ -95,23 +96,6 @@ pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
 fn split(name: &str) -> Option<(&str, &str)> {
     let found = ENDINGS.iter().find_map(|ending| Some((name.strip_suffix(ending)?, *ending)));
     found.filter(|(feed, _)| !feed.is_empty())
-}
-
-/// The folders that this store has in shared memory, as far as anybody knows.
-fn folders(platform: &Platform) -> Result<BTreeSet<PathBuf>> {
-    let (base, store_id) = (platform.base(), platform.store_id());
-    let mut found: BTreeSet<PathBuf> = Segments::folders(base, store_id)?.into_iter().collect();
-    for entry in platform.registry()?.feeds {
-        let Ok(info) = platform.info_of(&entry) else { continue };
-        let registry = FeedRegistry::open(&info.registry_path(), &info.id, false);
-        let Some(segments) = registry.ok().and_then(|registry| registry.segments()) else {
-            continue;
-        };
-        if segments.is_ours(base, store_id) {
-            found.insert(segments.folder);
-        }
-    }
-    Ok(found)
 }
 
 fn is_written(info: &FeedInfo) -> bool {

@@ -368,12 +368,20 @@ pub fn read_at(file: &File, path: &Path, offset: u64, into: &mut [u8]) -> Result
 /// # Errors
 /// [`Error::Io`], or [`Error::Damaged`] for a file over the limit.
 pub fn read_whole(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let (file, known) = open_known(path, false)?;
-    if known.size > limit {
+    read_open(&open_read(path)?, path, limit)
+}
+
+/// As [`read_whole`], of a file that is open.
+///
+/// # Errors
+/// As [`read_whole`].
+pub fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let size = size(file, path)?;
+    if size > limit {
         return Err(Error::damaged(path, limit, format!("larger than {limit} bytes")));
     }
-    let mut bytes = vec![0; known.size as usize];
-    read_at(&file, path, 0, &mut bytes)?;
+    let mut bytes = vec![0; size as usize];
+    read_at(file, path, 0, &mut bytes)?;
     Ok(bytes)
 }
 

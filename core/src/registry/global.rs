@@ -1,5 +1,6 @@
 //! `registry.bin`: which feeds exist. Read whole, replaced whole (FORMAT.md, registry.bin).
 
+use std::fs::File;
 use std::path::Path;
 
 use crate::FORMAT_VERSION;
@@ -66,12 +67,19 @@ impl Registry {
     /// # Errors
     /// [`Error::Io`], [`Error::Version`], [`Error::Damaged`] with the place.
     pub fn load(path: &Path, store_id: [u8; 16]) -> Result<Registry> {
-        let (registry, _) = match Registry::read(path) {
-            Err(error) if error.is_not_found() => {
-                return Err(Error::damaged(path, 0, "it is missing"));
-            }
-            other => other?,
-        };
+        let file = file::open_read(path).map_err(|error| match error.is_not_found() {
+            true => Error::damaged(path, 0, "it is missing"),
+            false => error,
+        })?;
+        Registry::load_open(&file, path, store_id)
+    }
+
+    /// As [`Registry::load`], of a file that is open.
+    ///
+    /// # Errors
+    /// As [`Registry::load`].
+    pub fn load_open(file: &File, path: &Path, store_id: [u8; 16]) -> Result<Registry> {
+        let (registry, _) = Registry::parse(path, &file::read_open(file, path, FILE_LIMIT)?)?;
         match registry.store_id == store_id {
             true => Ok(registry),
             false => Err(Error::damaged(path, STORE_ID_AT as u64, "it belongs to another store")),
@@ -84,7 +92,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::load`].
     pub fn load_any(path: &Path) -> Result<Registry> {
-        let (registry, superseded) = Registry::read(path)?;
+        let (registry, superseded) = Registry::parse(path, &file::read_whole(path, FILE_LIMIT)?)?;
         match superseded {
             false => Ok(registry),
             true => {
@@ -94,16 +102,15 @@ impl Registry {
         }
     }
 
-    /// The registry at `path`, and whether it is marked superseded.
-    fn read(path: &Path) -> Result<(Registry, bool)> {
-        let bytes = file::read_whole(path, FILE_LIMIT)?;
-        check_head(path, &bytes, MAGIC, HEADER_SIZE)?;
-        if crc(&bytes[..HEADER_CRC_AT]) != get_u32(&bytes, HEADER_CRC_AT) {
+    /// The registry that `path` holds, and whether it is marked superseded.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<(Registry, bool)> {
+        check_head(path, bytes, MAGIC, HEADER_SIZE)?;
+        if crc(&bytes[..HEADER_CRC_AT]) != get_u32(bytes, HEADER_CRC_AT) {
             return Err(Error::damaged(path, HEADER_CRC_AT as u64, "the header's checksum"));
         }
-        let count = get_u32(&bytes, COUNT_AT) as usize;
+        let count = get_u32(bytes, COUNT_AT) as usize;
         let entries = &bytes[HEADER_SIZE..];
-        if entries.len() != count * ENTRY_SIZE || crc(entries) != get_u32(&bytes, ENTRIES_CRC_AT) {
+        if entries.len() != count * ENTRY_SIZE || crc(entries) != get_u32(bytes, ENTRIES_CRC_AT) {
             return Err(Error::damaged(path, HEADER_SIZE as u64, "the entries' checksum or size"));
         }
         let feeds = entries.chunks_exact(ENTRY_SIZE).enumerate().map(|(i, entry)| {
@@ -113,11 +120,11 @@ impl Registry {
             })
         });
         let registry = Registry {
-            store_id: get_id(&bytes, STORE_ID_AT),
-            generation: get_u64(&bytes, GENERATION_AT),
+            store_id: get_id(bytes, STORE_ID_AT),
+            generation: get_u64(bytes, GENERATION_AT),
             feeds: feeds.collect::<Result<_>>()?,
         };
-        Ok((registry, get_u32(&bytes, SUPERSEDED_AT) != 0))
+        Ok((registry, get_u32(bytes, SUPERSEDED_AT) != 0))
     }
 
     /// Replaces `path` by this registry, one generation on, and marks the old file superseded. The

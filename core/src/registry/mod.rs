@@ -4,6 +4,7 @@ pub mod feed;
 pub mod global;
 pub mod holder;
 pub mod info;
+pub mod listed;
 pub mod live;
 pub mod place;
 pub mod quarantine;
