@@ -99,8 +99,27 @@ impl Error {
         Error::Io { doing, path: path.as_ref().to_owned(), source }
     }
 
+    /// Whether a limit of the process or the system was met: of files open, or of memory. It says
+    /// nothing of the store.
+    pub fn is_limit(&self) -> bool {
+        self.is_of(&[libc::EMFILE, libc::ENFILE, libc::ENOMEM])
+    }
+
+    /// Whether we may not do what was to be done. It says nothing of the store either.
+    pub fn is_denied(&self) -> bool {
+        self.is_of(&[libc::EACCES, libc::EPERM])
+    }
+
+    fn is_of(&self, numbers: &[i32]) -> bool {
+        let Error::Io { source, .. } = self else { return false };
+        source.raw_os_error().is_some_and(|number| numbers.contains(&number))
+    }
+
     /// What to do about it, where the message itself does not say.
     pub fn remedy(&self) -> Option<&'static str> {
+        if self.is_of(&[libc::EMFILE]) {
+            return Some("raise the limit of open files (ulimit -n)");
+        }
         let Error::Damaged { path, .. } = self else { return None };
         let name = path.file_name().and_then(|name| name.to_str());
         match name {

@@ -22,6 +22,7 @@ mod live;
 mod logs;
 mod malformed;
 mod manners;
+mod many_feeds;
 mod merge;
 mod owners;
 mod pages;

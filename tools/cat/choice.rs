@@ -1,9 +1,10 @@
 //! Which records: each feed opened, the range in its own unit, its conditions.
 
-use deepwater::Platform;
+use deepwater::os::process;
 use deepwater::reader::{Reader, Selection, Snapshot};
 use deepwater::text::filter::Filter;
 use deepwater::time::TimeUnit;
+use deepwater::{Error, Platform};
 use jiff::Timestamp;
 
 use super::args::Request;
@@ -48,8 +49,13 @@ impl Chosen {
 /// Opens the feeds, in the order given.
 pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen>> {
     let mut feeds = Vec::new();
+    // Each feed that is merged stays open.
+    let most = if request.feeds.len() > 1 { process::raise_open_files() } else { u64::MAX };
     for name in &request.feeds {
-        let reader = platform.create_reader(name)?;
+        let reader = platform.create_reader(name).map_err(|error| match error.is_limit() {
+            true => too_many(error, request.feeds.len(), feeds.len(), most),
+            false => error.into(),
+        })?;
         let parse = |text: &String| Filter::parse(reader.layout(), text);
         let filters = request.where_.iter().map(parse).collect::<deepwater::Result<_>>()?;
         let snapshot = reader.snapshot()?;
@@ -72,6 +78,15 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         feeds.push(Chosen { reader, snapshot, selection: Selection::ALL, filters, printed });
     }
     Ok(feeds)
+}
+
+/// The error of so many feeds at once where `most` open files were enough for `opened` of them.
+fn too_many(error: Error, feeds: usize, opened: usize, most: u64) -> anyhow::Error {
+    let each = most.div_ceil(opened.max(1) as u64);
+    let needed = each.saturating_mul(feeds as u64);
+    anyhow::Error::from(error).context(format!(
+        "{feeds} feeds at once take up to {needed} open files, and {most} are allowed"
+    ))
 }
 
 /// Resolves the range for every feed; `--until` as nanoseconds since the epoch, if it is a time.

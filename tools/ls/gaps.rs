@@ -7,10 +7,9 @@ use deepwater::registry::feed::{
 };
 use deepwater::text::words::{grouped, span};
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::run::{Feed, wall};
-use crate::cli::listing::Listing;
+use super::run::{Feed, Section, wall};
 
 /// The word for the reason of a range of seqs that no reader will find.
 pub fn range_word(reason: u32) -> &'static str {
@@ -37,33 +36,32 @@ struct Gap {
     session: Option<u64>,
 }
 
-/// The gaps of each feed, oldest first.
-pub fn gaps(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
-    let titles = ["FEED", "FROM", "TO", ">LASTED", "WHY", ">SEQ", ">ROWS", ">SESSION"];
-    let mut listing = Listing::new(&titles);
-    let mut objects = Vec::new();
-    for feed in feeds {
-        for gap in of_feed(feed) {
-            let (lo, hi) = gap.seqs;
-            let dash = || "-".to_owned();
-            let lasted = gap.to_us.map(|to| Duration::from_micros(to.saturating_sub(gap.from_us)));
-            listing.row(vec![
-                feed.name().to_owned(),
-                wall(gap.from_us, zone),
-                gap.to_us.map_or_else(dash, |to| wall(to, zone)),
-                lasted.map_or_else(dash, span),
-                gap.why.to_owned(),
-                if hi > lo { format!("{lo}..{hi}") } else { lo.to_string() },
-                gap.rows.map_or_else(dash, grouped),
-                gap.session.map_or_else(dash, |session| session.to_string()),
-            ]);
-            objects.push(json!({
-                "feed": feed.name(), "gap": gap.why, "from_us": gap.from_us, "to_us": gap.to_us,
-                "seq_lo": lo, "seq_hi": hi, "rows": gap.rows, "session": gap.session,
-            }));
-        }
+/// Of the list of gaps.
+pub const GAP_TITLES: [&str; 8] =
+    ["FEED", "FROM", "TO", ">LASTED", "WHY", ">SEQ", ">ROWS", ">SESSION"];
+
+/// The gaps of a feed, oldest first.
+pub fn gaps(feed: &Feed, zone: &TimeZone, section: &mut Section) {
+    for gap in of_feed(feed) {
+        let (lo, hi) = gap.seqs;
+        let dash = || "-".to_owned();
+        let lasted = gap.to_us.map(|to| Duration::from_micros(to.saturating_sub(gap.from_us)));
+        let cells = vec![
+            feed.name().to_owned(),
+            wall(gap.from_us, zone),
+            gap.to_us.map_or_else(dash, |to| wall(to, zone)),
+            lasted.map_or_else(dash, span),
+            gap.why.to_owned(),
+            if hi > lo { format!("{lo}..{hi}") } else { lo.to_string() },
+            gap.rows.map_or_else(dash, grouped),
+            gap.session.map_or_else(dash, |session| session.to_string()),
+        ];
+        let object = json!({
+            "feed": feed.name(), "gap": gap.why, "from_us": gap.from_us, "to_us": gap.to_us,
+            "seq_lo": lo, "seq_hi": hi, "rows": gap.rows, "session": gap.session,
+        });
+        section.add(cells, &object);
     }
-    (listing, objects)
 }
 
 fn of_feed(feed: &Feed) -> Vec<Gap> {

@@ -1,5 +1,6 @@
 //! dw-ls's work.
 
+use std::collections::HashSet;
 use std::fs;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::gaps::{gaps, range_word};
+use super::gaps::{GAP_TITLES, gaps, range_word};
 use super::watch::watch;
 use crate::cli::exit::Exit;
 use crate::cli::listing::Listing;
@@ -37,8 +38,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let platform = Platform::open(args.common.base()?)?;
     let all = platform.list_feeds()?;
     let asked = args.feeds.names();
+    let there: HashSet<&str> = all.iter().map(String::as_str).collect();
     for name in &asked {
-        if !all.iter().any(|feed| feed == name) {
+        if !there.contains(name) {
             // Refused before anything is printed, by name.
             platform.feed_info(name)?;
         }
@@ -53,58 +55,124 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::Ok);
     }
-    let mut feeds = Vec::new();
+    let mut lists = Lists::new(&args);
     for name in names {
         match Feed::look(&platform, name) {
-            Ok(feed) => feeds.push(feed),
+            // Told at once and closed again: there may be more feeds than files may be open.
+            Ok(feed) => lists.add(&feed, out)?,
             Err(error) => messages::partial(format!("{name}: {error}")),
         }
     }
-    show(&args, &feeds, out)?;
+    lists.end(out)?;
     Ok(Exit::Ok)
 }
 
-fn show(args: &Args, feeds: &[Feed], out: &mut Out) -> anyhow::Result<()> {
-    let zone = args.tz.clone().unwrap_or(TimeZone::UTC);
-    if let Some(lang) = args.layout {
-        for feed in feeds {
-            let info = feed.reader.feed();
-            out.text(&describe(&info.layout, &info.name, lang))?;
-        }
-        return Ok(());
-    }
-    let details = [
-        (args.chunks, chunks as Details),
-        (args.sessions, sessions as Details),
-        (args.sessions, holes as Details),
-        (args.gaps, gaps as Details),
-    ];
-    if !args.chunks && !args.sessions && !args.gaps {
-        return if args.long {
-            long(args, feeds, &zone, out)
-        } else {
-            short(args, feeds, &zone, out)
-        };
-    }
-    let mut first = true;
-    for (_, details) in details.into_iter().filter(|(wanted, _)| *wanted) {
-        let (listing, objects) = details(feeds, &zone);
-        if args.json {
-            for object in objects {
-                out.json(&object)?;
-            }
-        } else if !objects.is_empty() || first {
-            if !first {
-                out.put(b"\n")?;
-            }
-            listing.print(out)?;
-        }
-        first = false;
-    }
-    Ok(())
+/// What is asked about the feeds, told feed by feed or gathered as text.
+struct Lists<'a> {
+    args: &'a Args,
+    zone: TimeZone,
+    short: Listing<'static>,
+    sections: Vec<(Details, Section)>,
+    /// Feeds so far.
+    count: usize,
 }
 
-type Details = fn(&[Feed], &TimeZone) -> (Listing<'static>, Vec<Value>);
+impl<'a> Lists<'a> {
+    fn new(args: &'a Args) -> Lists<'a> {
+        let sections = [
+            (args.chunks, chunks as Details, &CHUNK_TITLES[..]),
+            (args.sessions, sessions as Details, &SESSION_TITLES[..]),
+            (args.sessions, holes as Details, &HOLE_TITLES[..]),
+            (args.gaps, gaps as Details, &GAP_TITLES[..]),
+        ];
+        let wanted = sections.into_iter().filter(|(wanted, _, _)| *wanted);
+        let section = |titles| Section::new(args.json, titles);
+        Lists {
+            args,
+            zone: args.tz.clone().unwrap_or(TimeZone::UTC),
+            short: Listing::new(&SHORT_TITLES),
+            sections: wanted.map(|(_, details, titles)| (details, section(titles))).collect(),
+            count: 0,
+        }
+    }
+
+    fn add(&mut self, feed: &Feed, out: &mut Out) -> anyhow::Result<()> {
+        self.count += 1;
+        let (args, zone) = (self.args, &self.zone);
+        if let Some(lang) = args.layout {
+            let info = feed.reader.feed();
+            out.text(&describe(&info.layout, &info.name, lang))?;
+            return Ok(());
+        }
+        if self.sections.is_empty() {
+            return match (args.long, args.json) {
+                (true, true) => Ok(out.json(&long_object(feed))?),
+                (true, false) => long(feed, self.count == 1, zone, out),
+                (false, true) => Ok(out.json(&object(feed))?),
+                (false, false) => {
+                    self.short.row(short(feed, zone));
+                    Ok(())
+                }
+            };
+        }
+        for (details, section) in &mut self.sections {
+            details(feed, zone, section);
+        }
+        // The others come after all of the first.
+        self.sections[0].1.put_objects(out)
+    }
+
+    fn end(mut self, out: &mut Out) -> anyhow::Result<()> {
+        if self.sections.is_empty() {
+            let is_list = self.args.layout.is_none() && !self.args.long && !self.args.json;
+            return if is_list { Ok(self.short.print(out)?) } else { Ok(()) };
+        }
+        for (at, (_, section)) in self.sections.iter_mut().enumerate() {
+            if self.args.json {
+                section.put_objects(out)?;
+            } else if section.rows > 0 || at == 0 {
+                if at > 0 {
+                    out.put(b"\n")?;
+                }
+                section.listing.print(out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds what is to be told of a feed.
+type Details = fn(&Feed, &TimeZone, &mut Section);
+
+/// A list with any number of rows a feed.
+pub(super) struct Section {
+    json: bool,
+    listing: Listing<'static>,
+    /// Objects, a line each.
+    objects: String,
+    rows: usize,
+}
+
+impl Section {
+    fn new(json: bool, titles: &[&'static str]) -> Section {
+        Section { json, listing: Listing::new(titles), objects: String::new(), rows: 0 }
+    }
+
+    /// Adds a row, for people and as an object.
+    pub(super) fn add(&mut self, cells: Vec<String>, object: &Value) {
+        self.rows += 1;
+        match self.json {
+            true => self.objects += &format!("{object}\n"),
+            false => self.listing.row(cells),
+        }
+    }
+
+    fn put_objects(&mut self, out: &mut Out) -> anyhow::Result<()> {
+        out.put(show::printable_json(&self.objects).as_bytes())?;
+        self.objects.clear();
+        Ok(())
+    }
+}
 
 /// A feed, looked at once.
 pub(super) struct Feed {
@@ -262,67 +330,51 @@ fn object(feed: &Feed) -> Value {
     object
 }
 
-fn short(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
-    if args.json {
-        for feed in feeds {
-            out.json(&object(feed))?;
-        }
-        return Ok(());
-    }
-    let mut listing =
-        Listing::new(&["FEED", ">RECORDS", "FIRST", "LAST", ">RATE/s", ">BYTES", "STATE"]);
-    for feed in feeds {
-        let time = |time: Option<u64>| {
-            time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
-        };
-        listing.row(vec![
-            feed.name().to_owned(),
-            grouped(feed.snapshot.records()),
-            time(feed.times.map(|t| t.0)),
-            time(feed.times.map(|t| t.1)),
-            format!("{:.1}", feed.rate),
-            words::size(feed.bytes),
-            feed.state_text(),
-        ]);
-    }
-    listing.print(out)?;
-    Ok(())
+const SHORT_TITLES: [&str; 7] = ["FEED", ">RECORDS", "FIRST", "LAST", ">RATE/s", ">BYTES", "STATE"];
+
+fn short(feed: &Feed, zone: &TimeZone) -> Vec<String> {
+    let time =
+        |time: Option<u64>| time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone));
+    vec![
+        feed.name().to_owned(),
+        grouped(feed.snapshot.records()),
+        time(feed.times.map(|t| t.0)),
+        time(feed.times.map(|t| t.1)),
+        format!("{:.1}", feed.rate),
+        words::size(feed.bytes),
+        feed.state_text(),
+    ]
 }
 
-fn long(args: &Args, feeds: &[Feed], zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
-    if args.json {
-        for feed in feeds {
-            let mut object = object(feed);
-            object["spec"] = feed.reader.feed().spec.to_json();
-            out.json(&object)?;
-        }
-        return Ok(());
+fn long_object(feed: &Feed) -> Value {
+    let mut object = object(feed);
+    object["spec"] = feed.reader.feed().spec.to_json();
+    object
+}
+
+fn long(feed: &Feed, first: bool, zone: &TimeZone, out: &mut Out) -> anyhow::Result<()> {
+    let info = feed.reader.feed();
+    if !first {
+        out.put(b"\n")?;
     }
-    for (i, feed) in feeds.iter().enumerate() {
-        let info = feed.reader.feed();
-        if i > 0 {
-            out.put(b"\n")?;
-        }
-        out.text(&format!("{}\n", info.name))?;
-        out.text(&format!("  made {}\n", wall(info.created_us, zone)))?;
-        let layout = &info.layout;
-        let time = show::printable(&layout.time_field().name);
-        let (size, unit) = (layout.record_size(), layout.unit());
-        out.text(&format!("  record {size} bytes, time column {time} in {unit}\n"))?;
-        for field in layout.fields() {
-            let name = show::printable(&field.name);
-            let desc = show::printable(&field.desc);
-            let line = format!("    {:>5}  {:<14} {name}  {desc}", field.offset, field.kind);
-            out.text(&format!("{}\n", line.trim_end()))?;
-        }
-        out.text(&policy(feed))?;
-        if let Some(backlog) = feed.backlog {
-            let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
-            let backlog = grouped(backlog);
-            let line =
-                format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
-            out.text(&line)?;
-        }
+    out.text(&format!("{}\n", info.name))?;
+    out.text(&format!("  made {}\n", wall(info.created_us, zone)))?;
+    let layout = &info.layout;
+    let time = show::printable(&layout.time_field().name);
+    let (size, unit) = (layout.record_size(), layout.unit());
+    out.text(&format!("  record {size} bytes, time column {time} in {unit}\n"))?;
+    for field in layout.fields() {
+        let name = show::printable(&field.name);
+        let desc = show::printable(&field.desc);
+        let line = format!("    {:>5}  {:<14} {name}  {desc}", field.offset, field.kind);
+        out.text(&format!("{}\n", line.trim_end()))?;
+    }
+    out.text(&policy(feed))?;
+    if let Some(backlog) = feed.backlog {
+        let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
+        let backlog = grouped(backlog);
+        let line = format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
+        out.text(&line)?;
     }
     Ok(())
 }
@@ -362,47 +414,44 @@ fn policy(feed: &Feed) -> String {
     )
 }
 
-fn chunks(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
-    let titles = [
-        "FEED", ">CHUNK", "PLACE", ">SEQ", ">RECORDS", "FIRST", "LAST", ">BYTES", ">MARKS",
-        "SEALED", "ENDED",
-    ];
-    let mut listing = Listing::new(&titles);
-    let mut objects = Vec::new();
-    for feed in feeds {
-        for chunk in &feed.snapshot.chunks {
-            let (entry, seal) = (chunk.entry, chunk.entry.seal);
-            let times = feed.reader.chunk_times(chunk).ok();
-            let bytes = chunk_bytes(&feed.reader, chunk);
-            let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
-            let ended = seal.map(|seal| ChunkEnd::word(seal.reason));
-            let marks = seal.map(|seal| seal.marks);
-            let show = |time: Option<u64>| {
-                time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
-            };
-            listing.row(vec![
-                feed.name().to_owned(),
-                Shown(entry.chunk_id).to_string(),
-                place.clone(),
-                entry.base_seq.to_string(),
-                grouped(chunk.count()),
-                show(times.map(|t| t.0)),
-                show(times.map(|t| t.1)),
-                words::size(bytes),
-                marks.map_or("-".to_owned(), |marks| marks.to_string()),
-                seal.map_or("-".to_owned(), |seal| wall(seal.sealed_us, zone)),
-                ended.unwrap_or("-").to_owned(),
-            ]);
-            objects.push(json!({
-                "feed": feed.name(), "chunk": json_number(entry.chunk_id), "place": place,
-                "seq_lo": entry.base_seq, "seq_hi": chunk.end_seq, "records": chunk.count(),
-                "first": times.map(|t| t.0), "last": times.map(|t| t.1), "bytes": bytes,
-                "marks": marks, "session": entry.session_id, "created_us": entry.created_us,
-                "sealed_us": seal.map(|seal| seal.sealed_us), "ended": ended,
-            }));
-        }
+const CHUNK_TITLES: [&str; 11] = [
+    "FEED", ">CHUNK", "PLACE", ">SEQ", ">RECORDS", "FIRST", "LAST", ">BYTES", ">MARKS", "SEALED",
+    "ENDED",
+];
+
+fn chunks(feed: &Feed, zone: &TimeZone, section: &mut Section) {
+    for chunk in &feed.snapshot.chunks {
+        let (entry, seal) = (chunk.entry, chunk.entry.seal);
+        let times = feed.reader.chunk_times(chunk).ok();
+        let bytes = chunk_bytes(&feed.reader, chunk);
+        let place = format!("{:?}", entry.place).to_lowercase().replace("ondisk", "on-disk");
+        let ended = seal.map(|seal| ChunkEnd::word(seal.reason));
+        let marks = seal.map(|seal| seal.marks);
+        let show = |time: Option<u64>| {
+            time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone))
+        };
+        let cells = vec![
+            feed.name().to_owned(),
+            Shown(entry.chunk_id).to_string(),
+            place.clone(),
+            entry.base_seq.to_string(),
+            grouped(chunk.count()),
+            show(times.map(|t| t.0)),
+            show(times.map(|t| t.1)),
+            words::size(bytes),
+            marks.map_or("-".to_owned(), |marks| marks.to_string()),
+            seal.map_or("-".to_owned(), |seal| wall(seal.sealed_us, zone)),
+            ended.unwrap_or("-").to_owned(),
+        ];
+        let object = json!({
+            "feed": feed.name(), "chunk": json_number(entry.chunk_id), "place": place,
+            "seq_lo": entry.base_seq, "seq_hi": chunk.end_seq, "records": chunk.count(),
+            "first": times.map(|t| t.0), "last": times.map(|t| t.1), "bytes": bytes,
+            "marks": marks, "session": entry.session_id, "created_us": entry.created_us,
+            "sealed_us": seal.map(|seal| seal.sealed_us), "ended": ended,
+        });
+        section.add(cells, &object);
     }
-    (listing, objects)
 }
 
 /// Why a session is over; one without a close, whose writer is gone, has crashed and the next
@@ -416,69 +465,64 @@ fn session_end(feed: &Feed, session: &SessionEntry) -> &'static str {
     }
 }
 
-fn sessions(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
-    let titles = [
-        "FEED",
-        ">SESSION",
-        "OPENED",
-        "CLOSED",
-        "REASON",
-        ">SEQ",
-        ">RECORDS",
-        ">REJECTED",
-        ">PASSED OVER",
-        ">LATE",
-        ">PID",
-    ];
-    let mut listing = Listing::new(&titles);
-    let mut objects = Vec::new();
-    for feed in feeds {
-        for session in &feed.snapshot.sessions {
-            let close = session.close;
-            let end_seq = close.map_or(feed.snapshot.end_seq, |close| close.end_seq);
-            let live = || feed.reader.live().map(|live| live.counters());
-            let counters = close.map(|close| close.counters).or_else(live).unwrap_or_default();
-            let reason = session_end(feed, session);
-            listing.row(vec![
-                feed.name().to_owned(),
-                session.session_id.to_string(),
-                wall(session.opened_us, zone),
-                close.map_or("-".to_owned(), |close| wall(close.closed_us, zone)),
-                reason.to_owned(),
-                session.base_seq.to_string(),
-                grouped(end_seq.saturating_sub(session.base_seq)),
-                grouped(counters.rejected),
-                grouped(counters.passed_over),
-                grouped(counters.late),
-                session.pid.to_string(),
-            ]);
-            objects.push(json!({
-                "feed": feed.name(), "session": session.session_id,
-                "opened_us": session.opened_us, "closed_us": close.map(|close| close.closed_us),
-                "reason": reason, "seq_lo": session.base_seq, "seq_hi": end_seq,
-                "rejected": counters.rejected, "passed_over": counters.passed_over,
-                "late": counters.late, "pid": session.pid,
-            }));
-        }
+const SESSION_TITLES: [&str; 11] = [
+    "FEED",
+    ">SESSION",
+    "OPENED",
+    "CLOSED",
+    "REASON",
+    ">SEQ",
+    ">RECORDS",
+    ">REJECTED",
+    ">PASSED OVER",
+    ">LATE",
+    ">PID",
+];
+
+fn sessions(feed: &Feed, zone: &TimeZone, section: &mut Section) {
+    for session in &feed.snapshot.sessions {
+        let close = session.close;
+        let end_seq = close.map_or(feed.snapshot.end_seq, |close| close.end_seq);
+        let live = || feed.reader.live().map(|live| live.counters());
+        let counters = close.map(|close| close.counters).or_else(live).unwrap_or_default();
+        let reason = session_end(feed, session);
+        let cells = vec![
+            feed.name().to_owned(),
+            session.session_id.to_string(),
+            wall(session.opened_us, zone),
+            close.map_or("-".to_owned(), |close| wall(close.closed_us, zone)),
+            reason.to_owned(),
+            session.base_seq.to_string(),
+            grouped(end_seq.saturating_sub(session.base_seq)),
+            grouped(counters.rejected),
+            grouped(counters.passed_over),
+            grouped(counters.late),
+            session.pid.to_string(),
+        ];
+        let object = json!({
+            "feed": feed.name(), "session": session.session_id,
+            "opened_us": session.opened_us, "closed_us": close.map(|close| close.closed_us),
+            "reason": reason, "seq_lo": session.base_seq, "seq_hi": end_seq,
+            "rejected": counters.rejected, "passed_over": counters.passed_over,
+            "late": counters.late, "pid": session.pid,
+        });
+        section.add(cells, &object);
     }
-    (listing, objects)
 }
 
-fn holes(feeds: &[Feed], zone: &TimeZone) -> (Listing<'static>, Vec<Value>) {
-    let mut listing = Listing::new(&["FEED", ">FROM SEQ", ">TO SEQ", "NOTED", "WHY"]);
-    let mut objects = Vec::new();
-    for feed in feeds {
-        for hole in &feed.snapshot.holes {
-            let why = range_word(hole.reason);
-            let (lo, hi) = hole.seqs;
-            let noted = wall(hole.recorded_us, zone);
-            let name = feed.name().to_owned();
-            listing.row(vec![name, lo.to_string(), hi.to_string(), noted, why.to_owned()]);
-            objects.push(json!({
-                "feed": feed.name(), "hole": why, "seq_lo": lo, "seq_hi": hi,
-                "recorded_us": hole.recorded_us,
-            }));
-        }
+const HOLE_TITLES: [&str; 5] = ["FEED", ">FROM SEQ", ">TO SEQ", "NOTED", "WHY"];
+
+fn holes(feed: &Feed, zone: &TimeZone, section: &mut Section) {
+    for hole in &feed.snapshot.holes {
+        let why = range_word(hole.reason);
+        let (lo, hi) = hole.seqs;
+        let noted = wall(hole.recorded_us, zone);
+        let name = feed.name().to_owned();
+        let cells = vec![name, lo.to_string(), hi.to_string(), noted, why.to_owned()];
+        let object = json!({
+            "feed": feed.name(), "hole": why, "seq_lo": lo, "seq_hi": hi,
+            "recorded_us": hole.recorded_us,
+        });
+        section.add(cells, &object);
     }
-    (listing, objects)
 }

@@ -1,5 +1,6 @@
 //! dw-repair's work: plan, say, apply.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,8 +41,9 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let platform = Platform::open(&base)?;
     let all = platform.list_feeds()?;
     let asked = args.feeds.names();
+    let there: HashSet<&str> = all.iter().map(String::as_str).collect();
     for name in &asked {
-        if !all.iter().any(|feed| feed == name) {
+        if !there.contains(name) {
             // Refused before anything is changed, by name.
             platform.feed_info(name)?;
         }

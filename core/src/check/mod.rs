@@ -132,16 +132,14 @@ impl Finding {
 
     /// What could not be read is damage, unless it is we who may not or cannot.
     fn of_error(check: Check, feed: Option<&str>, error: &Error) -> Finding {
-        let ours = [libc::EACCES, libc::EPERM, libc::EMFILE, libc::ENFILE, libc::ENOMEM];
-        let verdict = match error {
-            Error::Io { source, .. }
-                if source.raw_os_error().is_some_and(|e| ours.contains(&e)) =>
-            {
-                Verdict::Unknown
-            }
-            _ => Verdict::Unhealthy,
+        let verdict = match error.is_limit() || error.is_denied() {
+            true => Verdict::Unknown,
+            false => Verdict::Unhealthy,
         };
         let hint = match (verdict, error) {
+            (Verdict::Unknown, error) if error.is_limit() => {
+                "; raise the limits of the process (ulimit -n, ulimit -v)".to_owned()
+            }
             (Verdict::Unknown, _) => "; look as a user who may read the store".to_owned(),
             (_, Error::Version { .. }) => String::new(),
             _ => match feed {

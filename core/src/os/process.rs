@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
 
 /// The environment variable that stands in for the boot id, for tests and for virtual machines
@@ -35,6 +36,16 @@ static AT_START: extern "C" fn() = note_closed;
 /// Whether a standard descriptor, 0 to 2, was closed when the program started.
 pub fn was_closed(fd: u32) -> bool {
     CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1
+}
+
+/// Raises the number of files that may be open to what the system allows the process; how many that
+/// is.
+pub fn raise_open_files() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(_) => soft,
+    }
 }
 
 /// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where

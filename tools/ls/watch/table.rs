@@ -17,6 +17,8 @@ use jiff::Timestamp;
 use super::keys::Move;
 use super::screen::{Line, Style};
 
+/// Of so many feeds at most each stays open between two looks: files that may be open are few.
+const KEPT_READERS: usize = 12;
 /// Seconds that a sparkline has.
 const SPARKS: usize = 30;
 /// Lines that are no feeds: what is shown, titles, keys.
@@ -76,6 +78,7 @@ impl<'a> Table<'a> {
         self.now = Timestamp::now();
         let there = self.platform.list_feeds()?;
         let names = if self.asked.is_empty() { there } else { self.asked.clone() };
+        let keep = names.len() <= KEPT_READERS;
         let mut old = std::mem::take(&mut self.rows).into_iter().peekable();
         for name in names {
             // Both are sorted, or both as asked.
@@ -87,7 +90,7 @@ impl<'a> Table<'a> {
                 false => old.next(),
             };
             let mut row = kept.unwrap_or_else(|| Row::new(name));
-            row.refresh(self.platform);
+            row.refresh(self.platform, keep);
             self.rows.push(row);
         }
         Ok(())
@@ -182,10 +185,14 @@ impl Row {
         }
     }
 
-    fn refresh(&mut self, platform: &Platform) {
+    /// Looks at the feed, and keeps it open for the next look if it may.
+    fn refresh(&mut self, platform: &Platform, keep: bool) {
         self.error = self.look(platform).err().map(|error| error.to_string());
         if self.error.is_some() {
             (self.state, self.alarm) = ("damaged", true);
+        }
+        if !keep {
+            self.reader = None;
         }
     }
 
@@ -200,7 +207,10 @@ impl Row {
             Some(reader) => reader,
             None => {
                 let reader = platform.create_reader(&self.name)?;
-                (self.inode, self.seen) = (inode(&reader), None);
+                let inode = inode(&reader);
+                if inode != self.inode {
+                    (self.inode, self.seen) = (inode, None);
+                }
                 reader
             }
         };
