@@ -501,7 +501,7 @@ fn a_reader_beside_the_first_writer_sees_whole_batches_from_the_start() {
 /// All that a cursor finds, at most so many records at a time.
 fn drain(cursor: &mut Cursor, size: usize, most: usize, found: &mut Vec<u8>) {
     let mut bytes = vec![0; size * most];
-    while let Copied::Records { first_seq, count } = cursor.copy(u64::MAX, &mut bytes) {
+    while let Copied::Records { first_seq, count } = cursor.copy(u64::MAX, &mut bytes).unwrap() {
         assert_eq!(first_seq as usize * size, found.len());
         found.extend_from_slice(&bytes[..count * size]);
     }
@@ -571,7 +571,7 @@ fn a_reader_of_a_ring_gets_records_that_come_one_by_one_whole() {
             let (mut bytes, mut expected) = (vec![0; 3 * size], vec![0; size]);
             let mut next = 0;
             while next < COUNT {
-                match cursor.copy(u64::MAX, &mut bytes) {
+                match cursor.copy(u64::MAX, &mut bytes).unwrap() {
                     Copied::Nothing => {}
                     Copied::Records { first_seq, count } => {
                         assert_eq!(first_seq, next);

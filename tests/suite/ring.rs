@@ -323,6 +323,52 @@ fn a_ring_deleted_under_its_writer_is_made_again_with_all_it_held() {
     assert_eq!(cat(&env, &[]), lines(0..count + 1));
 }
 
+/// The file of a ring, cut short to so many bytes by somebody who has no business there.
+fn cut(env: &TestEnv, bytes: u64) {
+    let path = segments(env).join("ring.ring");
+    fs::File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
+}
+
+#[test]
+fn a_ring_cut_short_is_an_error_for_whoever_uses_it_and_never_a_signal() {
+    // All of it, its records, and some of them.
+    for left in [0, 4096, 4096 + 32_768] {
+        let env = store("");
+        let mut writer = writer(&env);
+        // To shortly before the place where the last of the three begins.
+        let begun = 2000;
+        writer.send(&rows(0..begun));
+        let mut follower = follow(&env, &["--since", "first"]);
+        follower.until_lines(begun as usize);
+        cut(&env, left);
+        let mut sent = begun;
+        until("the writer's error", || {
+            writer.try_send(&rows(sent..sent + 20));
+            sent += 20;
+            writer.child.try_wait().unwrap()
+        });
+        let (status, _, said) = writer.end();
+        assert_eq!(status.code(), Some(2), "{left}: {status}: {said}");
+        assert!(said.contains("cut short") && said.contains("ring.ring"), "{left}: {said}");
+        let (status, out, said) = {
+            follower.wait();
+            follower.end()
+        };
+        assert!(matches!(status.code(), Some(1 | 2)), "{left}: {status}: {said}");
+        assert!(said.contains("cut short") && said.contains("ring.ring"), "{left}: {said}");
+        assert!(rows(0..sent).starts_with(&out), "{left}: a record that nobody wrote");
+        for tool in ["dw-ls", "dw-cat", "dw-health"] {
+            let output = run(&env, tool, &["ring"], b"");
+            let said = text(&output.stderr) + &text(&output.stdout);
+            assert!(matches!(output.status.code(), Some(1 | 2)), "{tool}: {said}");
+            assert!(said.contains("ring.ring"), "{tool}: {said}");
+        }
+        // The next writer makes another.
+        write(&env, 0..10);
+        assert_eq!(cat(&env, &[]), lines(0..10));
+    }
+}
+
 #[test]
 fn after_a_reboot_the_ring_is_empty_and_no_seq_is_used_twice() {
     let env = store("");

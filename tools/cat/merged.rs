@@ -21,7 +21,11 @@ pub struct Merged<'a> {
 impl<'a> Merged<'a> {
     /// Works out where to begin. As with one feed, the last N are found by a merge backwards that
     /// only counts.
-    pub fn new(feeds: &'a [Chosen], lines: Option<Lines>, reverse: bool) -> Merged<'a> {
+    pub fn new(
+        feeds: &'a [Chosen],
+        lines: Option<Lines>,
+        reverse: bool,
+    ) -> deepwater::Result<Merged<'a>> {
         let ranges = feeds.iter().map(|feed| (feed.snapshot.clone(), feed.selection));
         let mut merged = Merged {
             feeds,
@@ -35,10 +39,10 @@ impl<'a> Merged<'a> {
             (Some(Lines::First(0) | Lines::Last(0)), _) => merged.limit = 0,
             // Those that are met first.
             (Some(Lines::First(n)), false) | (Some(Lines::Last(n)), true) => merged.limit = n,
-            (Some(Lines::Last(n)), false) => merged.from = merged.nth(n, Direction::Reverse),
-            (Some(Lines::First(n)), true) => merged.from = merged.nth(n, Direction::Forward),
+            (Some(Lines::Last(n)), false) => merged.from = merged.nth(n, Direction::Reverse)?,
+            (Some(Lines::First(n)), true) => merged.from = merged.nth(n, Direction::Forward)?,
         }
-        merged
+        Ok(merged)
     }
 
     /// What came since: the records behind those of `before`.
@@ -68,16 +72,16 @@ impl<'a> Merged<'a> {
         snapshot.end_seq.max(selection.seqs.0)
     }
 
-    fn merge(&self, direction: Direction) -> Merge {
+    fn merge(&self, direction: Direction) -> deepwater::Result<Merge> {
         let feeds = self.feeds.iter().zip(&self.ranges);
         let feeds: Vec<_> = feeds.map(|(f, (snapshot, s))| (&f.reader, snapshot, *s)).collect();
         Merge::new(&feeds, direction)
     }
 
     /// The place of the n-th record met in that direction; none if there are fewer.
-    fn nth(&self, n: u64, direction: Direction) -> Option<Rank> {
+    fn nth(&self, n: u64, direction: Direction) -> deepwater::Result<Option<Rank>> {
         let mut left = n;
-        let mut merge = self.merge(direction);
+        let mut merge = self.merge(direction)?;
         while let Some((feed, run)) = merge.next_run() {
             let chosen = &self.feeds[feed];
             let layout = chosen.reader.layout();
@@ -88,24 +92,24 @@ impl<'a> Merged<'a> {
                 if left == 0 {
                     let scale = u128::from(layout.unit().nanos());
                     let time_ns = u128::from(layout.time_of(record)) * scale;
-                    return Some(Rank { time_ns, feed, seq: run.first_seq + i as u64 });
+                    return Ok(Some(Rank { time_ns, feed, seq: run.first_seq + i as u64 }));
                 }
             }
         }
-        None
+        Ok(None)
     }
 
     /// How many records will be printed, damage aside.
-    pub fn count(&self) -> u64 {
+    pub fn count(&self) -> deepwater::Result<u64> {
         let mut count = 0;
-        let mut merge = self.begin();
+        let mut merge = self.begin()?;
         while let Some((feed, run)) = merge.next_run() {
             count += self.matches(feed, &run);
             if count >= self.limit {
                 break;
             }
         }
-        count.min(self.limit)
+        Ok(count.min(self.limit))
     }
 
     fn matches(&self, feed: usize, run: &Run<'_>) -> u64 {
@@ -114,12 +118,12 @@ impl<'a> Merged<'a> {
         records.filter(|(seq, record)| chosen.takes(*seq, record)).count() as u64
     }
 
-    fn begin(&self) -> Merge {
-        let mut merge = self.merge(self.direction);
+    fn begin(&self) -> deepwater::Result<Merge> {
+        let mut merge = self.merge(self.direction)?;
         if let Some(from) = self.from {
             merge.start_at(from);
         }
-        merge
+        Ok(merge)
     }
 
     /// Prints them.
@@ -128,7 +132,7 @@ impl<'a> Merged<'a> {
             return Ok(());
         }
         sink.by_seq(false);
-        let mut merge = self.begin();
+        let mut merge = self.begin()?;
         let done = self.print_all(&mut merge, sink);
         merge.take_lost().iter().for_each(tell_lost);
         self.note(&merge, sink);

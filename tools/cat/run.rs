@@ -184,11 +184,12 @@ fn print_several(
     request: &Request,
     until: Option<u128>,
 ) -> Step {
-    let mut merged = Merged::new(feeds, request.lines, request.reverse);
+    let mut merged = Merged::new(feeds, request.lines, request.reverse)?;
     if matches!(request.lines, Some(Lines::First(_))) || !request.follow {
         sink.limit(merged.limit());
     }
-    sink.head((request.format == OutputFormat::Npy).then(|| merged.count()))?;
+    let npy = request.format == OutputFormat::Npy;
+    sink.head(if npy { Some(merged.count()?) } else { None })?;
     merged.print(sink)?;
     sink.check_promise()?;
     if !request.follow || request.lines == Some(Lines::First(0)) {

@@ -211,10 +211,10 @@ impl Feed {
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum::<u64>()
             + snapshot.ring.as_ref().map_or(0, |part| part.ring.file_bytes());
-        let ring = (!reader.feed().spec.policy.persist).then(|| {
-            let part = snapshot.ring.as_ref();
-            part.map_or(RingState::default(), |part| RingState::of(&part.ring, reader.feed()))
-        });
+        let ring = match &snapshot.ring {
+            Some(part) => Some(RingState::of(&part.ring, reader.feed())?),
+            None => (!reader.feed().spec.policy.persist).then(RingState::default),
+        };
         let live = reader.live();
         let writer = writer_of(&reader.feed().lock, live.as_deref());
         let backlog = backlog(&reader);

@@ -119,7 +119,8 @@ fn read_ring(size: usize, base: &Path) {
     let mut bytes = vec![0; 256 * size];
     ready();
     loop {
-        let Copied::Records { count, .. } = cursor.copy(u64::MAX, &mut bytes) else { continue };
+        let copied = cursor.copy(u64::MAX, &mut bytes).unwrap();
+        let Copied::Records { count, .. } = copied else { continue };
         // All of them are here by now.
         let now = now_ns();
         for record in bytes[..count * size].chunks_exact(size) {

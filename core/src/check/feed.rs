@@ -94,18 +94,20 @@ fn look_at_ring(
     let name = Some(&*entry.name);
     let registry = FeedRegistry::open(&info.registry_path(), &info.id, false);
     let found = registry.and_then(|registry| ring::find(&info, &registry, false));
-    let finding = match &found {
-        Ok(Found::Ring(ring)) => {
-            let state = RingState::of(ring, &info);
-            let cause = format!(
-                "{:.0}% of {} in use, {:.1} s of history; {} of followers",
-                state.fill() * 100.0,
-                size(state.capacity_bytes),
-                state.history_seconds,
-                counted(state.overruns, "overrun"),
-            );
-            Finding::new(Check::Ring, name, false, cause).value(state.history_seconds)
-        }
+    let finding = match found {
+        Ok(Found::Ring(ring)) => match RingState::of(&ring, &info) {
+            Ok(state) => {
+                let cause = format!(
+                    "{:.0}% of {} in use, {:.1} s of history; {} of followers",
+                    state.fill() * 100.0,
+                    size(state.capacity_bytes),
+                    state.history_seconds,
+                    counted(state.overruns, "overrun"),
+                );
+                Finding::new(Check::Ring, name, false, cause).value(state.history_seconds)
+            }
+            Err(error) => Finding::of_error(Check::Ring, name, &error),
+        },
         Ok(Found::Never) => {
             let cause = "no ring since the machine started".to_owned();
             Finding::new(Check::Ring, name, false, cause)
@@ -118,7 +120,7 @@ fn look_at_ring(
             );
             Finding::new(Check::Ring, name, true, cause)
         }
-        Err(error) => Finding::of_error(Check::Ring, name, error),
+        Err(error) => Finding::of_error(Check::Ring, name, &error),
     };
     let feed = match Feed::look(info.clone()) {
         Ok(feed) => feed,

@@ -3,35 +3,79 @@
 //! good, and the mapping is marked lost. Whoever stores through a mapping asks for that mark before
 //! it calls anything done.
 
-use std::sync::Once;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Mutex, MutexGuard, Once, OnceLock};
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
 
-/// Mappings beyond so many are not guarded; a process has two a chunk that it writes, and few
-/// others.
-const SLOTS: usize = 1024;
-const PAGE_SIZE: usize = 4096;
-/// In `start`: nobody's, and being set up.
-const FREE: usize = 0;
-const TAKEN: usize = 1;
+use crate::os::memory::page_size;
 
+/// Slots in a block. There is always another block for more.
+const SLOTS: usize = 256;
+
+/// A mapping that is guarded. A slot is used again, and never freed.
 struct Slot {
+    /// Odd while the two below it change.
+    version: AtomicUsize,
+    /// Both 0 where it is nobody's.
     start: AtomicUsize,
     end: AtomicUsize,
     lost: AtomicBool,
 }
 
-static MAPPED: [Slot; SLOTS] = [const {
-    Slot {
-        start: AtomicUsize::new(FREE),
-        end: AtomicUsize::new(FREE),
-        lost: AtomicBool::new(false),
+/// Blocks are appended and never freed: the handler walks along them without a lock.
+struct Block {
+    slots: [Slot; SLOTS],
+    next: OnceLock<&'static Block>,
+}
+
+impl Block {
+    const fn new() -> Block {
+        Block { slots: [const { Slot::new() }; SLOTS], next: OnceLock::new() }
     }
-}; SLOTS];
+}
+
+static FIRST: Block = Block::new();
+/// Slots that are nobody's, and the last block. The handler does not touch it.
+static FREE: Mutex<(Vec<&'static Slot>, Option<&'static Block>)> = Mutex::new((Vec::new(), None));
 static BEFORE: OnceLock<SigAction> = OnceLock::new();
 static INSTALLED: Once = Once::new();
+
+impl Slot {
+    const fn new() -> Slot {
+        Slot {
+            version: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            lost: AtomicBool::new(false),
+        }
+    }
+
+    /// Only by who took it out of `FREE`.
+    fn set(&self, start: usize, end: usize) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version.wrapping_add(1), Ordering::Relaxed);
+        // SYNC: slot.version; pairs with the fence in `has`: who loads a new bound sees it odd.
+        fence(Ordering::Release);
+        self.start.store(start, Ordering::Relaxed);
+        self.end.store(end, Ordering::Relaxed);
+        self.lost.store(false, Ordering::Relaxed);
+        // SYNC: slot.version; pairs with the Acquire in `has`.
+        self.version.store(version.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Whether it is that of the mapping with the address. A slot that changes meanwhile is not:
+    /// that of a mapping in use does not change.
+    fn has(&self, address: usize) -> bool {
+        // SYNC: slot.version; pairs with the last store in `set`.
+        let version = self.version.load(Ordering::Acquire);
+        let (start, end) = (self.start.load(Ordering::Relaxed), self.end.load(Ordering::Relaxed));
+        // SYNC: slot.version; pairs with the fence in `set`.
+        fence(Ordering::Acquire);
+        let same = self.version.load(Ordering::Relaxed) == version;
+        same && version.is_multiple_of(2) && (start..end).contains(&address)
+    }
+}
 
 /// Guards a mapping until dropped.
 pub struct Guard(Option<&'static Slot>);
@@ -40,19 +84,9 @@ impl Guard {
     /// Guards `len` bytes from address `start` on.
     pub fn new(start: usize, len: usize) -> Guard {
         INSTALLED.call_once(install);
-        let free = |slot: &&Slot| {
-            let took =
-                slot.start.compare_exchange(FREE, TAKEN, Ordering::AcqRel, Ordering::Relaxed);
-            took.is_ok()
-        };
-        let slot = MAPPED.iter().find(free);
-        if let Some(slot) = slot {
-            slot.end.store(start + len, Ordering::Relaxed);
-            slot.lost.store(false, Ordering::Relaxed);
-            // SYNC: start; pairs with the Acquire in `on_bus_error`.
-            slot.start.store(start, Ordering::Release);
-        }
-        Guard(slot)
+        let slot = free_slot();
+        slot.set(start, start + len);
+        Guard(Some(slot))
     }
 
     /// Guards nothing.
@@ -60,9 +94,12 @@ impl Guard {
         Guard(None)
     }
 
-    /// Whether a page of the mapping was lost.
+    /// Whether a page of the mapping was lost, before any load from it that comes before this.
     #[inline]
     pub fn is_lost(&self) -> bool {
+        // SYNC: lost; what was loaded from the page that took the place of the lost one was loaded
+        // before the mark is.
+        fence(Ordering::Acquire);
         self.0.is_some_and(|slot| slot.lost.load(Ordering::Acquire))
     }
 }
@@ -70,15 +107,38 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
-            slot.start.store(FREE, Ordering::Release);
+            slot.set(0, 0);
+            slots().0.push(slot);
         }
     }
 }
 
+fn slots() -> MutexGuard<'static, (Vec<&'static Slot>, Option<&'static Block>)> {
+    FREE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn free_slot() -> &'static Slot {
+    let mut slots = slots();
+    let (free, last) = &mut *slots;
+    if let Some(slot) = free.pop() {
+        return slot;
+    }
+    let block: &'static Block = match last {
+        None => &FIRST,
+        Some(last) => last.next.get_or_init(|| Box::leak(Box::new(Block::new()))),
+    };
+    *last = Some(block);
+    let (first, others) = block.slots.split_first().unwrap_or_else(|| unreachable!());
+    free.extend(others);
+    first
+}
+
 fn install() {
+    // Asked here, so that the handler does not have to.
+    page_size();
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK;
     let action = SigAction::new(SigHandler::SigAction(on_bus_error), flags, SigSet::empty());
-    // SAFETY: the handler calls nothing but mmap and sigaction, both async-signal-safe, and
+    // SAFETY: the handler calls nothing but mmap, sigaction and raise, all async-signal-safe, and
     // otherwise only loads and stores atomics.
     if let Ok(before) = unsafe { sigaction(Signal::SIGBUS, &action) } {
         let _ = BEFORE.set(before);
@@ -90,32 +150,39 @@ extern "C" fn on_bus_error(
     info: *mut libc::siginfo_t,
     _context: *mut libc::c_void,
 ) {
-    // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO, and of a SIGBUS it
-    // has the address.
-    let address = unsafe { (*info).si_addr() } as usize;
-    let ours = MAPPED.iter().find(|slot| {
-        // SYNC: start; pairs with the Release in `Guard::new`.
-        let start = slot.start.load(Ordering::Acquire);
-        start > TAKEN && address >= start && address < slot.end.load(Ordering::Relaxed)
-    });
-    if let Some(slot) = ours {
-        // SYNC: lost; pairs with the Acquire in `is_lost`.
-        slot.lost.store(true, Ordering::Release);
-        let page = (address & !(PAGE_SIZE - 1)) as *mut libc::c_void;
-        // SAFETY: the page lies in a mapping that its guard keeps in this table for as long as it
-        // is mapped, so only a page of a file of ours is replaced.
-        let zeros = unsafe {
-            let protection = libc::PROT_READ | libc::PROT_WRITE;
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-            libc::mmap(page, PAGE_SIZE, protection, flags, -1, 0)
-        };
-        if zeros != libc::MAP_FAILED {
-            return;
-        }
+    // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO.
+    let info = unsafe { &*info };
+    // What a process sent has no address.
+    let is_fault = info.si_code > 0;
+    // SAFETY: of a SIGBUS that is a fault the kernel gives the address.
+    if is_fault && replace_page(unsafe { info.si_addr() } as usize) {
+        return;
     }
     // Not ours: back to the handler that was there before, else to the default, and the same fault
     // again.
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     // SAFETY: puts back the disposition that was there before this handler, or the default.
     let _ = unsafe { sigaction(Signal::SIGBUS, BEFORE.get().unwrap_or(&default)) };
+    if !is_fault {
+        let _ = raise(Signal::SIGBUS);
+    }
+}
+
+/// Puts a page of zeros in the place of the one at the address, if that is in a mapping of ours.
+fn replace_page(address: usize) -> bool {
+    let blocks = std::iter::successors(Some(&FIRST), |block| block.next.get().copied());
+    let Some(slot) = blocks.flat_map(|block| &block.slots).find(|slot| slot.has(address)) else {
+        return false;
+    };
+    // SYNC: lost; pairs with the Acquire in `is_lost`.
+    slot.lost.store(true, Ordering::Release);
+    let page = (address & !(page_size() - 1)) as *mut libc::c_void;
+    // SAFETY: the page lies in a mapping that its guard keeps in this table for as long as it is
+    // mapped, so only a page of a file of ours is replaced.
+    let zeros = unsafe {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        libc::mmap(page, page_size(), protection, flags, -1, 0)
+    };
+    zeros != libc::MAP_FAILED
 }

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::os::bus::Guard;
 use crate::os::faults::{self, Io, Op};
 use crate::os::file;
+use crate::os::memory::page_size;
 
 /// A shared mapping of the first `len` bytes of a file, unmapped when dropped; or a copy of them,
 /// for one look, see [`Map::copy`].
@@ -131,15 +132,8 @@ impl Map {
     pub fn check(&self) -> Result<()> {
         match self.guard.is_lost() {
             false => Ok(()),
-            true => Err(self.lost()),
+            true => Err(lost(&self.path)),
         }
-    }
-
-    #[cold]
-    fn lost(&self) -> Error {
-        let what = "it was cut short while it was in use, or the disk cannot read it";
-        let end = std::fs::metadata(&self.path).map_or(0, |meta| meta.len());
-        Error::damaged(&self.path, end, what)
     }
 
     /// Length of the mapping, in bytes.
@@ -214,7 +208,7 @@ impl Map {
     /// Maps the pages of `len` bytes at `offset` in, ready to be stored to. Best effort: where the
     /// kernel has no MADV_POPULATE_WRITE the stores fault as they come.
     pub fn populate(&self, offset: usize, len: usize) {
-        let start = offset & !4095;
+        let start = offset & !(page_size() - 1);
         let end = (offset + len).min(self.len);
         if let Owner::Mapping(raw) = &self.owner
             && start < end
@@ -222,6 +216,13 @@ impl Map {
             let _ = raw.advise_range(Advice::PopulateWrite, start, end - start);
         }
     }
+}
+
+#[cold]
+fn lost(path: &Path) -> Error {
+    let what = "it was cut short while it was in use, or the disk cannot read it";
+    let end = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    Error::damaged(path, end, what)
 }
 
 /// Panics if no word of that size begins there.
@@ -256,8 +257,13 @@ const AHEAD_BYTES: usize = 1024;
 /// goes round the end is one run of bytes.
 ///
 /// The records change while others copy them, so they are reached as relaxed atomic words only.
+///
+/// What is touched behind the file's end, because somebody cut it short, reads as zeros, which may
+/// look like records: what was copied is to be believed only once [`RingMap::check`] has passed.
 pub struct RingMap {
+    guard: Guard,
     base: NonNull<u8>,
+    path: PathBuf,
     capacity: usize,
     /// Every record begins and ends at a multiple of 8 bytes.
     whole_words: bool,
@@ -286,8 +292,16 @@ impl RingMap {
             let what = format!("{}: a ring of {capacity} bytes", path.display());
             return Err(Error::Invalid(what));
         }
+        if !RING_HEAD_BYTES.is_multiple_of(page_size()) {
+            return Err(Error::Invalid(format!(
+                "{}: a ring is mapped twice, in pages of {RING_HEAD_BYTES} bytes, and this \
+                 machine's have {}: transient feeds need another kernel here",
+                path.display(),
+                page_size()
+            )));
+        }
         let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
-        let failed = |_| Error::io("cannot map", path, io::Error::last_os_error());
+        let failed = |()| Error::io("cannot map", path, io::Error::last_os_error());
         let whole = RING_HEAD_BYTES + 2 * capacity;
         // SAFETY: a new private mapping wherever there is room; nothing is replaced.
         let base = unsafe {
@@ -296,7 +310,9 @@ impl RingMap {
         };
         let base = mapped(base).map_err(failed)?;
         // From here on dropping it unmaps all of it.
-        let ring = RingMap { base, capacity, whole_words: record_size.is_multiple_of(8) };
+        let whole_words = record_size.is_multiple_of(8);
+        let (guard, path) = (Guard::none(), path.to_owned());
+        let mut ring = RingMap { guard, base, path, capacity, whole_words };
         let again = RING_HEAD_BYTES + capacity;
         for (at, len, offset) in [(0, again, 0), (again, capacity, RING_HEAD_BYTES)] {
             // SAFETY: replaces a part of the mapping made above, which nobody uses yet.
@@ -312,7 +328,26 @@ impl RingMap {
             };
             mapped(part).map_err(failed)?;
         }
+        ring.guard = Guard::new(base.as_ptr() as usize, whole);
         Ok(ring)
+    }
+
+    /// Whether all that was touched of the mapping was there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short under the mapping: what was copied may be
+    /// zeros, and what was stored may be gone.
+    #[inline]
+    pub fn check(&self) -> Result<()> {
+        match self.guard.is_lost() {
+            false => Ok(()),
+            true => Err(lost(&self.path)),
+        }
+    }
+
+    /// The file mapped, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Bytes of records.
@@ -445,7 +480,7 @@ impl RingMap {
 
     /// Maps the pages of `len` bytes at `offset` in, for storing or for loading. Best effort.
     pub fn populate(&self, offset: usize, len: usize, writable: bool) {
-        let start = offset & !4095;
+        let start = offset & !(page_size() - 1);
         let end = (offset + len).min(RING_HEAD_BYTES + 2 * self.capacity);
         let advice = if writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
         if start < end {
@@ -463,6 +498,8 @@ fn mapped(address: *mut libc::c_void) -> std::result::Result<NonNull<u8>, ()> {
 
 impl Drop for RingMap {
     fn drop(&mut self) {
+        // Goes first: the addresses may be another mapping's as soon as this one is gone.
+        self.guard = Guard::none();
         // SAFETY: exactly what `new` mapped; nobody borrows from it any more.
         unsafe {
             libc::munmap(self.base.as_ptr().cast(), RING_HEAD_BYTES + 2 * self.capacity);
@@ -543,5 +580,50 @@ mod tests {
         drop(map);
         let again = Map::read_only(&file, &path, 4096).unwrap();
         assert!(again.check().is_ok());
+    }
+    #[test]
+    fn a_ring_cut_short_is_an_error_and_no_signal() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ring");
+        std::fs::write(&path, [7; 4096 + 8192]).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let ring = RingMap::new(&file, &path, 8192, 8, true).unwrap();
+        let other = RingMap::new(&file, &path, 8192, 8, false).unwrap();
+        file.set_len(8192).unwrap();
+        let mut bytes = [0; 16];
+        ring.get_relaxed(4096, &mut bytes);
+        assert!(bytes == [7; 16] && ring.check().is_ok(), "that is still there");
+        // The second time round, behind the file's end.
+        ring.get_relaxed(4096 + 8192 + 4096, &mut bytes);
+        assert_eq!(bytes, [0; 16]);
+        let said = ring.check().unwrap_err().to_string();
+        assert!(said.contains("damaged at byte 8192"), "{said}");
+        assert!(other.check().is_ok(), "of another mapping nothing was touched");
+        ring.put_relaxed(4096 + 4096, &[1; 16]);
+        file.set_len(0).unwrap();
+        assert_eq!(other.u64_at(320).load(Ordering::Acquire), 0);
+        assert!(other.check().is_err());
+    }
+
+    #[test]
+    fn thousands_of_mappings_are_guarded() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, [7; 4096]).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let make = || Map::writable(&file, &path, 4096).unwrap();
+        let mut maps: Vec<Map> = (0..3000).map(|_| make()).collect();
+        // Some go, and others take their places.
+        maps.drain(1000..2000);
+        maps.extend((0..500).map(|_| make()));
+        file.set_len(0).unwrap();
+        for map in &maps {
+            assert!(map.check().is_ok());
+            assert_eq!(map.u64_at(8).load(Ordering::Relaxed), 0);
+            assert!(map.check().is_err());
+        }
+        drop(maps);
+        file.set_len(4096).unwrap();
+        assert!((0..3000).map(|_| make()).all(|map| map.check().is_ok()));
     }
 }

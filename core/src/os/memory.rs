@@ -4,10 +4,18 @@
 //! are written against [`Memory`], so that a model checker runs the very same code on memory of its
 //! own and can weaken one site at a time.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::os::growing::GrowingMap;
 use crate::os::map::{Map, RingMap};
+
+/// Bytes of a page here, as the system maps them.
+pub fn page_size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    // SAFETY: asks for a number.
+    *SIZE.get_or_init(|| unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as usize)
+}
 
 /// One load, store or fence of a protocol.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,7 @@
 //! A copy of what a ring held, for those who do not read it in the order of its records.
 
 use crate::chunk::index::BlockEntry;
+use crate::error::Result;
 use crate::reader::{Direction, Reader, Selection, Snapshot, Why};
 use crate::registry::info::FeedInfo;
 
@@ -22,12 +23,19 @@ pub(super) struct FrozenBlock {
 
 impl Frozen {
     /// Copies the records with such seqs; returns also those that were overwritten meanwhile.
-    pub fn of(reader: &Reader, snapshot: &Snapshot, seqs: (u64, u64)) -> (Frozen, Vec<Gone>) {
+    ///
+    /// # Errors
+    /// As [`crate::reader::Scan::next_run`].
+    pub fn of(
+        reader: &Reader,
+        snapshot: &Snapshot,
+        seqs: (u64, u64),
+    ) -> Result<(Frozen, Vec<Gone>)> {
         let record_size = reader.layout().record_size();
         let mut frozen = Frozen { runs: Vec::new(), record_size };
         let selection = Selection { seqs, ..Selection::ALL };
         let mut scan = reader.scan(snapshot, selection, Direction::Forward);
-        while let Some(at) = scan.find_run() {
+        while let Some(at) = scan.find_run()? {
             let run = scan.lend(at);
             match frozen.runs.last_mut() {
                 Some((first, records))
@@ -39,7 +47,7 @@ impl Frozen {
             }
         }
         let lost = scan.take_lost().into_iter().map(|lost| (lost.seqs, lost.why)).collect();
-        (frozen, lost)
+        Ok((frozen, lost))
     }
 
     /// Its blocks.

@@ -130,7 +130,10 @@ pub struct Merge {
 
 impl Merge {
     /// Merges the selections of several snapshots, by ascending or descending time.
-    pub fn new(feeds: &[(&Reader, &Snapshot, Selection)], direction: Direction) -> Merge {
+    ///
+    /// # Errors
+    /// As [`crate::reader::Scan::next_run`], of a ring.
+    pub fn new(feeds: &[(&Reader, &Snapshot, Selection)], direction: Direction) -> Result<Merge> {
         let mut merge = Merge {
             parts: Vec::new(),
             direction,
@@ -160,7 +163,7 @@ impl Merge {
                 frozen: None,
             });
             if snapshot.ring.is_some() {
-                merge.freeze(feed, reader, snapshot);
+                merge.freeze(feed, reader, snapshot)?;
             }
             for chunk in snapshot.chunks.iter().filter(|chunk| selection.may_have(chunk)) {
                 // A chunk whose index cannot be read is met at once, and told.
@@ -175,18 +178,19 @@ impl Merge {
                 merge.holes.push((feed, hole));
             }
         }
-        merge
+        Ok(merge)
     }
 
     /// Copies what is selected of a ring: by time its records would be met too late.
-    fn freeze(&mut self, feed: usize, reader: &Reader, snapshot: &Snapshot) {
+    fn freeze(&mut self, feed: usize, reader: &Reader, snapshot: &Snapshot) -> Result<()> {
         let part = &self.parts[feed];
-        let (frozen, lost) = Frozen::of(reader, snapshot, part.selection.seqs);
+        let (frozen, lost) = Frozen::of(reader, snapshot, part.selection.seqs)?;
         self.lost.extend(lost.into_iter().map(|(seqs, why)| (feed, seqs, why)));
         for FrozenBlock { entry, seqs } in frozen.blocks(&reader.feed) {
             self.wait_for(feed, NO_CHUNK, 0, entry, seqs);
         }
         self.parts[feed].frozen = Some(frozen);
+        Ok(())
     }
 
     /// Begins at a place in the order instead of at its beginning.
@@ -608,7 +612,7 @@ mod tests {
         let snapshots = readers.each_ref().map(|reader| reader.snapshot().unwrap());
         let feeds = [0, 1].map(|i| (&readers[i], &snapshots[i], Selection::ALL));
         for direction in [Direction::Forward, Direction::Reverse] {
-            let mut merge = Merge::new(&feeds, direction);
+            let mut merge = Merge::new(&feeds, direction).unwrap();
             merge.budget_bytes = 256 << 10;
             let (mut found, mut most) = (Vec::new(), 0);
             while let Some((feed, run)) = merge.next_run() {
@@ -637,7 +641,8 @@ mod tests {
         scattered(&platform, "a", 40_000);
         let reader = platform.create_reader("a").unwrap();
         let snapshot = reader.snapshot().unwrap();
-        let mut merge = Merge::new(&[(&reader, &snapshot, Selection::ALL)], Direction::Forward);
+        let mut merge =
+            Merge::new(&[(&reader, &snapshot, Selection::ALL)], Direction::Forward).unwrap();
         merge.budget_bytes = 128 << 10;
         let mut left: std::collections::BTreeSet<u64> = (0..40_000).collect();
         let mut given = 0;

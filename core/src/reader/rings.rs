@@ -23,15 +23,21 @@ impl Reader {
         let page = ring.as_ref().map(|ring| ring.page());
         let standing = Standing::of(&self.feed, &self.registry, page)?;
         let mut snapshot = Snapshot::of(&standing);
-        snapshot.ring = ring.map(|ring| {
-            let (head, oldest) = (*ring.head(), ring.held().0);
-            let writing = Lock::feed_is_held(&self.feed.lock) != Some(false);
-            let moving = writing && oldest > head.base_seq;
-            let margin = if moving { ring.records() / MARGIN } else { 0 };
-            let first_seq = (oldest + margin).min(snapshot.end_seq);
-            RingPart { ring, first_seq }
-        });
+        snapshot.ring = match ring {
+            Some(ring) => Some(self.ring_part(ring, snapshot.end_seq)?),
+            None => None,
+        };
         Ok(snapshot)
+    }
+
+    fn ring_part(&self, ring: Arc<Ring>, end_seq: u64) -> Result<RingPart> {
+        let (head, oldest) = (*ring.head(), ring.held().0);
+        ring.check()?;
+        let writing = Lock::feed_is_held(&self.feed.lock) != Some(false);
+        let moving = writing && oldest > head.base_seq;
+        let margin = if moving { ring.records() / MARGIN } else { 0 };
+        let first_seq = (oldest + margin).min(end_seq);
+        Ok(RingPart { ring, first_seq })
     }
 
     /// Least and greatest time of the records that are still there when they are looked at.
@@ -66,7 +72,10 @@ pub struct RingState {
 
 impl RingState {
     /// What there is to tell of a feed's ring.
-    pub fn of(ring: &Ring, feed: &FeedInfo) -> RingState {
+    ///
+    /// # Errors
+    /// [`crate::Error::Damaged`] if its file was cut short.
+    pub fn of(ring: &Ring, feed: &FeedInfo) -> Result<RingState> {
         let (oldest, published) = ring.held();
         let time = |seq: u64| {
             let mut record = feed.layout.zeroed();
@@ -77,17 +86,18 @@ impl RingState {
         let count = published - oldest;
         let newest = if count > 0 { time(published - 1) } else { None };
         let first = [oldest, oldest + count / 8].into_iter().find_map(|seq| newest.and(time(seq)));
+        ring.check()?;
         let ticks = newest.zip(first).map_or(0, |(newest, first)| newest.saturating_sub(first));
         let wait = ring.path().with_extension("wait");
         let (overruns, overrun_records) =
             WaitFile::overruns_in(&wait, &feed.id).unwrap_or_default();
-        RingState {
+        Ok(RingState {
             capacity_bytes: ring.head().capacity_bytes as u64,
             held_bytes: count * ring.head().record_size as u64,
             history_seconds: ticks as f64 / feed.layout.unit().per_second() as f64,
             overruns,
             overrun_records,
-        }
+        })
     }
 
     /// How much of it is in use, 0 to 1.
@@ -113,13 +123,16 @@ impl RingScan {
 
     /// Copies the next records: the seq of the first in the buffer, and which of them are whole.
     /// Those that were overwritten are told. `None` at the end.
+    ///
+    /// # Errors
+    /// [`crate::Error::Damaged`] if the ring's file was cut short: nothing was copied then.
     pub fn fill(
         &mut self,
         direction: Direction,
         buffer: &mut Vec<u8>,
         lost: &mut Vec<((u64, u64), Why)>,
         feed: &FeedInfo,
-    ) -> Option<(u64, (usize, usize))> {
+    ) -> Result<Option<(u64, (usize, usize))>> {
         let size = self.ring.head().record_size;
         while self.left.0 < self.left.1 {
             let (lo, hi) = self.left;
@@ -129,19 +142,20 @@ impl RingScan {
             faults::step("ring.scan");
             let at = self.ring.offset_of(from);
             let reserved = protocol::copy(self.ring.memory(), at, buffer);
+            self.ring.check()?;
             let oldest = self.ring.oldest_at(reserved);
             if oldest <= from {
                 self.left = match direction {
                     Direction::Forward => (lo + count as u64, hi),
                     Direction::Reverse => (lo, from),
                 };
-                return Some((from, (0, count)));
+                return Ok(Some((from, (0, count))));
             }
             if direction == Direction::Reverse {
                 self.left = (0, 0);
                 self.lose((lo, oldest.min(hi)), lost, feed);
                 let gone = (oldest - from).min(count as u64) as usize;
-                return (gone < count).then_some((from, (gone, count)));
+                return Ok((gone < count).then_some((from, (gone, count))));
             }
             let (oldest, published) = self.ring.held();
             let records = self.ring.records();
@@ -149,9 +163,10 @@ impl RingScan {
             // Behind the end of the scan there is nothing to be had.
             let next = if half < hi { half } else { oldest + records / MARGIN };
             self.left.0 = next.min(hi);
+            self.ring.check()?;
             self.lose((lo, self.left.0), lost, feed);
         }
-        None
+        Ok(None)
     }
 
     fn lose(&self, seqs: (u64, u64), lost: &mut Vec<((u64, u64), Why)>, feed: &FeedInfo) {

@@ -152,19 +152,22 @@ impl Scan {
     /// # Errors
     /// [`Error::Io`] and the like, for what is no single block's damage.
     pub fn next_run(&mut self) -> Result<Option<Run<'_>>> {
-        let found = self.find_run();
+        let found = self.find_run()?;
         Ok(found.map(|at| self.lend(at)))
     }
 
     /// The next run of selected records, as positions in the buffer.
-    pub(super) fn find_run(&mut self) -> Option<(usize, usize)> {
+    ///
+    /// # Errors
+    /// As [`Scan::next_run`].
+    pub(super) fn find_run(&mut self) -> Result<Option<(usize, usize)>> {
         loop {
             let found = self.next_in_load();
             if let Some((from, _)) = found {
                 self.lowest_given = self.lowest_given.min(self.load.first_seq + from as u64);
             }
-            if found.is_some() || !self.fill() {
-                return found;
+            if found.is_some() || !self.fill()? {
+                return Ok(found);
             }
         }
     }
@@ -253,27 +256,26 @@ impl Scan {
     }
 
     /// Loads the next blocks; false at the end.
-    fn fill(&mut self) -> bool {
+    fn fill(&mut self) -> Result<bool> {
         if let Some(ring) = &mut self.ring {
-            return match ring.fill(self.direction, &mut self.buffer, &mut self.lost, &self.feed) {
-                Some((first_seq, at)) => {
-                    self.load = Load { first_seq, at, whole: self.selection.every_time() };
-                    true
-                }
-                None => false,
-            };
+            let (buffer, lost) = (&mut self.buffer, &mut self.lost);
+            let filled = ring.fill(self.direction, buffer, lost, &self.feed)?;
+            if let Some((first_seq, at)) = filled {
+                self.load = Load { first_seq, at, whole: self.selection.every_time() };
+            }
+            return Ok(filled.is_some());
         }
         loop {
             if let Some(mut open) = self.current.take() {
                 let more = self.fill_from(&mut open);
                 if more {
                     self.current = Some(open);
-                    return true;
+                    return Ok(true);
                 }
                 self.kept = Some(open.files);
             }
             self.pass_holes();
-            let Some(chunk) = self.chunks.pop() else { return false };
+            let Some(chunk) = self.chunks.pop() else { return Ok(false) };
             let seqs = (chunk.entry.base_seq, chunk.end_seq);
             match self.open(chunk) {
                 Ok(open) => self.current = Some(open),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::error::Result;
 use crate::os::faults;
 use crate::os::map::RING_HEAD_BYTES;
 use crate::ring::{Ring, protocol};
@@ -81,8 +82,17 @@ impl Cursor {
     }
 
     /// Copies as many whole records below `end_seq` as there are and fit.
+    ///
+    /// # Errors
+    /// [`crate::Error::Damaged`] if the ring's file was cut short: nothing was copied then.
     #[inline]
-    pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
+    pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Result<Copied> {
+        let copied = self.take(end_seq, into);
+        self.ring.memory().check().map(|()| copied)
+    }
+
+    #[inline]
+    fn take(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
         if self.seen <= self.next_seq {
             (0..self.at_once.min(REST_TURNS)).for_each(|_| std::hint::spin_loop());
             self.seen = protocol::published(self.ring.memory());

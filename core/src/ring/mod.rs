@@ -85,7 +85,6 @@ impl RingHead {
 /// A ring, mapped.
 pub struct Ring {
     file: File,
-    path: PathBuf,
     page: LivePage,
     map: RingMap,
     head: RingHead,
@@ -116,7 +115,12 @@ impl Ring {
     /// # Errors
     /// [`Error::Io`].
     pub fn appear(&self) -> Result<()> {
-        file::rename("cannot name", &unborn(&self.path), &self.path)
+        file::rename("cannot name", &unborn(self.path()), self.path())
+    }
+
+    /// Takes back a ring that has not appeared. What is left of it nonetheless is gc's.
+    pub fn discard(&self) {
+        let _ = file::remove_file(&unborn(self.path()));
     }
 
     fn lay_out(file: &File, path: &Path, id: &Identity, head: &RingHead) -> Result<()> {
@@ -163,7 +167,7 @@ impl Ring {
             return Err(Error::damaged(path, HEAD_AT as u64, "an impossible ring"));
         }
         let map = RingMap::new(&file, path, head.capacity_bytes, head.record_size, writable)?;
-        Ok(Ring { file, path: path.to_owned(), page, map, records: head.records(), head })
+        Ok(Ring { file, page, map, records: head.records(), head })
     }
 
     /// What it is.
@@ -177,6 +181,14 @@ impl Ring {
         &self.page
     }
 
+    /// Whether all that was looked at, or stored, was there.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if the file was cut short: what was loaded may be zeros.
+    pub fn check(&self) -> Result<()> {
+        self.map.check().and_then(|()| self.page.check())
+    }
+
     /// Its memory.
     #[inline]
     pub fn memory(&self) -> &RingMap {
@@ -185,7 +197,7 @@ impl Ring {
 
     /// Where it lies, or is to lie.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.map.path()
     }
 
     /// Byte in the mapping at which a record begins.
@@ -225,13 +237,13 @@ impl Ring {
 
     /// Whether the file still has its name; systemd's RemoveIPC, or a person, may have deleted it.
     pub fn is_named(&self) -> bool {
-        file::is_named(&self.file, &self.path)
+        file::is_named(&self.file, self.path())
     }
 
     /// Whether the path names another file by now.
     pub fn is_displaced(&self) -> bool {
-        let own = file::identity(&self.file, &self.path).ok();
-        file::identity_of(&self.path).is_ok_and(|there| Some(there) != own)
+        let own = file::identity(&self.file, self.path()).ok();
+        file::identity_of(self.path()).is_ok_and(|there| Some(there) != own)
     }
 }
 
@@ -301,12 +313,12 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
 fn check(feed: &FeedInfo, ring: Ring, newest: u64) -> Result<Ring> {
     let geometry: Geometry = feed.geometry();
     if ring.head.record_size != geometry.record_size {
-        return Err(Error::damaged(&ring.path, HEAD_AT as u64, "records of another size"));
+        return Err(Error::damaged(ring.path(), HEAD_AT as u64, "records of another size"));
     }
     match ring.page.session().filter(|session| session.session_id >= newest) {
         Some(_) => Ok(ring),
         None => Err(Error::damaged(
-            &ring.path,
+            ring.path(),
             128,
             "the stamp of the feed's newest session is not on it",
         )),

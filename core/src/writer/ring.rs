@@ -330,6 +330,7 @@ impl RingWriter {
         let place = Place::find(feed)?;
         let ring = place.make_ring(feed, Some(&self.current.ring), self.next_seq)?;
         ring.page().take_over(self.current.ring.page());
+        self.current.ring.check()?;
         let bell = place.enter(feed, registry, &self.shared.session, &ring)?;
         let old = std::mem::replace(&mut self.current, Current { ring, bell });
         *self.shared.current.lock().unwrap_or_else(|e| e.into_inner()) = self.current.clone();
@@ -373,6 +374,7 @@ impl RingWriter {
             return Err(self.shared.poisoned());
         }
         let (ring, registry) = (&self.current.ring, &self.shared.registry);
+        ring.check().inspect_err(|error| self.shared.fail(error.to_string()))?;
         // What was said to be overwritten and was not is readable again.
         protocol::reserve(ring.memory(), self.next_seq);
         let close = SessionClose {
@@ -426,6 +428,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     step("ring.made");
     let mut session = recover::session_after(&settled);
     let running_max = old.as_ref().map_or(0, |old| old.page().running_max());
+    old.as_ref().map_or(Ok(()), Ring::check)?;
     ring.page().begin(&recover::stamp_of(&session), next_seq, running_max);
     ring.page().vouch_for_nothing();
     let bell = place.enter(feed, &registry, &session, &ring)?;
@@ -470,6 +473,7 @@ impl Place {
         let record_size = feed.geometry().record_size;
         let room = (capacity_bytes / record_size) as u64;
         let held = old.map_or(next_seq, |old| old.held().0.min(next_seq));
+        old.map_or(Ok(()), Ring::check)?;
         let head = RingHead {
             segment_id: ring::random_id()?,
             capacity_bytes,
@@ -480,7 +484,7 @@ impl Place {
         let path = self.folder.join(format!("{}.ring", feed.name));
         let ring = Ring::create(&path, &feed.id, head, feed.spec.policy.file_mode)?;
         if let Some(old) = old {
-            carry_over(old, &ring, (head.base_seq, next_seq));
+            carry_over(old, &ring, (head.base_seq, next_seq)).inspect_err(|_| ring.discard())?;
         }
         protocol::reserve(ring.memory(), next_seq);
         ring.page().publish(next_seq);
@@ -517,7 +521,10 @@ impl Place {
 }
 
 /// Copies records from one ring to another.
-fn carry_over(old: &Ring, new: &Ring, (from, to): (u64, u64)) {
+///
+/// # Errors
+/// [`Error::Damaged`] if the old one was cut short meanwhile.
+fn carry_over(old: &Ring, new: &Ring, (from, to): (u64, u64)) -> Result<()> {
     let size = old.head().record_size;
     let mut bytes = vec![0; (RESERVE_BYTES / size).max(1) * size];
     let mut seq = from;
@@ -525,9 +532,11 @@ fn carry_over(old: &Ring, new: &Ring, (from, to): (u64, u64)) {
         let count = ((to - seq) as usize).min(bytes.len() / size);
         let bytes = &mut bytes[..count * size];
         protocol::copy(old.memory(), old.offset_of(seq), bytes);
+        old.check()?;
         seq += count as u64;
         protocol::commit(new.memory(), new.offset_of(seq - count as u64), bytes, seq);
     }
+    Ok(())
 }
 
 /// The thread in the background.
@@ -577,6 +586,13 @@ impl Background {
     /// Returns how long to sleep.
     fn tick(&mut self, ring: &Ring, bell: &WaitFile) -> Duration {
         let published = ring.page().published();
+        if let Err(error) = ring.check() {
+            // What was published is no number then, and the writing thread stores into nothing.
+            if self.shared.attention.load(Ordering::Relaxed) & FAILED == 0 {
+                self.shared.fail(error.to_string());
+            }
+            return CALM_TICK;
+        }
         let moved = self.clocks.keep(ring.page());
         self.shared.journal.rejects(ring.page().counters().rejected, false);
         let asleep = bell.is_armed();

@@ -226,7 +226,8 @@ impl Row {
         };
         self.records = snapshot.records();
         let ring = snapshot.ring.as_ref();
-        self.ring = ring.map(|part| RingState::of(&part.ring, reader.feed()).fill());
+        let ring = ring.map(|part| RingState::of(&part.ring, reader.feed())).transpose()?;
+        self.ring = ring.map(|ring| ring.fill());
         let now_ns = process::boottime_ns();
         self.spark(now_ns, snapshot.end_seq);
         let live = live.as_deref();

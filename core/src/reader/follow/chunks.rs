@@ -124,7 +124,10 @@ impl Chunks {
 
     pub fn next_event(&mut self) -> Result<Event<'_>> {
         loop {
-            let found = self.held.take().or_else(|| self.scan.find_run());
+            let found = match self.held.take() {
+                Some(held) => Some(held),
+                None => self.scan.find_run()?,
+            };
             self.keep_untold();
             if let Some(at) = found {
                 if let Some(untold) = self.untold.pop_front() {

@@ -77,8 +77,10 @@ impl Rings {
     pub fn has_news(&self) -> Result<bool> {
         if let Some(cursor) = &self.cursor {
             let memory = cursor.ring().memory();
-            if protocol::published(memory) != self.seen.0 || protocol::replaced_by(memory).is_some()
-            {
+            let published = protocol::published(memory);
+            // What is wrong with it is told by the next event.
+            let wrong = memory.check().is_err();
+            if wrong || published != self.seen.0 || protocol::replaced_by(memory).is_some() {
                 return Ok(true);
             }
         }
@@ -122,7 +124,7 @@ impl Rings {
         // Asked before the copy: if no record follows in this ring, the copy sees all there are.
         let over = self.displaced || protocol::replaced_by(cursor.ring().memory()).is_some();
         faults::step("ring.follow");
-        match cursor.copy(self.selection.seqs.1, &mut self.buffer) {
+        match cursor.copy(self.selection.seqs.1, &mut self.buffer)? {
             Copied::Records { first_seq, count } => {
                 self.load = Load { first_seq, from: 0, to: count };
             }
@@ -149,6 +151,7 @@ impl Rings {
             return Ok(false);
         };
         let oldest = ring.held().0;
+        ring.check()?;
         self.pass_over(oldest)?;
         self.cursor = Some(Cursor::new(Arc::new(ring), self.next));
         Ok(true)
