@@ -24,6 +24,7 @@ mod malformed;
 mod manners;
 mod many_feeds;
 mod merge;
+mod numbers;
 mod owners;
 mod pages;
 mod random;

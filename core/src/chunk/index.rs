@@ -9,8 +9,9 @@ use crate::checksum::{crc, crc_append};
 use crate::chunk::Shown;
 use crate::error::{Error, Result};
 use crate::os::file;
-use crate::registry::feed::{Geometry, Identity};
+use crate::registry::feed::{Geometry, Identity, SEQ_MAX};
 use crate::registry::global::check_head;
+use crate::schema::MAX_CHUNK_BYTES;
 
 const MAGIC: &[u8; 8] = b"DEEPWIDX";
 pub(crate) const HEADER_SIZE: usize = 4096;
@@ -143,7 +144,23 @@ impl IndexHeader {
         if !same_sizes || get_u64(head, MARKS_OFFSET_AT) != header.marks_offset() as u64 {
             return Err(Error::damaged(path, RECORD_SIZE_AT as u64, "an impossible geometry"));
         }
+        header.check_bounds(path)?;
         Ok(header)
+    }
+
+    /// Refuses what no chunk can have: sizes and seqs are computed from these numbers.
+    fn check_bounds(&self, path: &Path) -> Result<()> {
+        let block_bytes = self.geometry.block_bytes() as u64;
+        let bytes = self.block_capacity as u64 * block_bytes;
+        if self.block_capacity == 0 || bytes > MAX_CHUNK_BYTES + block_bytes {
+            let what = format!("room for {} blocks, which no chunk has", self.block_capacity);
+            return Err(Error::damaged(path, BLOCK_CAPACITY_AT as u64, what));
+        }
+        if self.base_seq > SEQ_MAX {
+            let what = format!("seq {}, which no record can have", self.base_seq);
+            return Err(Error::damaged(path, BASE_SEQ_AT as u64, what));
+        }
+        Ok(())
     }
 }
 
@@ -297,6 +314,12 @@ impl Index {
     }
 
     fn read_blocks(&self, first: usize, n: usize, extent: Extent) -> Result<Vec<BlockEntry>> {
+        let capacity = self.header.block_capacity;
+        let end = first.saturating_add(n);
+        if end > capacity {
+            let what = format!("room for {capacity} blocks, where {end} are looked for");
+            return Err(Error::damaged(&self.path, BLOCK_CAPACITY_AT as u64, what));
+        }
         let mut bytes = vec![0; n * BLOCK_ENTRY_SIZE];
         let at = HEADER_SIZE + first * BLOCK_ENTRY_SIZE;
         file::read_at(&self.file, &self.path, at as u64, &mut bytes)?;
@@ -332,10 +355,15 @@ impl Index {
         }
         let (start, base) = (self.header.marks_offset() as u64, self.header.base_seq);
         let mut size = count as usize * MARK_SIZE;
-        if !extent.sealed {
+        if count > 0 {
+            let end = file::size(&self.file, &self.path)?;
+            let there = end.saturating_sub(start) as usize / MARK_SIZE * MARK_SIZE;
+            if extent.sealed && size > there {
+                let what = format!("the file ends here, before the last of {count} marks");
+                return Err(Error::damaged(&self.path, end, what));
+            }
             // What a machine that stopped has left may be short of the last ones.
-            let there = file::size(&self.file, &self.path)?.saturating_sub(start) as usize;
-            size = size.min(there / MARK_SIZE * MARK_SIZE);
+            size = size.min(there);
         }
         let mut bytes = vec![0; size];
         file::read_at(&self.file, &self.path, start, &mut bytes)?;

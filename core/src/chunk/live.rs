@@ -472,7 +472,9 @@ impl LiveChunk {
     pub fn open_block_crc(&self, published: u64) -> u32 {
         let geometry = &self.header.geometry;
         let from = self.closed_blocks() * geometry.block_bytes();
-        let end = (published.saturating_sub(self.base_seq())) as usize * geometry.record_size;
+        let count =
+            (published.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
+        let end = count * geometry.record_size;
         if end <= from { 0 } else { crc(self.data.published(from, end - from)) }
     }
 
@@ -507,7 +509,7 @@ impl LiveChunk {
     /// [`Error::Io`](crate::Error::Io); the writer must stop then.
     pub fn seal(&self, published: u64, reason: u32) -> Result<Seal> {
         let geometry = &self.header.geometry;
-        let count = (published - self.base_seq()).min(self.header.capacity() as u64);
+        let count = published.saturating_sub(self.base_seq()).min(self.header.capacity() as u64);
         self.close_blocks(published, true);
         let blocks = (count as usize).div_ceil(geometry.block_records);
         let (mut min_time, mut max_time) = (u64::MAX, 0);
@@ -543,13 +545,14 @@ impl LiveChunk {
         let start = self.header.marks_offset();
         let allocated = self.marks_allocated.load(Ordering::Relaxed);
         let stored = self.index.u64_at(MARK_COUNT_AT).load(Ordering::Relaxed) as usize;
+        let end = published.min(self.base_seq() + self.header.capacity() as u64);
         let (mut marks, mut sum, mut next) = (0, 0, self.base_seq());
         for i in 0..stored.min(allocated / MARK_SIZE) {
             let mut bytes = [0; MARK_SIZE];
             self.index.read(start + i * MARK_SIZE, &mut bytes);
             let seq = get_u64(&bytes, 0);
             // Of a machine that stopped, the last ones may not have been stored to their end.
-            if seq < next || seq >= published || self.time_at(seq) != get_u64(&bytes, 8) {
+            if seq < next || seq >= end || self.time_at(seq) != get_u64(&bytes, 8) {
                 break;
             }
             next = seq + 1;

@@ -13,6 +13,8 @@ use crate::error::Result;
 use crate::os::file;
 /// A chunk id's number is in its low bits; the part, where a repair cut the chunk, above.
 const NUMBER_BITS: u32 = 48;
+/// Numbers are below this: behind each there is another one.
+pub const NUMBER_LIMIT: u64 = 1 << (NUMBER_BITS - 1);
 /// The parts of a chunk lie between 0 and this.
 pub const PART_LIMIT: u64 = 10_000;
 
@@ -98,7 +100,7 @@ impl ChunkPaths {
             Some((digits, part)) => (digits, plain(part, 4, PART_LIMIT)?),
             None => (stem, 0),
         };
-        Some(with_part(plain(digits, 8, 1 << NUMBER_BITS)?, part))
+        Some(with_part(plain(digits, 8, NUMBER_LIMIT)?, part))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Up to which seq a feed's records are to be believed (FORMAT.md, Recovery).
 
-use crate::checksum::crc;
+use std::fs::File;
 use std::path::Path;
+
+use crate::checksum::{crc, crc_append};
 
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
@@ -14,6 +16,9 @@ use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
 use crate::registry::segments::{SegmentKind, Segments};
 use crate::registry::view::LiveView;
+
+/// A file is summed so many bytes at a time.
+const PIECE: u64 = 1 << 20;
 
 /// A feed's table, and the seq below which its records exist.
 pub struct Standing {
@@ -322,15 +327,33 @@ pub fn open_block_seq(feed: &FeedInfo, checkpoint: &Checkpoint) -> u64 {
 fn tail_error(feed: &FeedInfo, checkpoint: &Checkpoint) -> Option<Error> {
     let start = open_block_seq(feed, checkpoint);
     let size = feed.geometry().record_size as u64;
-    let mut bytes = vec![0; ((checkpoint.seq - start) * size) as usize];
     let path = ChunkPaths::new(&feed.folder, checkpoint.chunk_id).data;
     let at = (start - checkpoint.chunk_base_seq.min(start)) * size;
-    let read = file::open_read(&path).and_then(|data| file::read_at(&data, &path, at, &mut bytes));
+    let bytes = (checkpoint.seq - start) * size;
+    let read = file::open_read(&path).and_then(|data| sum_of(&data, &path, at, bytes));
     match read {
         Err(error) => Some(error),
-        Ok(()) if bytes.is_empty() || crc(&bytes) == checkpoint.open_block_crc => None,
-        Ok(()) => Some(Error::damaged(&path, at, "the checksum that a checkpoint has of it")),
+        Ok(sum) if bytes == 0 || sum == checkpoint.open_block_crc => None,
+        Ok(_) => Some(Error::damaged(&path, at, "the checksum that a checkpoint has of it")),
     }
+}
+
+/// The checksum of so many bytes of a file, which must have them.
+fn sum_of(data: &File, path: &Path, at: u64, bytes: u64) -> Result<u32> {
+    let there = file::size(data, path)?;
+    if there < at.saturating_add(bytes) {
+        let what = "the file ends here, before records that a checkpoint has";
+        return Err(Error::damaged(path, there, what));
+    }
+    let mut piece = vec![0; bytes.min(PIECE) as usize];
+    let (mut sum, mut done) = (0, 0);
+    while done < bytes {
+        let piece = &mut piece[..(bytes - done).min(PIECE) as usize];
+        file::read_at(data, path, at + done, piece)?;
+        sum = crc_append(sum, piece);
+        done += piece.len() as u64;
+    }
+    Ok(sum)
 }
 
 /// Extends `end` over the closed blocks of one chunk. A file that is missing or short proves

@@ -83,7 +83,7 @@ impl RingState {
             (ring.oldest_at(reserved) <= seq).then(|| feed.layout.time_of(&record))
         };
         // The oldest may be overwritten by now: then some that is further from the writer.
-        let count = published - oldest;
+        let count = published.saturating_sub(oldest);
         let newest = if count > 0 { time(published - 1) } else { None };
         let first = [oldest, oldest + count / 8].into_iter().find_map(|seq| newest.and(time(seq)));
         ring.check()?;

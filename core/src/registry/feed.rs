@@ -8,7 +8,8 @@ use std::sync::atomic::Ordering;
 
 use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
-use crate::checksum::{crc, guard, unguard};
+use crate::checksum::{GUARDED_MAX, crc, guard, unguard};
+use crate::chunk;
 use crate::error::{Error, Result};
 use crate::os::growing::{self, GrowingMap};
 use crate::os::map::Map;
@@ -31,6 +32,8 @@ const COPY_FIRST: u64 = 8192;
 const COPY_MOST: u64 = PIECE;
 pub(super) const SLOT_SIZE: usize = 512;
 pub(super) const LEASE_SIZE: usize = 12;
+/// The greatest seq, lease or session number that a file can have: what a guarded word carries.
+pub const SEQ_MAX: u64 = GUARDED_MAX;
 /// A block is this many bytes, rounded down to whole records.
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -644,6 +647,10 @@ impl FeedRegistry {
         let checkpoint = self.checkpoint();
         let (first, counted) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
         let fit = self.entries_that_fit()?.min(counted);
+        if first > fit {
+            let what = format!("the first entry is {first}, of {fit}");
+            return Err(Error::damaged(&self.path, FIRST_ENTRY_AT as u64, what));
+        }
         self.map.ensure(&self.file, Self::offset(fit))?;
         let end = (first..fit).find(|&position| self.is_torn(position)).unwrap_or(fit);
         let entries: Vec<Entry> =
@@ -739,6 +746,69 @@ pub(super) fn is_torn(bytes: &[u8]) -> bool {
 
 /// Reads an entry, its guarded word apart; what is wrong with it, and at which byte.
 pub(super) fn decode_entry(
+    bytes: &[u8; ENTRY_SIZE],
+    word: u64,
+    position: u64,
+) -> std::result::Result<Entry, (usize, &'static str)> {
+    let entry = decode_fields(bytes, word, position)?;
+    // Sums and differences of these numbers are computed everywhere; here it is seen that they can.
+    match impossible(&entry) {
+        Some(wrong) => Err(wrong),
+        None => Ok(entry),
+    }
+}
+
+/// A number of an entry that none can have, whatever its checksum says, and at which byte.
+fn impossible(entry: &Entry) -> Option<(usize, &'static str)> {
+    let too_far = |seq: u64| seq > SEQ_MAX;
+    let wrong = match entry {
+        Entry::Chunk(chunk) => {
+            let (number, part) = (chunk::number(chunk.chunk_id), chunk::part(chunk.chunk_id));
+            let seal = |wrong: fn(u64, &Seal) -> bool| {
+                chunk.seal.is_some_and(|seal| wrong(chunk.base_seq, &seal))
+            };
+            [
+                (
+                    CHUNK_ID,
+                    "an impossible chunk number",
+                    number == 0 || number >= chunk::NUMBER_LIMIT || part >= chunk::PART_LIMIT,
+                ),
+                (CHUNK_BASE, "an impossible seq", too_far(chunk.base_seq)),
+                (CHUNK_SESSION, "an impossible session number", too_far(chunk.session_id)),
+                (
+                    CHUNK_COUNT,
+                    "an impossible count",
+                    seal(|base, seal| seal.count > SEQ_MAX.saturating_sub(base)),
+                ),
+                (CHUNK_MARKS, "an impossible count of marks", seal(|_, s| s.marks > s.count)),
+            ]
+        }
+        Entry::Session(session) => {
+            let end = session.close.map_or(0, |close| close.end_seq);
+            let none = (KIND, "", false);
+            [
+                (SESSION_ID, "an impossible session number", too_far(session.session_id)),
+                (SESSION_BASE, "an impossible seq", too_far(session.base_seq)),
+                (SESSION_END, "an impossible end", too_far(end)),
+                none,
+                none,
+            ]
+        }
+        Entry::Range(range) => {
+            let none = (KIND, "", false);
+            [
+                (RANGE_LO, "an impossible range", range.seqs.0 > range.seqs.1),
+                (RANGE_HI, "an impossible range", too_far(range.seqs.1)),
+                none,
+                none,
+                none,
+            ]
+        }
+    };
+    wrong.into_iter().find(|(_, _, is_wrong)| *is_wrong).map(|(at, what, _)| (at, what))
+}
+
+fn decode_fields(
     bytes: &[u8; ENTRY_SIZE],
     word: u64,
     position: u64,
@@ -887,7 +957,7 @@ pub(super) fn read_leases(header: &[u8]) -> [Option<u64>; 2] {
     [LEASE_AT, SECOND_LEASE_AT].map(|at| {
         let bytes = &header[at..at + LEASE_SIZE];
         let holds = crc(&bytes[..LEASE_CRC]) == get_u32(bytes, LEASE_CRC);
-        holds.then(|| get_u64(bytes, LEASE))
+        holds.then(|| get_u64(bytes, LEASE)).filter(|lease| *lease <= SEQ_MAX)
     })
 }
 
@@ -910,7 +980,7 @@ fn write_lease(map: &impl Memory, lease: u64) {
 pub(super) fn lease_is_broken(header: &[u8], at: usize) -> bool {
     let bytes = &header[at..at + LEASE_SIZE];
     let sum = get_u32(bytes, LEASE_CRC);
-    sum != 0 && sum != crc(&bytes[..LEASE_CRC])
+    sum != 0 && (sum != crc(&bytes[..LEASE_CRC]) || get_u64(bytes, LEASE) > SEQ_MAX)
 }
 
 /// A moment by three clocks: what dw-gc holds the wall clock to.
@@ -1201,8 +1271,12 @@ impl FeedRegistry {
     /// Raises the lease and makes it durable.
     ///
     /// # Errors
-    /// [`Error::Io`] from the sync.
+    /// [`Error::Invalid`] where no seqs are left; [`Error::Io`] from the sync.
     pub fn set_lease(&self, lease: u64) -> Result<()> {
+        if lease > SEQ_MAX {
+            let what = format!("a lease up to seq {lease}, and none goes beyond {SEQ_MAX}");
+            return Err(Error::Invalid(format!("{}: {what}", self.path.display())));
+        }
         write_lease(&self.map, lease);
         self.sync()
     }
@@ -1293,8 +1367,12 @@ pub(super) fn slot_is_broken(bytes: &[u8; SLOT_SIZE]) -> bool {
 
 /// The checkpoint in a slot, if it checks.
 pub(super) fn read_checkpoint(bytes: &[u8; SLOT_SIZE]) -> Option<Checkpoint> {
-    let valid =
-        crc(&bytes[..SLOT_CRC]) == get_u32(bytes, SLOT_CRC) && get_u64(bytes, SLOT_GENERATION) > 0;
+    let (seq, base_seq) = (get_u64(bytes, SLOT_SEQ), get_u64(bytes, SLOT_BASE));
+    let valid = crc(&bytes[..SLOT_CRC]) == get_u32(bytes, SLOT_CRC)
+        && (1..u64::MAX).contains(&get_u64(bytes, SLOT_GENERATION))
+        && get_u64(bytes, SLOT_SESSION) <= SEQ_MAX
+        && base_seq.max(seq) <= SEQ_MAX
+        && chunk::part(get_u64(bytes, SLOT_CHUNK)) < chunk::PART_LIMIT;
     valid.then(|| Checkpoint {
         generation: get_u64(bytes, SLOT_GENERATION),
         session_id: get_u64(bytes, SLOT_SESSION),

@@ -283,7 +283,8 @@ impl LivePage {
             let again = self.published();
             if again == published {
                 let vouched = words.iter().any(|word| unguard(*word) == Some(published));
-                return (vouched || words == [0, 0]).then_some(published);
+                let unvouched = words == [0, 0] && published <= GUARDED_MAX;
+                return (vouched || unvouched).then_some(published);
             }
             // It moves, so somebody lives who stores what is right; the words are of later ones.
             published = again;

@@ -14,10 +14,11 @@ use crate::checksum::crc;
 use crate::error::{Error, Result};
 use crate::os::map::{Map, RING_HEAD_BYTES, RingMap};
 use crate::os::{file, process};
-use crate::registry::feed::{FeedRegistry, Geometry, Identity};
+use crate::registry::feed::{FeedRegistry, Geometry, Identity, SEQ_MAX};
 use crate::registry::info::FeedInfo;
-use crate::registry::live::{LivePage, PAGE_SIZE};
+use crate::registry::live::{LivePage, PAGE_SIZE, PUBLISHED_AT};
 use crate::registry::segments::{Reach, SegmentKind};
+use crate::schema::MAX_RING_BYTES;
 
 pub use cursor::{Copied, Cursor, Lapped};
 
@@ -146,7 +147,25 @@ impl Ring {
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<Ring> {
         let file = if writable { file::open_write(path)? } else { file::open_read(path)? };
-        Ring::of(file, path, id, writable)
+        let ring = Ring::of(file, path, id, writable)?;
+        ring.check_published()?;
+        Ok(ring)
+    }
+
+    /// Whether what is published is of records that were reserved here: who reads computes with it.
+    fn check_published(&self) -> Result<()> {
+        let published = protocol::published(&self.map);
+        // No less is reserved at any later moment.
+        let reserved = protocol::reserved(&self.map);
+        if (self.head.base_seq..=reserved.min(SEQ_MAX)).contains(&published) {
+            return Ok(());
+        }
+        let what = format!(
+            "it says that records below seq {published} were published, of a ring from seq {} on \
+             with room reserved up to {reserved}",
+            self.head.base_seq
+        );
+        Err(Error::damaged(&self.path, PUBLISHED_AT as u64, what))
     }
 
     fn of(file: File, path: &Path, id: &Identity, writable: bool) -> Result<Ring> {
@@ -161,6 +180,8 @@ impl Ring {
             Error::damaged(path, (HEAD_AT + HEAD_CRC) as u64, "the ring's checksum")
         })?;
         let fits = head.capacity_bytes.is_multiple_of(PAGE_SIZE)
+            && head.capacity_bytes as u64 <= MAX_RING_BYTES
+            && head.base_seq <= SEQ_MAX
             && (1..=head.capacity_bytes).contains(&head.record_size)
             && size == (PAGE_SIZE + head.capacity_bytes) as u64;
         if !fits {
@@ -203,7 +224,7 @@ impl Ring {
     /// Byte in the mapping at which a record begins.
     #[inline]
     pub fn offset_of(&self, seq: u64) -> usize {
-        let bytes = (seq - self.head.base_seq) * self.head.record_size as u64;
+        let bytes = seq.wrapping_sub(self.head.base_seq).wrapping_mul(self.head.record_size as u64);
         RING_HEAD_BYTES + (bytes % self.head.capacity_bytes as u64) as usize
     }
 
