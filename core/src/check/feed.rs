@@ -390,7 +390,7 @@ impl Feed {
         let memory = memory.map(|segments| segments.chunk_folder(&self.info.name));
         let folder = memory.as_ref().unwrap_or(&self.info.folder);
         let paths = ChunkPaths::new(folder, chunk.chunk_id);
-        let data = records * geometry.record_size as u64;
+        let data = records.saturating_mul(geometry.record_size as u64);
         let mut bytes = 0;
         for (path, needed) in [(paths.data, data), (paths.index, index)] {
             let (what, denied) = match fs::symlink_metadata(&path) {

@@ -18,6 +18,7 @@ use crate::os::{faults, file, process};
 use crate::registry::global::check_head;
 use crate::registry::place;
 use crate::registry::segments::{self, Segments};
+use crate::schema::MAX_CHUNK_BYTES;
 use crate::time::TimeUnit;
 
 pub(super) const MAGIC: &[u8; 8] = b"DEEPWFRG";
@@ -34,6 +35,8 @@ pub(super) const SLOT_SIZE: usize = 512;
 pub(super) const LEASE_SIZE: usize = 12;
 /// The greatest seq, lease or session number that a file can have: what a guarded word carries.
 pub const SEQ_MAX: u64 = GUARDED_MAX;
+/// Records that the largest chunk has where they are as small as can be.
+const RECORDS_MAX: u64 = (MAX_CHUNK_BYTES + BLOCK_BYTES as u64) / 8;
 /// A block is this many bytes, rounded down to whole records.
 const BLOCK_BYTES: usize = 64 * 1024;
 
@@ -111,6 +114,11 @@ impl Geometry {
     /// Bytes a full block.
     pub fn block_bytes(&self) -> usize {
         self.block_records * self.record_size
+    }
+
+    /// Records that the largest chunk has.
+    pub fn most_records(&self) -> u64 {
+        self.block_records as u64 * (MAX_CHUNK_BYTES / self.block_bytes() as u64 + 1)
     }
 
     /// Blocks that a chunk of that many bytes has; at least one.
@@ -778,7 +786,7 @@ fn impossible(entry: &Entry) -> Option<(usize, &'static str)> {
                 (
                     CHUNK_COUNT,
                     "an impossible count",
-                    seal(|base, seal| seal.count > SEQ_MAX.saturating_sub(base)),
+                    seal(|base, seal| seal.count > RECORDS_MAX.min(SEQ_MAX.saturating_sub(base))),
                 ),
                 (CHUNK_MARKS, "an impossible count of marks", seal(|_, s| s.marks > s.count)),
             ]

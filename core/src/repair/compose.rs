@@ -392,7 +392,8 @@ impl Composer {
                 Place::Live if self.options.written => continue,
                 Place::Live | Place::OnDisk => {}
             }
-            let count = end.saturating_sub(entry.base_seq);
+            let most = self.plan.feed.geometry().most_records();
+            let count = end.saturating_sub(entry.base_seq).min(most);
             let unproven = doubtful && entry.seal.is_none();
             if unproven {
                 self.note_unproven(&entry, end);
