@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use crate::FORMAT_VERSION;
+use crate::chunk::ChunkPaths;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::log::Log;
+use crate::os::dir::Dir;
 use crate::os::lock::Lock;
 use crate::os::{file, process};
 use crate::reader::Reader;
@@ -28,6 +30,7 @@ const MANIFEST_LIMIT: u64 = 64 * 1024;
 /// Folders of feeds being made, and being deleted, begin with these.
 const UNBORN: &str = ".new-";
 const DELETED: &str = ".deleted-";
+const REGISTRY_FILE: &str = "feed_registry.bin";
 
 /// What [`Platform::create_feed`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -463,13 +466,37 @@ impl Platform {
         }
         file::rename("cannot remove", folder, &dead)?;
         file::sync_folder(&self.base.join("feeds"))?;
-        file::remove_folder(&dead)
+        self.remove_dead(&dead)
+    }
+
+    /// Takes a folder apart that was taken out of the way. Where it is a link, to another disk, the
+    /// feed's own files there go, and then the link: what else lies there is somebody's.
+    fn remove_dead(&self, dead: &Path) -> Result<()> {
+        if !dead.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
+            return remove_any(dead);
+        }
+        let left = FeedRegistry::peek(&dead.join(REGISTRY_FILE)).ok();
+        let own = left.filter(|left| {
+            let name = format!("{DELETED}{:016x}", left.id.feed_id);
+            left.id.store_id == self.store_id && dead.ends_with(name)
+        });
+        if own.is_some() {
+            let folder = Dir::follow(dead)?;
+            let names = folder.names()?.into_iter().filter(|name| is_feed_file(name));
+            // Last what says whose they are: a removal that is cut short goes on from there.
+            for name in names.chain([REGISTRY_FILE.to_owned()]) {
+                if folder.entry(&name)?.is_some_and(|entry| entry.is_file) {
+                    folder.remove(&name, None)?;
+                }
+            }
+        }
+        file::remove_file(dead)
     }
 
     /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
     /// registry's lock, so nobody is at work on any of it.
     fn sweep(&self) -> Result<()> {
-        self.debris()?.iter().try_for_each(|path| remove_any(path))
+        self.debris()?.iter().try_for_each(|path| self.remove_dead(path))
     }
 
     /// Folders and files whose very names say that somebody was at work on them.
@@ -534,7 +561,7 @@ impl Platform {
             if !self.is_debris(path, name) || path.symlink_metadata().is_err() {
                 return Ok(false);
             }
-            remove_any(path)?;
+            self.remove_dead(path)?;
         }
         Ok(true)
     }
@@ -605,6 +632,19 @@ pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
         "store_id": format!("{:032x}", u128::from_be_bytes(store_id)),
     });
     format!("{manifest}\n")
+}
+
+/// Whether a file in a feed's folder is called as one of the feed's own, its table aside.
+fn is_feed_file(name: &str) -> bool {
+    let replaced = |name: &str| {
+        let (stem, pid) = name.strip_prefix('.')?.rsplit_once('.')?;
+        pid.bytes().all(|byte| byte.is_ascii_digit()).then(|| stem.to_owned())
+    };
+    let known = |name: &str| [SPEC_FILE, SPEC_COPY, "live"].contains(&name);
+    ChunkPaths::id_of(name).is_some()
+        || name.starts_with(".repair-")
+        || known(name)
+        || replaced(name).is_some_and(|stem| known(&stem) || stem == REGISTRY_FILE)
 }
 
 /// Removes a file, or a folder and all in it.

@@ -145,7 +145,7 @@ fn clean_segments(root: &Path) {
     let Ok(text) = fs::read_to_string(base.join("manifest.json")) else { return };
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let store_id = u128::from_str_radix(json["store_id"].as_str().unwrap(), 16).unwrap();
-    let folder = Segments::make_folder(&base, store_id.to_be_bytes(), 0o600).unwrap();
+    let folder = Segments::make_folder(&base, store_id.to_be_bytes(), 0o600, None).unwrap();
     fs::remove_dir_all(folder).unwrap();
 }
 

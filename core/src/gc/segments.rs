@@ -14,7 +14,7 @@ use crate::registry::global::FeedEntry;
 use crate::registry::holder::Lockable;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
-use crate::registry::segments::{Reach, SegmentKind, Segments};
+use crate::registry::segments::{OwnFolder, Reach, SegmentKind, Segments};
 use crate::store::Platform;
 
 /// What the names of a feed's files in memory end with, longer ones first.
@@ -56,8 +56,9 @@ pub(crate) struct Left {
 pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
     let listed = platform.listed()?;
     let mut all = Vec::new();
+    let Some(own) = OwnFolder::open(folder, platform.base()) else { return Ok(all) };
     for name in file::names(folder).unwrap_or_default() {
-        let Some((feed, ending)) = split(&name) else { continue };
+        let Some((feed, ending)) = split(&name).filter(|_| own.is_own(&name)) else { continue };
         let entry = listed.find(feed);
         if is_left(platform, entry, folder, ending, |info| !is_written(info))? {
             let path = folder.join(&name);
@@ -85,11 +86,9 @@ pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
     if !is_left(platform, platform.listed()?.find(feed), folder, ending, |_| true)? {
         return Ok(false);
     }
-    match ending {
-        ".chunks" => file::remove_folder(path)?,
-        _ => file::remove_file(path)?,
-    }
-    file::remove_folder_if_empty(folder)?;
+    let Some(own) = OwnFolder::open(folder, platform.base()) else { return Ok(false) };
+    own.remove(name)?;
+    own.remove_if_empty()?;
     Ok(true)
 }
 

@@ -1,9 +1,11 @@
 //! Files: opened without following links, allocated before use, synced, replaced whole.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{
+    DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
+};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,6 +18,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Whence, lseek};
 
 use crate::error::{Error, Result};
+use crate::os::dir::{self, Dir};
 use crate::os::faults::{self, Io, Op};
 use crate::os::process;
 
@@ -104,9 +107,35 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File> {
         made => made,
     };
     let file = made.map_err(|e| Error::io("cannot create", path, e))?;
+    give_to_owner(&file, path)?;
     file.set_permissions(fs::Permissions::from_mode(mode))
         .map_err(|e| Error::io("cannot set the mode of", path, e))?;
     Ok(file)
+}
+
+/// What root makes in a store belongs to the owner of the folder that it lies in, who could not go
+/// on with it otherwise.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn give_to_owner(file: &File, path: &Path) -> Result<()> {
+    if process::user_id() != 0 {
+        return Ok(());
+    }
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    let above = above.unwrap_or(Path::new("."));
+    let owner = fs::metadata(above).map_err(|e| Error::io("cannot stat", above, e))?;
+    give_to(file, path, (owner.uid(), owner.gid()))
+}
+
+/// Gives a file that root has made to its owner; any other user's is left alone.
+fn give_to(file: &File, path: &Path, (user, group): (u32, u32)) -> Result<()> {
+    let wrong = |e| Error::io("cannot set the owner of", path, e);
+    let now = file.metadata().map_err(wrong)?;
+    if now.uid() != 0 || user == 0 {
+        return Ok(());
+    }
+    fchown(file, Some(user), Some(group)).map_err(wrong)
 }
 
 /// Makes a folder with that mode if it is not there.
@@ -114,9 +143,14 @@ pub fn create_new(path: &Path, mode: u32) -> Result<File> {
 /// # Errors
 /// [`Error::Io`].
 pub fn make_folder(path: &Path, mode: u32) -> Result<()> {
-    match faults::io(Io::on(Op::MakeFolder, path), || fs::create_dir(path)) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(mode))
-            .map_err(|e| Error::io("cannot set the mode of", path, e)),
+    // Closed to others until its mode is set.
+    let make = || DirBuilder::new().mode(mode & 0o700).create(path);
+    match faults::io(Io::on(Op::MakeFolder, path), make) {
+        Ok(()) => {
+            let folder = Dir::open(path)?;
+            give_to_owner(folder.file(), path)?;
+            folder.set_mode(mode)
+        }
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             let meta = fs::symlink_metadata(path).map_err(|e| Error::io("cannot stat", path, e))?;
             match meta.is_dir() {
@@ -294,24 +328,16 @@ pub fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes a folder with all that is in it; that it is gone already is fine.
+/// Removes a folder with all that is in it; that it is gone already is fine. No link is followed:
+/// one in the folder's place is unlinked.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn remove_folder(path: &Path) -> Result<()> {
-    let listing = match fs::read_dir(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        listing => listing.map_err(|e| Error::io("cannot list", path, e))?,
-    };
-    for item in listing.flatten() {
-        match item.file_type() {
-            Ok(kind) if kind.is_dir() => remove_folder(&item.path())?,
-            _ => remove_file(&item.path())?,
-        }
-    }
-    match faults::io(Io::on(Op::Remove, path), || fs::remove_dir(path)) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("cannot remove", path, e)),
-        _ => Ok(()),
+    let Some((above, name)) = dir::split(path) else { return remove_file(path) };
+    match Dir::follow(above) {
+        Err(error) if error.is_not_found() => Ok(()),
+        above => above?.remove(name, None),
     }
 }
 
@@ -460,23 +486,40 @@ pub fn identity_of(path: &Path) -> Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
-/// Makes sure that a folder in a place where anybody may make one is a folder of our own, and gives
-/// it at least that mode.
+/// Makes a folder in a place where anybody may make one, or takes the one that is there if it is
+/// `owner`'s (user and group), and gives it at least that mode. Of one that others may write, that
+/// leave is taken back.
 ///
 /// # Errors
-/// [`Error::Damaged`] for somebody else's, or a link; [`Error::Io`].
-pub fn claim_folder(path: &Path, mode: u32) -> Result<()> {
-    let meta = fs::symlink_metadata(path).map_err(|e| Error::io("cannot stat", path, e))?;
-    if !meta.is_dir() || meta.uid() != process::user_id() {
-        let what = format!("it is not a folder of user {}; remove it", process::user_id());
-        return Err(Error::damaged(path, 0, what));
+/// [`Error::Damaged`] for somebody else's, for a link, or for one with files of others in it;
+/// [`Error::Io`].
+pub fn claim_folder(path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
+    let make = || DirBuilder::new().mode(0o700).create(path);
+    let is_new = match faults::io(Io::on(Op::MakeFolder, path), make) {
+        Ok(()) => true,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(e) => return Err(Error::io("cannot create the folder", path, e)),
+    };
+    let taken = || {
+        let what = format!("it is not a folder of user {}; remove it", owner.0);
+        Error::damaged(path, 0, what)
+    };
+    let folder = Dir::open(path).map_err(|_| taken())?;
+    if is_new && process::user_id() == 0 {
+        give_to(folder.file(), path, owner)?;
     }
-    let old = meta.mode() & 0o7777;
-    if old | mode == old {
-        return Ok(());
+    let (user, old) = folder.owner_and_mode()?;
+    if user != owner.0 {
+        return Err(taken());
     }
-    fs::set_permissions(path, fs::Permissions::from_mode(old | mode))
-        .map_err(|e| Error::io("cannot set the mode of", path, e))
+    let wanted = (old & !0o022) | mode;
+    if old & 0o022 != 0
+        && let Some(foreign) = folder.foreign(user)?
+    {
+        let what = "another user's, in a folder that others could write; remove it";
+        return Err(Error::damaged(foreign, 0, what));
+    }
+    if wanted == old { Ok(()) } else { folder.set_mode(wanted) }
 }
 
 /// The name of the network file system that `path` lies on, if it does.

@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, Result};
 use crate::os::faults::{self, Io, Op};
+use crate::os::file;
 
 /// A lock on a file, held until dropped. The file is never unlinked.
 pub struct Lock {
@@ -50,7 +51,7 @@ fn open(path: &Path) -> Result<File> {
         _ => Error::io("cannot open the lock", path, e),
     })?;
     match file.metadata().is_ok_and(|meta| meta.is_file()) {
-        true => Ok(file),
+        true => file::give_to_owner(&file, path).map(|()| file),
         false => Err(odd()),
     }
 }

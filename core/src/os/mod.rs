@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bus;
+pub mod dir;
 pub mod faults;
 pub mod file;
 pub mod futex;

@@ -129,6 +129,11 @@ pub fn user_id() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
+/// The user and the group this process acts as.
+pub fn user_and_group() -> (u32, u32) {
+    (user_id(), nix::unistd::getegid().as_raw())
+}
+
 /// 16 random bytes from the kernel.
 pub fn random_bytes() -> std::io::Result<[u8; 16]> {
     use std::io::Read;

@@ -67,11 +67,18 @@ impl Registry {
     /// # Errors
     /// [`Error::Io`], [`Error::Version`], [`Error::Damaged`] with the place.
     pub fn load(path: &Path, store_id: [u8; 16]) -> Result<Registry> {
-        let file = file::open_read(path).map_err(|error| match error.is_not_found() {
+        Registry::load_open(&Registry::open_file(path)?, path, store_id)
+    }
+
+    /// Opens the file of a registry, which every store has.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`] where it is missing.
+    pub fn open_file(path: &Path) -> Result<File> {
+        file::open_read(path).map_err(|error| match error.is_not_found() {
             true => Error::damaged(path, 0, "it is missing"),
             false => error,
-        })?;
-        Registry::load_open(&file, path, store_id)
+        })
     }
 
     /// As [`Registry::load`], of a file that is open.

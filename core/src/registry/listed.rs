@@ -35,7 +35,7 @@ impl Listed {
     /// # Errors
     /// As [`Registry::load`].
     pub fn load(path: &Path, store_id: [u8; 16]) -> Result<Listed> {
-        let file = file::open_read(path)?;
+        let file = Registry::open_file(path)?;
         // Before it is read: what changes it meanwhile changes the stamp.
         let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
         let registry = Registry::load_open(&file, path, store_id)?;

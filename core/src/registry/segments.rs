@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, fnv1a};
 use crate::error::{Error, Result};
+use crate::os::dir::Dir;
 use crate::os::{file, process};
 use crate::registry::info::FeedInfo;
 
@@ -68,31 +69,72 @@ pub enum Reach {
 
 impl Segments {
     /// The folder of a store's segments, `SHM/deepwater.<key>.<uid>`, made if it is not there;
-    /// readers of `file_mode` may enter it.
+    /// readers of `file_mode` may enter it. Where another user has taken that name: the one that
+    /// `noted` names, if it is ours and of this boot, else one with a random name.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Damaged`] where somebody else's file or folder has that name.
-    pub fn make_folder(base: &Path, store_id: [u8; 16], file_mode: u32) -> Result<PathBuf> {
-        let name = format!("{}{}", folder_prefix(base, store_id)?, process::user_id());
-        let folder = root().join(name);
-        make_own_folder(&folder, file_mode)?;
-        Ok(folder)
+    /// [`Error::Io`]; [`Error::Damaged`] for a folder that others could write, with files of theirs.
+    pub fn make_folder(
+        base: &Path,
+        store_id: [u8; 16],
+        file_mode: u32,
+        noted: Option<&Segments>,
+    ) -> Result<PathBuf> {
+        let owner = owner_of(base);
+        let name = format!("{}{}", folder_prefix(base, store_id)?, owner.0);
+        let folder = root().join(&name);
+        let made = make_own_folder(&folder, owner, file_mode);
+        let Err(Error::Damaged { path, .. }) = &made else { return made.map(|()| folder) };
+        if *path != folder {
+            return made.map(|()| folder);
+        }
+        let ours = |s: &&Segments| {
+            s.reach(base, store_id) == Reach::Here
+                && s.folder.parent() == Some(&root())
+                && s.own_folder(base).is_some()
+        };
+        let random =
+            process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
+        let random = u128::from_be_bytes(random) as u64;
+        let other = match noted.filter(ours) {
+            Some(noted) => noted.folder.clone(),
+            None => root().join(format!("{name}.{random:016x}")),
+        };
+        make_own_folder(&other, owner, file_mode).map(|()| other)
     }
 
     /// Makes the folder again, where somebody has removed it under the writer.
     ///
     /// # Errors
-    /// As [`Segments::make_folder`].
-    pub fn remake_folder(&self, file_mode: u32) -> Result<()> {
-        make_own_folder(&self.folder, file_mode)
+    /// As [`Segments::make_folder`]; also where another user has taken the name.
+    pub fn remake_folder(&self, base: &Path, file_mode: u32) -> Result<()> {
+        make_own_folder(&self.folder, owner_of(base), file_mode)
+    }
+
+    /// Takes back what others may do in a folder of this boot that is the store's own. Before
+    /// anything in it is believed or adopted.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where files of others are in it.
+    pub fn close_to_others(&self, base: &Path, store_id: [u8; 16]) -> Result<()> {
+        let here = self.boot_id == process::boot_id() && self.is_of(base, store_id);
+        match here && self.own_folder(base).is_some() {
+            true => make_own_folder(&self.folder, owner_of(base), 0),
+            false => Ok(()),
+        }
     }
 
     /// Makes the folder of a feed's staged chunks.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn make_chunk_folder(&self, feed: &str, file_mode: u32) -> Result<()> {
-        file::make_folder(&self.chunk_folder(feed), 0o700 | file::folder_mode(file_mode))
+    /// [`Error::Io`]; [`Error::Damaged`] where another user has taken the name.
+    pub fn make_chunk_folder(&self, base: &Path, feed: &str, file_mode: u32) -> Result<()> {
+        make_own_folder(&self.chunk_folder(feed), owner_of(base), file_mode)
+    }
+
+    /// The folder, open, if it is the store's own: only then anything in it is removed.
+    fn own_folder(&self, base: &Path) -> Option<OwnFolder> {
+        OwnFolder::open(&self.folder, base)
     }
 
     /// Whether the segments of the store at `base` can be reached.
@@ -104,7 +146,7 @@ impl Segments {
             return Reach::Copied;
         }
         let device = |path: &Path| file::identity_of(path).ok().map(|(device, _)| device);
-        match device(&self.folder) {
+        match safe_device(&self.folder, base) {
             Some(device) if device == self.device => Reach::Here,
             Some(_) => Reach::OtherDevice,
             None => match self.folder.parent().and_then(device) {
@@ -148,26 +190,29 @@ impl Segments {
     /// [`Error::Io`].
     pub fn remove_own_stage(&self, feed: &FeedInfo) -> Result<()> {
         match self.is_ours(feed.base(), feed.id.store_id) {
-            true => self.remove_stage(&feed.name),
+            true => self.remove_stage(feed.base(), &feed.name),
             false => Ok(()),
         }
     }
 
-    /// The folders that the store at `base` has in the place that the environment names now, every
-    /// user's.
+    /// The folders that the store at `base` has in the place that the environment names now, as far
+    /// as they are its own: what another user has there under such a name is not.
     ///
     /// # Errors
     /// [`Error::Io`] where `base` cannot be looked at.
     pub fn folders(base: &Path, store_id: [u8; 16]) -> Result<Vec<PathBuf>> {
         let prefix = folder_prefix(base, store_id)?;
         let names = file::names(&root()).unwrap_or_default().into_iter();
-        Ok(names.filter(|name| name.starts_with(&prefix)).map(|name| root().join(name)).collect())
+        let named = names.filter(|name| name.starts_with(&prefix)).map(|name| root().join(name));
+        Ok(named.filter(|folder| OwnFolder::open(folder, base).is_some()).collect())
     }
 
     /// Whether what stands in the folder now is the store's own.
     pub fn is_ours(&self, base: &Path, store_id: [u8; 16]) -> bool {
         let reach = self.reach(base, store_id);
-        matches!(reach, Reach::Here | Reach::OtherBoot) && self.is_of(base, store_id)
+        matches!(reach, Reach::Here | Reach::OtherBoot)
+            && self.is_of(base, store_id)
+            && self.own_folder(base).is_some()
     }
 
     /// Removes what a feed's session keeps in memory: its chunks and its live page, not the wait
@@ -175,10 +220,11 @@ impl Segments {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn remove_stage(&self, feed: &str) -> Result<()> {
-        file::remove_folder(&self.chunk_folder(feed))?;
-        file::remove_file(&self.folder.join(format!("{feed}.live.new")))?;
-        file::remove_file(&self.live_path(feed))
+    pub fn remove_stage(&self, base: &Path, feed: &str) -> Result<()> {
+        let Some(folder) = self.own_folder(base) else { return Ok(()) };
+        ["chunks", "live.new", "live"]
+            .iter()
+            .try_for_each(|e| folder.remove(&format!("{feed}.{e}")))
     }
 
     /// Removes everything of a feed that is being deleted, and the folder if it was the last, if
@@ -190,11 +236,12 @@ impl Segments {
         if !self.is_ours(base, store_id) {
             return Ok(());
         }
-        self.remove_stage(feed)?;
+        self.remove_stage(base, feed)?;
+        let Some(folder) = self.own_folder(base) else { return Ok(()) };
         for ending in ["wait", "ring", "ring.new"] {
-            file::remove_file(&self.folder.join(format!("{feed}.{ending}")))?;
+            folder.remove(&format!("{feed}.{ending}"))?;
         }
-        file::remove_folder_if_empty(&self.folder)
+        folder.remove_if_empty()
     }
 
     /// Whether a path fits into the slot.
@@ -263,10 +310,73 @@ fn root() -> PathBuf {
     root.map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from)
 }
 
-fn make_own_folder(folder: &Path, file_mode: u32) -> Result<()> {
-    let mode = 0o700 | file::folder_mode(file_mode & 0o077);
-    file::make_folder(folder, mode)?;
-    file::claim_folder(folder, mode)
+fn make_own_folder(folder: &Path, owner: (u32, u32), file_mode: u32) -> Result<()> {
+    // Whoever may write the feed's files need not make or remove any.
+    file::claim_folder(folder, owner, 0o700 | file::folder_mode(file_mode & 0o044))
+}
+
+/// The user and group that a store's segments belong to: its owner's where root is at work, else
+/// those of this process.
+fn owner_of(base: &Path) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let (user, group) = process::user_and_group();
+    match std::fs::metadata(base.join("manifest.json")) {
+        Ok(meta) if user == 0 => (meta.uid(), meta.gid()),
+        _ => (user, group),
+    }
+}
+
+/// Device of a folder that may be read as the store's: a folder and no link, of this user, of root
+/// or of the store's owner, and without files of anybody else. `None` for any other.
+fn safe_device(folder: &Path, base: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let dir = Dir::open(folder).ok()?;
+    let (owner, mode) = dir.owner_and_mode().ok()?;
+    let owns = |name| std::fs::metadata(base.join(name)).is_ok_and(|meta| meta.uid() == owner);
+    let known = [0, process::user_id()].contains(&owner) || owns("manifest.json") || owns("feeds");
+    let open = mode & 0o022 != 0 && dir.foreign(owner).ok()?.is_some();
+    (known && !open).then(|| dir.identity().ok().map(|(device, _)| device))?
+}
+
+/// A folder in shared memory whose files we may remove: open, no link, and the store's owner's.
+pub struct OwnFolder {
+    dir: Dir,
+    owner: u32,
+}
+
+impl OwnFolder {
+    /// Opens it; `None` for what another user has in its place.
+    pub fn open(folder: &Path, base: &Path) -> Option<OwnFolder> {
+        let dir = Dir::open(folder).ok()?;
+        let (owner, _) = dir.owner_and_mode().ok()?;
+        let user = process::user_id();
+        let ours = owner == user || (user == 0 && owner == owner_of(base).0);
+        ours.then_some(OwnFolder { dir, owner })
+    }
+
+    /// Removes a file or folder in it; what belongs to another user stays.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.dir.remove(name, Some(self.owner))
+    }
+
+    /// Whether a name in it is the owner's.
+    pub fn is_own(&self, name: &str) -> bool {
+        matches!(self.dir.entry(name), Ok(Some(entry)) if entry.owner == self.owner)
+    }
+
+    /// Removes the folder if nothing is in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_if_empty(&self) -> Result<()> {
+        match self.dir.names()?.is_empty() {
+            true => file::remove_folder_if_empty(self.dir.path()),
+            false => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

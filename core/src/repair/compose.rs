@@ -1,6 +1,5 @@
 //! The plan: everything of a feed looked at, and what is to be done about what is found.
 
-use std::fs;
 use std::path::PathBuf;
 
 use crate::chunk::index::{BlockSums, IndexHeader, encode_sealed};
@@ -43,8 +42,11 @@ pub fn plan(
     tick: &mut dyn FnMut(u64),
 ) -> Result<Plan> {
     let place = platform.feed_place(name)?;
-    if !fs::symlink_metadata(&place.folder).is_ok_and(|meta| meta.is_dir()) {
-        let what = "the feed's folder is missing; put it back from a backup, or delete the feed";
+    if !place.folder.is_dir() {
+        let what = match place.folder.is_symlink() {
+            true => "the folder that this link leads to is not there; is its disk mounted?",
+            false => "the feed's folder is missing; put it back from a backup, or delete the feed",
+        };
         return Err(Error::damaged(&place.folder, 0, what));
     }
     let (feed, spec) = read_spec(&place)?;

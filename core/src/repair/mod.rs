@@ -261,7 +261,13 @@ pub fn adopt(platform: &Platform, name: &str, options: Options, _lock: &Lock) ->
 pub fn lock(platform: &Platform, name: &str) -> Result<Lock> {
     let feed = platform.feed_place(name)?;
     let info = platform.feed_info(name).ok();
-    feed.lockable(name, info.as_ref()).take()
+    let lock = feed.lockable(name, info.as_ref()).take()?;
+    let registry =
+        info.as_ref().map(|info| FeedRegistry::open(&info.registry_path(), &info.id, false));
+    if let Some(segments) = registry.and_then(|registry| registry.ok()?.segments()) {
+        segments.close_to_others(platform.base(), platform.store_id())?;
+    }
+    Ok(lock)
 }
 
 /// Whether a feed is being written.

@@ -210,7 +210,8 @@ fn read_folders(feeds: &Path) -> Result<Vec<Folder>> {
     for item in listing {
         let item = item.map_err(|e| Error::io("cannot list", feeds, e))?;
         let name = item.file_name().to_string_lossy().into_owned();
-        let is_folder = item.file_type().is_ok_and(|kind| kind.is_dir());
+        // A folder on another disk, which may be away, is a link.
+        let is_folder = item.file_type().is_ok_and(|kind| kind.is_dir() || kind.is_symlink());
         if is_folder && check_feed_name(&name).is_ok() {
             folders.push(read_folder(&item.path(), name));
         }

@@ -90,6 +90,9 @@ pub fn open_registry(feed: &FeedInfo) -> Result<FeedRegistry> {
         let what = "the feed was deleted; where it is still listed, delete it again";
         return Err(Error::Invalid(format!("{}: {what}", feed.name)));
     }
+    if let Some(segments) = registry.segments() {
+        segments.close_to_others(feed.base(), feed.id.store_id)?;
+    }
     Ok(registry)
 }
 

@@ -327,7 +327,7 @@ impl RingWriter {
     /// Goes on in another ring, with what this one held: somebody has deleted the file.
     fn replace_ring(&mut self) -> Result<()> {
         let (feed, registry) = (&self.shared.feed, &self.shared.registry);
-        let place = Place::find(feed)?;
+        let place = Place::find(feed, &registry)?;
         let ring = place.make_ring(feed, Some(&self.current.ring), self.next_seq)?;
         ring.page().take_over(self.current.ring.page());
         self.current.ring.check()?;
@@ -422,7 +422,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     let settled = recover::settle(feed, &registry, false)?;
     let next_seq = settled.next_seq;
     let old = ring::left_over(feed, &registry).filter(|old| old.held().1 == next_seq);
-    let place = Place::find(feed)?;
+    let place = Place::find(feed, &registry)?;
     // Made first: where there is no room for it, there is no session either.
     let ring = place.make_ring(feed, old.as_ref(), next_seq)?;
     step("ring.made");
@@ -450,9 +450,10 @@ struct Place {
 }
 
 impl Place {
-    fn find(feed: &FeedInfo) -> Result<Place> {
+    fn find(feed: &FeedInfo, registry: &FeedRegistry) -> Result<Place> {
         let mode = feed.spec.policy.file_mode;
-        let folder = Segments::make_folder(feed.base(), feed.id.store_id, mode)?;
+        let noted = registry.segments();
+        let folder = Segments::make_folder(feed.base(), feed.id.store_id, mode, noted.as_ref())?;
         Ok(Place { device: file::identity_of(&folder)?.0, folder })
     }
 

@@ -39,7 +39,8 @@ pub fn begin(
     running_max: u64,
 ) -> Result<(Page, Segments)> {
     let mode = feed.spec.policy.file_mode;
-    let folder = Segments::make_folder(feed.base(), feed.id.store_id, mode);
+    let folder =
+        Segments::make_folder(feed.base(), feed.id.store_id, mode, registry.segments().as_ref());
     let random =
         process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
     let mut segments = Segments {
@@ -54,7 +55,7 @@ pub fn begin(
         segments.kind = SegmentKind::Staged;
         segments.folder = folder?;
         segments.device = file::identity_of(&segments.folder)?.0;
-        segments.make_chunk_folder(&feed.name, mode)?;
+        segments.make_chunk_folder(feed.base(), &feed.name, mode)?;
         let path = segments.live_path(&feed.name);
         let live = LivePage::create_staged(&path, &feed.id, mode, segments.segment_id)?;
         live.begin(stamp, next_seq, running_max);
@@ -96,7 +97,7 @@ pub fn end(feed: &FeedInfo, segments: &Segments, page: &LivePage) -> Result<()> 
     on_disk.take_over(page);
     on_disk.end();
     step("end.page");
-    segments.remove_stage(&feed.name)
+    segments.remove_stage(feed.base(), &feed.name)
 }
 
 impl Shared {
@@ -144,12 +145,16 @@ impl Shared {
     /// published in the new page. Writing thread only.
     pub(super) fn restage(&self) -> Result<()> {
         let (name, mode) = (&self.feed.name, self.feed.spec.policy.file_mode);
-        self.segments.remake_folder(mode)?;
+        match self.segments.remake_folder(self.feed.base(), mode) {
+            // Followers of chunks on disk poll, where another user has taken the folder's name.
+            Err(_) if !self.is_staged() => {}
+            remade => remade?,
+        }
         let old = self.page();
         let wait_path = self.segments.wait_path(name);
         let wait = WaitFile::open_or_create(&wait_path, &self.feed.id, mode).ok();
         let live = if self.is_staged() {
-            self.segments.make_chunk_folder(name, mode)?;
+            self.segments.make_chunk_folder(self.feed.base(), name, mode)?;
             let path = self.segments.live_path(name);
             let live = old.live.successor(&path, &self.feed.id, mode)?;
             step("restage.page-made");

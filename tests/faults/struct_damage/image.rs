@@ -32,7 +32,7 @@ impl Place {
     pub fn new(base: PathBuf, store_id: [u8; 16]) -> Place {
         fs::create_dir_all(&base).unwrap();
         // Asked of the library, since the name is made of the directory's identity.
-        let shm = Segments::make_folder(&base, store_id, 0o600).unwrap();
+        let shm = Segments::make_folder(&base, store_id, 0o600, None).unwrap();
         Place { base, shm }
     }
 
