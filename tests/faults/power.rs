@@ -422,7 +422,11 @@ fn repair(root: &Path, expect: &Expect) -> Result<Records, String> {
     repair::adopt(&platform, "t", options, &lock).map_err(wrong)?;
     let first = plan()?;
     // Files that a writer had prepared, or was about to remove, are moved away: they might be more.
-    let damage = |finding: &&Finding| finding.is_damage() && finding.kind != Kind::Stray;
+    // A chunk that reached the disk before its entry did is taken back.
+    let damage = |finding: &&Finding| {
+        let taken_back = finding.kind == Kind::Chunk && finding.records_gone() == 0;
+        finding.is_damage() && finding.kind != Kind::Stray && !taken_back
+    };
     if let Some(finding) = first.findings.iter().find(damage) {
         return Err(format!("repair takes it for damaged: {finding:?}"));
     }

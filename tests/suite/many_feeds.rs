@@ -22,7 +22,8 @@ fn make(env: &TestEnv, numbers: std::ops::Range<usize>) {
     let platform = Platform::create(env.base()).expect("a store");
     for number in numbers {
         let json = format!(
-            r#"{{"feed_name":"{}","fields":[{{"name":"ts","type":"uint64"}},{{"name":"n","type":"uint64"}}],"ts_col":"ts"}}"#,
+            r#"{{"feed_name":"{}","ts_col":"ts","fields":[{{"name":"ts","type":"uint64"}},
+            {{"name":"n","type":"uint64"}}]}}"#,
             name(number)
         );
         let spec = FeedSpec::from_json(&json).expect("a spec");

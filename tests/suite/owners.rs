@@ -338,7 +338,7 @@ fn a_feed_folder_that_is_a_link_works_in_every_tool() {
     write(&env, "t", 200, 300);
     fs::create_dir(env.path("disk/t/mine")).unwrap();
     fs::write(env.path("disk/t/mine/00000001.data"), "mine").unwrap();
-    assert_eq!(good(&env, "dw-mkfeed", &["t", "--delete", "--yes"]).lines().count(), 1);
+    good(&env, "dw-mkfeed", &["t", "--delete", "--yes"]);
     assert!(link.symlink_metadata().is_err());
     assert_eq!(
         env.quiet("find disk | sort"),
@@ -377,7 +377,7 @@ fn a_link_in_a_files_place_is_refused() {
         let before = fs::read(env.path("moved")).unwrap();
         symlink(env.path("moved"), &path).unwrap();
         for tool in ["dw-write t --columns ts", "dw-gc t", "dw-cat t", "dw-ls t"] {
-            let output = env.sh(&format!("echo 10 | {tool}"));
+            let output = env.sh(&format!("{tool} <<< 10"));
             let code = output.status.code();
             assert!(matches!(code, Some(0..=2)), "{name} {tool}");
         }

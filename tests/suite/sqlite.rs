@@ -324,7 +324,7 @@ impl Table {
     fn ask_times(&self, args: &mut Vec<String>, wanted: &mut Vec<String>, random: &mut Random) {
         let pick = |random: &mut Random| *random.pick(&self.times) + random.below(3) - 1;
         let (mut since, mut until) = (pick(random), pick(random));
-        if random.below(20) > 0 && since > until {
+        if since > until {
             (since, until) = (until, since);
         }
         match random.below(3) {

@@ -22,8 +22,8 @@ const ENDINGS: [&str; 5] = [".live.new", ".live", ".chunks", ".wait", ".ring"];
 /// Those of a staged session.
 const STAGED: [&str; 3] = [".live.new", ".live", ".chunks"];
 
-/// The segments to sweep: in the folders that the store has where the environment says, and in those
-/// that its feeds have noted.
+/// The segments to sweep: in the folders that the store has where the environment says, and in
+/// those that its feeds have noted.
 pub(super) fn plan(platform: &Platform, noted: BTreeSet<PathBuf>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut folders = noted;

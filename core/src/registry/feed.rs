@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{GUARDED_MAX, crc, guard, unguard};
-use crate::chunk;
 use crate::error::{Error, Result};
 use crate::os::growing::{self, GrowingMap};
 use crate::os::map::Map;
 use crate::os::memory::{Memory, Site};
 use crate::os::{faults, file, process};
+use crate::registry::chunk_id;
 use crate::registry::global::check_head;
 use crate::registry::place;
 use crate::registry::segments::{self, Segments};
@@ -771,7 +771,7 @@ fn impossible(entry: &Entry) -> Option<(usize, &'static str)> {
     let too_far = |seq: u64| seq > SEQ_MAX;
     let wrong = match entry {
         Entry::Chunk(chunk) => {
-            let (number, part) = (chunk::number(chunk.chunk_id), chunk::part(chunk.chunk_id));
+            let (number, part) = (chunk_id::number(chunk.chunk_id), chunk_id::part(chunk.chunk_id));
             let seal = |wrong: fn(u64, &Seal) -> bool| {
                 chunk.seal.is_some_and(|seal| wrong(chunk.base_seq, &seal))
             };
@@ -779,7 +779,7 @@ fn impossible(entry: &Entry) -> Option<(usize, &'static str)> {
                 (
                     CHUNK_ID,
                     "an impossible chunk number",
-                    number == 0 || number >= chunk::NUMBER_LIMIT || part >= chunk::PART_LIMIT,
+                    number == 0 || number >= chunk_id::NUMBER_LIMIT || part >= chunk_id::PART_LIMIT,
                 ),
                 (CHUNK_BASE, "an impossible seq", too_far(chunk.base_seq)),
                 (CHUNK_SESSION, "an impossible session number", too_far(chunk.session_id)),
@@ -1380,7 +1380,7 @@ pub(super) fn read_checkpoint(bytes: &[u8; SLOT_SIZE]) -> Option<Checkpoint> {
         && (1..u64::MAX).contains(&get_u64(bytes, SLOT_GENERATION))
         && get_u64(bytes, SLOT_SESSION) <= SEQ_MAX
         && base_seq.max(seq) <= SEQ_MAX
-        && chunk::part(get_u64(bytes, SLOT_CHUNK)) < chunk::PART_LIMIT;
+        && chunk_id::part(get_u64(bytes, SLOT_CHUNK)) < chunk_id::PART_LIMIT;
     valid.then(|| Checkpoint {
         generation: get_u64(bytes, SLOT_GENERATION),
         session_id: get_u64(bytes, SLOT_SESSION),

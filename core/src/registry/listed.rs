@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::os::file;
 use crate::registry::global::{FeedEntry, Registry};
 
 /// What tells one content of `registry.bin` from another.

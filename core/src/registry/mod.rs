@@ -1,5 +1,6 @@
 //! Which feeds a store has, and what each feed consists of.
 
+pub mod chunk_id;
 pub mod feed;
 pub mod global;
 pub mod holder;

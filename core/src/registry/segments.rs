@@ -73,7 +73,8 @@ impl Segments {
     /// `noted` names, if it is ours and of this boot, else one with a random name.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Damaged`] for a folder that others could write, with files of theirs.
+    /// [`Error::Io`]; [`Error::Damaged`] for a folder that others could write, with files of
+    /// theirs.
     pub fn make_folder(
         base: &Path,
         store_id: [u8; 16],

@@ -165,7 +165,7 @@ impl Ring {
              with room reserved up to {reserved}",
             self.head.base_seq
         );
-        Err(Error::damaged(&self.path, PUBLISHED_AT as u64, what))
+        Err(Error::damaged(self.path(), PUBLISHED_AT as u64, what))
     }
 
     fn of(file: File, path: &Path, id: &Identity, writable: bool) -> Result<Ring> {

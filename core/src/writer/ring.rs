@@ -327,7 +327,7 @@ impl RingWriter {
     /// Goes on in another ring, with what this one held: somebody has deleted the file.
     fn replace_ring(&mut self) -> Result<()> {
         let (feed, registry) = (&self.shared.feed, &self.shared.registry);
-        let place = Place::find(feed, &registry)?;
+        let place = Place::find(feed, registry)?;
         let ring = place.make_ring(feed, Some(&self.current.ring), self.next_seq)?;
         ring.page().take_over(self.current.ring.page());
         self.current.ring.check()?;
