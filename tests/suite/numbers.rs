@@ -70,7 +70,7 @@ impl Bytes {
         all.filter(|&at| self.u32(at) == kind).collect()
     }
 
-    /// Makes both checksums of an entry anew.
+    /// Computes both checksums of an entry again.
     fn sum_entry(&mut self, at: usize) {
         let fixed = [&self.0[at..at + 4], &self.0[at + 8..at + 64]].concat();
         self.put_half(at + 4, crc(&fixed));

@@ -323,7 +323,7 @@ fn a_ring_deleted_under_its_writer_is_made_again_with_all_it_held() {
     assert_eq!(cat(&env, &[]), lines(0..count + 1));
 }
 
-/// The file of a ring, cut short to so many bytes by somebody who has no business there.
+/// The file of a ring, truncated by another process to this many bytes.
 fn cut(env: &TestEnv, bytes: u64) {
     let path = segments(env).join("ring.ring");
     fs::File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();

@@ -353,7 +353,7 @@ fn memory_that_is_gone_is_told_until_it_is_on_record() {
     let output = run(&env, "dw-write", &COLUMNS, rows(4096..4106).as_bytes());
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(numbers_beside_a_hole(&env, 4096).into_iter().eq(0..4106));
-    // Whoever comes past them is told, forwards, backwards, by time, merged and following.
+    // Every way of reading past them reports them: forwards, backwards, by time, merged, followed.
     env.quiet("dw-mkfeed other ts:timestamp n:uint64 && echo 9,9 | dw-write other --columns ts,n");
     for args in ["t --seq 0..", "t -r", "t --since @1", "t other"] {
         let output = run(&env, "dw-cat", &args.split(' ').collect::<Vec<_>>(), b"");

@@ -120,7 +120,7 @@ impl Dir {
         Ok(names)
     }
 
-    /// What a name stands for; `None` if there is none such.
+    /// What a name stands for; `None` if nothing has that name.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -79,8 +79,8 @@ impl<'a> Lockable<'a> {
 }
 
 /// The process and the session of a writer that holds a feed's lock in a file that has lost its
-/// name, if the live page names one. A process of ours is none: it may have let go of the feed
-/// without closing it.
+/// name, if the live page names one. Our own process does not count: it may have let go of the
+/// feed without closing it.
 pub fn unlocked_writer(lock: &Path, page: &LivePage) -> Option<(u32, u64)> {
     let stamp = page.session().filter(|_| page.is_open())?;
     let other = stamp.pid != std::process::id() && process::lives(stamp.pid, stamp.pid_start);

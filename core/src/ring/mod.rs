@@ -152,7 +152,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Whether what is published is of records that were reserved here: who reads computes with it.
+    /// Check that `published` lies within what was reserved in this ring: readers compute with it.
     fn check_published(&self) -> Result<()> {
         let published = protocol::published(&self.map);
         // No less is reserved at any later moment.
