@@ -107,6 +107,15 @@ pub fn repository_text(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// The fenced block behind a comment in one of the documents, as it stands.
+pub fn document_block(comment: &str) -> String {
+    let start = format!("<!-- {comment} -->\n```\n");
+    let documents = ["README.md", "tools/GUIDE.md", "tools/OPERATIONS.md"].map(repository_text);
+    let found = documents.iter().find_map(|text| text.split_once(&start));
+    let (_, rest) = found.unwrap_or_else(|| panic!("no document has {start}"));
+    rest.split_once("\n```\n").expect("the block ends").0.to_owned()
+}
+
 /// A file of the shared folder that does not come with the repository, as `data/x.csv.gz`:
 /// `$DEEPWATER_SHARED`, else `shared` beside the repository. A test that does without it must not
 /// look as if it had run, so its absence is said aloud.

@@ -288,7 +288,7 @@ fn files_that_are_replaced_are_found_again() {
 #[test]
 fn what_the_readme_says_of_live() {
     let env = TestEnv::new();
-    let printed = env.quiet(&super::real_feeds::readme_block("run: live"));
+    let printed = env.quiet(&super::env::document_block("run: live"));
     let trade = |ts: &str, price: &str, feed: &str| {
         format!("{{{feed}\"ts\":1700000{ts},\"price\":{price}}}\n")
     };

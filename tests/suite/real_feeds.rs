@@ -1,4 +1,4 @@
-//! Recorded feeds go in by the README's cookbook and come out as python3 reads the sources.
+//! Recorded feeds go in by the guide's cookbook and come out as python3 reads the sources.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use deepwater::Platform;
 use deepwater::text::input::{Batch, FinalLine, InputFormat, Parser};
 use deepwater_tools::write::args;
 
-use crate::env::{TestEnv, repository, repository_text, shared};
+use crate::env::{TestEnv, document_block, repository, shared};
 
 const ES: &str = "es_trades_2013-09-01_03.csv.gz";
 const BINANCE: &str = "barter_binance_spot_trades_l1_2025-03-25.jsonl.gz";
@@ -17,17 +17,9 @@ const COINBASE: &str = "coinbase_ws_l2_ticker_match_2021-04-17.jsonl.gz";
 const XAUUSD: &str = "xauusd_quotes_oanda_2014-05-01.csv.gz";
 const SAMPLE: &str = "tests/data/binance_trades_sample.jsonl";
 
-/// The fenced block of the README behind a comment, as it stands.
-pub fn readme_block(comment: &str) -> String {
-    let readme = repository_text("README.md");
-    let start = format!("<!-- {comment} -->\n```\n");
-    let (_, rest) = readme.split_once(&start).unwrap_or_else(|| panic!("README has no {start}"));
-    rest.split_once("\n```\n").expect("the block ends").0.to_owned()
-}
-
 /// A recipe run with `dw-write -v`, which must say this and nothing else: so nothing is rejected.
 fn cook(env: &TestEnv, feed: &str, told: &str) {
-    let recipe = readme_block(&format!("cookbook: {feed}"));
+    let recipe = document_block(&format!("cookbook: {feed}"));
     let tellable = recipe.replace(&format!("dw-write {feed} "), &format!("dw-write -v {feed} "));
     assert_ne!(recipe, tellable, "the recipe writes {feed}");
     let output = env.sh(&tellable);
@@ -40,7 +32,7 @@ fn cook(env: &TestEnv, feed: &str, told: &str) {
 /// The recipe's options and the source, given to the parser itself: the share of its rows (JSON:
 /// messages) that the fast parser settles.
 fn fast_share(env: &TestEnv, feed: &str, file: &str) -> f64 {
-    let recipe = readme_block(&format!("cookbook: {feed}")).replace("\\\n", " ");
+    let recipe = document_block(&format!("cookbook: {feed}")).replace("\\\n", " ");
     let (_, words) = recipe.split_once("dw-write ").expect("the recipe writes");
     let words = std::iter::once("dw-write").chain(words.split_whitespace());
     let matches = args::command().get_matches_from(words);
@@ -187,7 +179,7 @@ fn sample_by_the_recipes() {
 fn recipes_are_quiet_as_they_stand() {
     let env = sample();
     for feed in ["binance-trades", "binance-quotes", "binance-arrivals"] {
-        assert_eq!(env.quiet(&readme_block(&format!("cookbook: {feed}"))), "");
+        assert_eq!(env.quiet(&document_block(&format!("cookbook: {feed}"))), "");
     }
     let listed = env.quiet("dw-ls --json | grep -o '\"records\":[0-9]*'");
     assert_eq!(listed, "\"records\":1500\n\"records\":1114\n\"records\":386\n");
@@ -211,15 +203,15 @@ fn sample_cut_in_its_last_line() {
 }
 
 #[test]
-fn retention_of_the_readme() {
+fn documented_retention_commands_work() {
     let env = TestEnv::new();
-    assert_eq!(env.quiet(&readme_block("run: retention")), "", "nothing is old yet");
+    assert_eq!(env.quiet(&document_block("run: retention")), "", "nothing is old yet");
 }
 
 #[test]
-fn quick_start_of_the_readme() {
+fn quick_start_works_as_documented() {
     let env = TestEnv::new();
-    let printed = env.quiet(&readme_block("run: quick start"));
+    let printed = env.quiet(&document_block("run: quick start"));
     let wanted = [
         "2023-11-14T22:13:20.000000Z  2023-11-14T22:14:30.250000Z",
         "{\"ts\":1700000060000000,\"price\":42.25,\"size\":7,\"side\":\"B\"}\n",

@@ -1,4 +1,4 @@
-//! What runs a capture in production: the systemd unit, and the lines of the README.
+//! What runs a capture in production: the systemd unit, and the documented cron lines.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::env::{TestEnv, repository, repository_text};
+use super::env::{TestEnv, document_block, repository, repository_text};
 use super::kit::{good, not_run, objects, text, until};
 
 const UNIT: &str = "scripts/systemd/deepwater-capture@.service";
@@ -105,12 +105,9 @@ fn the_unit_records_what_a_source_sends() {
     assert!(reasons.len() == 2 && ["ended", "signal"].contains(&&*reasons[1]), "{reasons:?}");
 }
 
-/// The lines of the README's block with that mark, comments and blanks left out.
+/// The lines of a document's block with that mark, comments and blanks left out.
 fn block(mark: &str) -> Vec<String> {
-    let readme = repository_text("README.md");
-    let (_, rest) =
-        readme.split_once(&format!("<!-- {mark} -->\n```\n")).expect("the block is there");
-    let (block, _) = rest.split_once("\n```").expect("it ends");
+    let block = document_block(mark);
     let lines = block.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(str::to_owned).collect()
 }
@@ -136,7 +133,7 @@ fn cron(env: &TestEnv, line: &str, metrics: &Path) -> (i32, String) {
 }
 
 #[test]
-fn the_readmes_cron_lines_work() {
+fn documented_cron_lines_work() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp; echo 1 | dw-write trades --columns ts");
     let metrics = env.path("metrics");
