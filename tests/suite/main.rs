@@ -8,6 +8,7 @@ mod cursor;
 mod damage;
 mod env;
 mod follow;
+mod formats;
 mod fuzz;
 mod gaps;
 mod gc;
