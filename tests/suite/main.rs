@@ -38,6 +38,7 @@ mod sample;
 mod small_disk;
 mod sqlite;
 mod staged;
+mod strays;
 mod table;
 mod terminal;
 mod units;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{ArgAction, Args as _, Command, ValueEnum};
+use deepwater::chunk::strays::Look;
 use deepwater::text::encode::OutputFormat;
 
 use crate::cli::args::{Common, Feeds, Range};
@@ -262,6 +263,19 @@ pub struct Request {
     pub with_seq: bool,
     /// `_feed`.
     pub with_feed: bool,
+}
+
+impl Request {
+    /// How far to look for records that the table does not have: everywhere, where all records are
+    /// asked for.
+    pub fn look(&self) -> Look {
+        let ranged = self.range.since.is_some() || self.range.until.is_some();
+        let cut = self.seqs.is_some_and(|seqs| seqs != (0, u64::MAX)) || self.lines.is_some();
+        match ranged || cut || self.playback || self.follow {
+            true => Look::Next,
+            false => Look::All,
+        }
+    }
 }
 
 impl Args {

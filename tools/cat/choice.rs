@@ -58,7 +58,7 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         })?;
         let parse = |text: &String| Filter::parse(reader.layout(), text);
         let filters = request.where_.iter().map(parse).collect::<deepwater::Result<_>>()?;
-        let snapshot = reader.snapshot()?;
+        let snapshot = reader.snapshot_with(request.look())?;
         if let Some(text) = reader.what_is_cut_off(&snapshot) {
             // A scan tells which of the seqs that are asked for it leaves out.
             match request.follow {
@@ -72,7 +72,7 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
             None => {}
         }
         for doubt in &snapshot.doubts {
-            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+            messages::doubt(name, doubt);
         }
         let printed = Printed::default();
         feeds.push(Chosen { reader, snapshot, selection: Selection::ALL, filters, printed });

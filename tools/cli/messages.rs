@@ -66,6 +66,12 @@ pub fn partial(text: impl fmt::Display) {
     print(RED, text);
 }
 
+/// What casts doubt on a feed's records, and what to do if that does not say.
+pub fn doubt(feed: &str, doubt: &str) {
+    let what_to_do = if doubt.contains("dw-repair") { "" } else { "; see dw-repair" };
+    partial(format!("{feed}: {doubt}{what_to_do}"));
+}
+
 /// Makes the exit status 1 without a message of its own, as for errors beyond a rate limit.
 pub fn mark_partial() {
     PARTIAL.store(true, Ordering::Relaxed);

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use deepwater::Platform;
+use deepwater::chunk::strays::Look;
 use deepwater::chunk::{Shown, json_number};
 use deepwater::error::system_text;
 use deepwater::os::process;
@@ -193,7 +194,7 @@ impl Feed {
     fn look(platform: &Platform, name: &str) -> deepwater::Result<Feed> {
         let reader = platform.create_reader(name)?;
         let (snapshot, missing) = loop {
-            let snapshot = reader.snapshot()?;
+            let snapshot = reader.snapshot_with(Look::All)?;
             let missing = missing_files(&reader, &snapshot);
             // dw-gc was at work between the look at the table and that at the files.
             if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
@@ -206,7 +207,7 @@ impl Feed {
         let times = reader.times(&snapshot)?;
         missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
         for doubt in &snapshot.doubts {
-            messages::partial(format!("{name}: {doubt}; see dw-repair"));
+            messages::doubt(name, doubt);
         }
         let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum::<u64>()

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::{Check, Finding, Limits, Now, Verdict};
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{BLOCK_ENTRY_SIZE, HEADER_SIZE};
-use crate::chunk::proof::Standing;
+use crate::chunk::proof::{Standing, is_outlived};
+use crate::chunk::strays::{self, Look};
 use crate::error::{Error, Result, system_text};
 use crate::os::process;
 use crate::reader::RingState;
@@ -177,9 +178,15 @@ struct Files {
 
 impl Files {
     fn mapped(info: &FeedInfo) -> Result<Files> {
-        let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
-        let view = LiveView::of(info, &registry);
-        Files::read(info, registry, view)
+        loop {
+            let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
+            let view = LiveView::of(info, &registry);
+            let files = Files::read(info, registry, view)?;
+            // Otherwise a session began meanwhile, and its page is not the one that was asked.
+            if files.view.is_current(info, &files.registry) {
+                return Ok(files);
+            }
+        }
     }
 
     /// Copies of them as they were at one moment: the page did not change between two readings,
@@ -199,6 +206,7 @@ impl Files {
         let mut published = view.page.as_deref().and_then(LivePage::believed);
         let entries = registry.entries()?;
         let is_deleted = registry.is_deleted()?;
+        published = published.filter(|_| !is_outlived(view.page.as_deref(), &entries));
         let mut refuted = None;
         if published.is_some() && info.spec.policy.persist {
             let standing = Standing::judge(info, entries.clone(), None, published);
@@ -329,6 +337,16 @@ impl Feed {
                 }
             }
         }
+        wrong.extend(self.gaps().iter().map(|(lo, hi)| {
+            format!("no entry of the table has seq {lo}..{hi}, which come before others")
+        }));
+        match strays::doubts(&self.info, &self.entries, self.live(), Look::All) {
+            Ok(doubts) => wrong.extend(doubts.iter().map(ToString::to_string)),
+            Err(error) => {
+                unknown |= error.is_limit() || error.is_denied();
+                wrong.push(error.to_string());
+            }
+        }
         let count = wrong.len();
         let cause = if count == 0 {
             format!("{}, {}", counted(there, "chunk"), size(bytes))
@@ -346,6 +364,16 @@ impl Feed {
             finding.verdict = Verdict::Unknown;
         }
         finding
+    }
+
+    /// Seqs that the table leaves out, where its end is known without a look at records.
+    fn gaps(&self) -> Vec<(u64, u64)> {
+        let closed = self.sessions().last().is_none_or(|session| session.close.is_some());
+        if !self.believed && !closed {
+            return Vec::new();
+        }
+        let published = self.believed.then_some(self.end);
+        Standing::judge(&self.info, self.entries.clone(), None, published).gaps()
     }
 
     /// The size of a chunk's files; `None` if it needs none. What looks wrong is looked at again

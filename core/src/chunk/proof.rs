@@ -41,6 +41,8 @@ pub struct Standing {
     pub doubts: Vec<String>,
     /// Seqs that a checkpoint has and whose records do not agree with its sum; `end` lies before.
     pub broken_tail: Option<(u64, u64)>,
+    /// Whether the feed's records are in chunks, not in a ring.
+    pub in_chunks: bool,
 }
 
 impl Standing {
@@ -60,6 +62,7 @@ impl Standing {
                 break (published, entries?);
             }
         };
+        let published = published.filter(|_| !is_outlived(live, &entries));
         let segments = registry.segments();
         let checkpoint = registry.checkpoint();
         let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
@@ -144,7 +147,8 @@ impl Standing {
             }
         };
         let (believed, refuted) = (published.is_some(), None);
-        Standing { entries, end, exact, proven, believed, refuted, doubts, broken_tail }
+        let in_chunks = feed.spec.policy.persist;
+        Standing { entries, end, exact, proven, believed, refuted, doubts, broken_tail, in_chunks }
     }
 
     /// Notes what else than a power loss may be the reason that the page is not believed. The page
@@ -196,7 +200,11 @@ impl Standing {
                 covered.push((chunk.base_seq, end.max(chunk.base_seq)));
             }
         }
-        let Some(first) = covered.iter().map(|c| c.0).min() else { return Vec::new() };
+        let first = covered.iter().map(|c| c.0).min();
+        // Without any chunk: a session that published has had one.
+        let session = last_session(&self.entries).filter(|_| self.believed && self.in_chunks);
+        let begun = || session.map(|session| session.base_seq);
+        let Some(first) = first.or_else(begun) else { return Vec::new() };
         covered.extend(self.entries.iter().filter_map(|entry| match entry {
             Entry::Range(range) => Some(range.seqs),
             _ => None,
@@ -229,6 +237,14 @@ impl Standing {
         });
         chunks.iter().copied().zip(ends).collect()
     }
+}
+
+/// Whether a page is older than the table: a session stamps its page before it is in the table, so
+/// a page that is looked at after the table and names an older session is a copy put back.
+pub fn is_outlived(page: Option<&LivePage>, entries: &[Entry]) -> bool {
+    let stamp = page.and_then(LivePage::session);
+    let last = last_session(entries);
+    stamp.zip(last).is_some_and(|(stamp, last)| stamp.session_id < last.session_id)
 }
 
 /// The session that a table names last.

@@ -3,18 +3,21 @@
 //! one.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use crate::chunk::index::{IndexHeader, IndexSeal, RawIndex};
+use crate::chunk::proof::{Standing, last_session};
 use crate::chunk::{self, ChunkPaths};
 use crate::error::{Error, Result};
+use crate::os::faults::step;
 use crate::os::file;
-use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry};
+use crate::registry::feed::{Checkpoint, ChunkEntry, Entry, FeedRegistry};
 use crate::registry::holder::writer_of;
 use crate::registry::info::FeedInfo;
 use crate::registry::live::LivePage;
+use crate::registry::view::LiveView;
 
 /// Where the part of an index ends that preparing a chunk writes.
 const INDEX_HEADER_END: u64 = 128;
@@ -75,11 +78,14 @@ impl Stray {
         if self.paths.iter().any(is_folder) {
             return "a folder where a chunk's file belongs; run dw-repair".to_owned();
         }
-        let what = match self.holds {
+        format!("{}, which the table does not have; run dw-repair", self.seqs())
+    }
+
+    fn seqs(&self) -> String {
+        match self.holds {
             Holds::Records(from, to) => format!("seq {from}..{to}"),
             Holds::Nothing | Holds::Unknown => "records, perhaps".to_owned(),
-        };
-        format!("{what}, which the table does not have; run dw-repair")
+        }
     }
 
     /// The file that it is about: the one that is no file, if there is one.
@@ -89,9 +95,14 @@ impl Stray {
         odd.or(self.paths.first()).cloned().unwrap_or_default()
     }
 
-    /// The same, with the file that it is about.
-    pub fn doubt(&self) -> String {
-        format!("{}: {}", self.path().display(), self.what())
+    /// The same of one that a power loss has left.
+    fn what_is_undurable(&self, feed: &FeedInfo) -> String {
+        let name = &feed.name;
+        format!(
+            "{}, whose entry was not on disk when the machine stopped; the next dw-write moves it \
+             to quarantine, dw-repair --dry-run {name} looks first",
+            self.seqs()
+        )
     }
 }
 
@@ -111,10 +122,25 @@ fn stray_ids(feed: &FeedInfo, entries: &[Entry]) -> Result<BTreeMap<(u64, u64), 
     Ok(ids.filter(|id| !named.contains(id)).map(|id| (chunk::order(id), id)).collect())
 }
 
-/// What shows that a feed's table is not all there is, a line each: strays that may hold records,
-/// and a live page of a session that the table does not have. `entries` are what the caller goes
-/// by; nothing is wrong where the table has moved on since, or while somebody writes or repairs the
-/// feed: whoever does has looked first.
+/// What shows that a table is not all there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// The file.
+    pub path: PathBuf,
+    /// What it shows, and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.what)
+    }
+}
+
+/// What shows that a feed's table is not all there is: strays that may hold records, and a live
+/// page of a session that the table does not have. `entries` are what the caller goes by. Nothing
+/// is wrong where the table has moved on since, or while somebody writes or repairs the feed:
+/// whoever does has looked first.
 ///
 /// # Errors
 /// As [`all`]; [`Error::Damaged`] for a table that does not check.
@@ -123,33 +149,76 @@ pub fn doubts(
     entries: &[Entry],
     page: Option<&LivePage>,
     look: Look,
-) -> Result<Vec<String>> {
-    if !is_suspicious(feed, entries, page, look)? || writer_of(&feed.lock, page).is_some() {
-        return Ok(Vec::new());
+) -> Result<Vec<Doubt>> {
+    let nothing = Ok(Vec::new());
+    let named = || newer_page(entries, page).is_none();
+    match unnamed(feed, entries, look) {
+        Ok(ids) if ids.is_empty() && named() => return nothing,
+        // The feed was deleted; what else is missing, others name.
+        Err(error) if error.is_not_found() => return nothing,
+        ids => ids.map(drop)?,
     }
-    let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?;
-    let entries = registry.entries()?;
-    let strays = match look {
-        Look::All => all(feed, &entries)?,
-        Look::Next => vec![examine(feed, next_id(&entries), look)],
-    };
-    let mut doubts: Vec<String> = newer_page(&entries, page).into_iter().collect();
-    doubts.extend(evidence(&registry, strays).iter().map(Stray::doubt));
-    Ok(doubts)
+    if writer_of(&feed.lock, page).is_some() {
+        return nothing;
+    }
+    match confirmed(feed, look) {
+        Err(error) if error.is_not_found() => nothing,
+        doubts => doubts,
+    }
 }
 
-/// Whether there is anything to look at more closely.
-fn is_suspicious(
+/// The same, by a table that did not change while the files were looked at.
+fn confirmed(feed: &FeedInfo, look: Look) -> Result<Vec<Doubt>> {
+    let open = || FeedRegistry::open(&feed.registry_path(), &feed.id, false);
+    loop {
+        let registry = open()?;
+        let view = LiveView::of(feed, &registry);
+        let page = view.page.as_deref();
+        let standing = Standing::of(feed, &registry, page)?;
+        let doubts = doubts_now(feed, &registry, &standing, page, look)?;
+        let is_over = registry.is_deleted()? || writer_of(&feed.lock, page).is_some();
+        if doubts.is_empty() || is_over {
+            return Ok(Vec::new());
+        }
+        step("strays.found");
+        // A writer, a collection or a repair that has come and gone meanwhile is in the table.
+        let now = open()?;
+        if now.identity()? == registry.identity()? && now.entries()? == standing.entries {
+            return Ok(doubts);
+        }
+    }
+}
+
+fn doubts_now(
     feed: &FeedInfo,
-    entries: &[Entry],
+    registry: &FeedRegistry,
+    standing: &Standing,
     page: Option<&LivePage>,
     look: Look,
-) -> Result<bool> {
-    let strays = match look {
-        Look::All => !stray_ids(feed, entries)?.is_empty(),
-        Look::Next => !paths_of(feed, next_id(entries)).is_empty(),
-    };
-    Ok(strays || newer_page(entries, page).is_some())
+) -> Result<Vec<Doubt>> {
+    let (checkpoint, lease) = (registry.checkpoint(), registry.lease());
+    let strays = unnamed(feed, &standing.entries, look)?;
+    let strays = strays.into_iter().map(|id| examine(feed, id, look)).collect();
+    let table = || feed.registry_path();
+    let newer = newer_page(&standing.entries, page).map(|what| Doubt { path: table(), what });
+    let evidence = evidence(registry, strays).into_iter().map(|stray| {
+        let what = match is_undurable(&stray, standing, checkpoint.as_ref(), lease) {
+            true => stray.what_is_undurable(feed),
+            false => stray.what(),
+        };
+        Doubt { path: stray.path(), what }
+    });
+    Ok(newer.into_iter().chain(evidence).collect())
+}
+
+/// The chunks that have files, as far as is looked, and that none of these entries names.
+fn unnamed(feed: &FeedInfo, entries: &[Entry], look: Look) -> Result<Vec<u64>> {
+    let next = next_id(entries);
+    match look {
+        Look::All => Ok(stray_ids(feed, entries)?.into_values().collect()),
+        Look::Next if paths_of(feed, next).is_empty() => Ok(Vec::new()),
+        Look::Next => Ok(vec![next]),
+    }
 }
 
 /// The id of the chunk that would follow the last one.
@@ -166,6 +235,31 @@ pub fn evidence(registry: &FeedRegistry, strays: Vec<Stray>) -> Vec<Stray> {
         strays.retain(|stray| !gone.contains(&stray.chunk_id));
     }
     strays
+}
+
+/// Whether a stray is what a power loss leaves of a chunk whose entry was not on disk yet: of the
+/// last session, whose end nobody knows, and of seqs that no checkpoint has.
+pub fn is_undurable(
+    stray: &Stray,
+    standing: &Standing,
+    checkpoint: Option<&Checkpoint>,
+    lease: Option<u64>,
+) -> bool {
+    let Some(session) = last_session(&standing.entries).filter(|_| !standing.exact) else {
+        return false;
+    };
+    if stray.header.is_some_and(|header| header.session_id != session.session_id) {
+        return false;
+    }
+    let durable = checkpoint.map_or(0, |c| c.seq).max(session.base_seq);
+    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
+    match stray.holds {
+        Holds::Nothing => false,
+        Holds::Records(from, _) => from >= durable && lease.is_none_or(|lease| from < lease),
+        Holds::Unknown => {
+            stray.is_plain() && chunk::number(stray.chunk_id) > numbers.max().unwrap_or(0)
+        }
+    }
 }
 
 /// What a live page says of a session that the table does not have, if that published anything: a

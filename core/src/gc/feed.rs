@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::chunk::{self, ChunkPaths};
+use crate::chunk::{self, ChunkPaths, strays};
 use crate::error::Result;
 use crate::gc::{Action, Doubt, Reason, Step, Target, Wants, clock};
 use crate::os::file;
@@ -22,6 +22,8 @@ pub(super) struct Look {
     pub spare: Vec<(u64, Step)>,
     /// Why the clock is not believed.
     pub doubt: Option<Doubt>,
+    /// What shows that the table is not all there is.
+    pub strays: Vec<strays::Doubt>,
 }
 
 /// Size of the files that a chunk has, in bytes, and what the disk gets back for them.
@@ -141,7 +143,7 @@ pub(super) fn look(info: &FeedInfo, wants: &Wants, now: &Moment) -> Result<Look>
     let segments = registry.segments();
     if registry.is_deleted()? {
         let steps = vec![deletion(info)];
-        return Ok(Look { segments, steps, spare: Vec::new(), doubt: None });
+        return Ok(Look { segments, steps, spare: Vec::new(), doubt: None, strays: Vec::new() });
     }
     let entries = registry.entries()?;
     let doubt = match wants.trust_clock {
@@ -174,7 +176,12 @@ pub(super) fn look(info: &FeedInfo, wants: &Wants, now: &Moment) -> Result<Look>
             spare.push((candidate.arrived_us, candidate.step(&info.name, Reason::MinFree)));
         }
     }
-    Ok(Look { segments, steps, spare, doubt })
+    let named: HashSet<u64> = table.chunks.iter().map(|chunk| chunk.chunk_id).collect();
+    let strays = match files.keys().all(|id| named.contains(id)) {
+        true => Vec::new(),
+        false => strays::doubts(info, &entries, None, strays::Look::All)?,
+    };
+    Ok(Look { segments, steps, spare, doubt, strays })
 }
 
 /// A feed that somebody began to delete.

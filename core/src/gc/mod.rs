@@ -13,6 +13,7 @@ pub(crate) mod segments;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use crate::chunk::strays;
 use crate::error::{Error, Result};
 use crate::os::file;
 use crate::registry::feed::{Identity, Moment};
@@ -122,7 +123,7 @@ pub struct Wants {
 pub struct Plan {
     /// Why the clock is not believed. Then nothing is removed.
     pub doubts: Vec<Doubt>,
-    /// Feeds that could not be looked at, by name.
+    /// Feeds that could not be looked at, or whose table is not all there is, by name.
     pub failed: Vec<(String, Error)>,
     /// What is wanted free and cannot be had, in bytes.
     pub short_bytes: u64,
@@ -177,6 +178,8 @@ pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
         match found {
             Ok((id, mut look)) => {
                 plan.doubts.extend(look.doubt.take());
+                let stray = |doubt: strays::Doubt| Error::damaged(doubt.path, 0, doubt.what);
+                plan.failed.extend(look.strays.drain(..).map(|d| (name.clone(), stray(d))));
                 let at = plan.feeds.len();
                 spare.extend(look.spare.drain(..).map(|(arrived_us, step)| (arrived_us, at, step)));
                 if let Some(segments) = look.segments

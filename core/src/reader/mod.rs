@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{Extent, Index};
 use crate::chunk::proof::{self, Standing};
+use crate::chunk::strays::{self, Look};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::os::faults;
@@ -309,11 +310,19 @@ impl Reader {
     /// records are in shared memory that is not there from here;
     /// [`Error::Invalid`] for a ring that was deleted.
     pub fn snapshot(&self) -> Result<Snapshot> {
+        self.snapshot_with(Look::Next)
+    }
+
+    /// The same; `look` says how far to look for chunk files that the table does not have.
+    ///
+    /// # Errors
+    /// As [`Reader::snapshot`]; [`Error::Io`] where the feed's folder cannot be listed.
+    pub fn snapshot_with(&self, look: Look) -> Result<Snapshot> {
         if !self.feed.spec.policy.persist {
             return self.ring_snapshot();
         }
         if !self.registry.is_superseded() {
-            return self.snapshot_of_mapped();
+            return self.snapshot_of_mapped(look);
         }
         // A repair has put other files in the place of those that are mapped here.
         let anew = Reader::open(&self.feed)?;
@@ -321,22 +330,22 @@ impl Reader {
             let path = self.feed.registry_path();
             return Err(Error::damaged(path, 600, "superseded, and no other file is here"));
         }
-        anew.snapshot_of_mapped()
+        anew.snapshot_of_mapped(look)
     }
 
-    fn snapshot_of_mapped(&self) -> Result<Snapshot> {
+    fn snapshot_of_mapped(&self, look: Look) -> Result<Snapshot> {
         loop {
             let view = self.view();
             faults::step("reader.viewed");
             let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref())?;
             // Otherwise a session began meanwhile, and its page is not the one that was asked.
             if view.is_current(&self.feed, &self.registry) {
-                return self.snapshot_of(&standing, &view);
+                return self.snapshot_of(&standing, &view, look);
             }
         }
     }
 
-    fn snapshot_of(&self, standing: &Standing, view: &LiveView) -> Result<Snapshot> {
+    fn snapshot_of(&self, standing: &Standing, view: &LiveView, look: Look) -> Result<Snapshot> {
         let mut snapshot = Snapshot::of(standing);
         if standing.proven && view.is_staged() {
             view.refuse_other_memory(&self.feed)?;
@@ -349,6 +358,8 @@ impl Reader {
         snapshot.doubts.extend(standing.gaps().into_iter().map(|(lo, hi)| {
             format!("{path}: no entry has seq {lo}..{hi}, which come before others")
         }));
+        let doubts = strays::doubts(&self.feed, &standing.entries, view.page.as_deref(), look)?;
+        snapshot.doubts.extend(doubts.iter().map(ToString::to_string));
         Ok(snapshot)
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::chunk::index::{BlockSums, IndexHeader, encode_sealed};
 use crate::chunk::proof::{Standing, last_session};
-use crate::chunk::strays::{self, Stray, written_records};
+use crate::chunk::strays::{self, Stray, is_undurable, written_records};
 use crate::chunk::{self, ChunkPaths, PART_LIMIT, Shown};
 use crate::error::{Error, Result};
 use crate::os::process;
@@ -22,7 +22,7 @@ use crate::repair::roster::{complete, order_of};
 use crate::repair::shelf::Shelf;
 use crate::repair::{Action, Content, Finding, Kind, NewFile, NewTable, Options, Plan};
 use crate::store::{FeedPlace, Platform};
-use crate::writer::recover::{is_undurable, used_seqs};
+use crate::writer::recover::used_seqs;
 
 /// A lease beyond every seq that can have been used, where the one on disk is lost.
 const FAR_AHEAD: u64 = 1 << 32;

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
 use crate::chunk::proof::{Standing, last_session, unclean_end};
-use crate::chunk::strays::{self, Holds, Look, Stray, newer_page};
+use crate::chunk::strays::{self, Holds, Look, Stray, is_undurable, newer_page};
 use crate::chunk::{self, ChunkPaths, Shown};
 use crate::error::{Error, Result};
 use crate::os::faults::step;
@@ -204,31 +204,6 @@ pub fn settle_as(
     let ids = ids.chain(page.and_then(LivePage::newest_stamp).map(|stamp| stamp.session_id));
     let session_id = ids.max().unwrap_or(0);
     Ok(Settled { session_id, next_seq, last_number, running_max, moved: kept.moved })
-}
-
-/// Whether a stray is what a power loss leaves of a chunk whose entry was not on disk yet: of the
-/// last session, whose end nobody knows, and of seqs that no checkpoint has.
-pub fn is_undurable(
-    stray: &Stray,
-    standing: &Standing,
-    checkpoint: Option<&Checkpoint>,
-    lease: Option<u64>,
-) -> bool {
-    let Some(session) = last_session(&standing.entries).filter(|_| !standing.exact) else {
-        return false;
-    };
-    if stray.header.is_some_and(|header| header.session_id != session.session_id) {
-        return false;
-    }
-    let durable = checkpoint.map_or(0, |c| c.seq).max(session.base_seq);
-    let numbers = standing.chunks().into_iter().map(|(entry, _)| chunk::number(entry.chunk_id));
-    match stray.holds {
-        Holds::Nothing => false,
-        Holds::Records(from, _) => from >= durable && lease.is_none_or(|lease| from < lease),
-        Holds::Unknown => {
-            stray.is_plain() && chunk::number(stray.chunk_id) > numbers.max().unwrap_or(0)
-        }
-    }
 }
 
 /// The first seq above all that any file shows.

@@ -206,7 +206,16 @@ impl Chunks {
         if let (Some(end), None) = (self.proven, &live) {
             return Ok(end);
         }
-        let standing = Standing::of(&self.feed, &self.registry, self.view.page.as_deref())?;
+        let standing = loop {
+            let page = self.view.page.as_deref();
+            let standing = Standing::of(&self.feed, &self.registry, page)?;
+            if standing.believed || self.view.is_current(&self.feed, &self.registry) {
+                break standing;
+            }
+            // A session has begun meanwhile, and that page is not the one that was asked.
+            self.view = self.view.refresh(&self.feed, &self.registry);
+        };
+        let live = self.view.page.clone().filter(|live| self.may_believe(live));
         if standing.believed {
             (self.believed, self.proven) = (true, None);
             return Ok(standing.end);
