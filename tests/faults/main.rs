@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod copies;
 mod disk;
 #[path = "../suite/env.rs"]
 #[allow(dead_code)]

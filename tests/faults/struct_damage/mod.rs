@@ -8,11 +8,11 @@
 
 mod damage;
 mod fields;
-mod history;
-mod image;
+pub mod history;
+pub mod image;
 mod judge;
-mod model;
-mod steps;
+pub mod model;
+pub mod steps;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
