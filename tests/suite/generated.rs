@@ -1,5 +1,5 @@
-//! Man pages and completions are made from the tools' own definitions and committed: this holds
-//! them equal. `BLESS=1 cargo test --test suite generated` writes them anew.
+//! Man pages and completions are generated from the tools' own definitions and from the documents,
+//! and committed: this holds them equal. `BLESS=1 cargo test --test suite generated` writes them anew.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,6 +12,9 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use deepwater_tools::cli::page::{Entry, Page, Section};
 use deepwater_tools::{TOOLS, commands};
+
+use super::documents::to_man;
+use super::env::repository_text;
 
 fn root(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
@@ -61,6 +64,34 @@ fn man_page(page: &Page, command: Command) -> String {
     // A backslash is \e: doubled it is one only while a macro is being read.
     let text = text.replace(r"\\", r"\e");
     format!("{preamble}{}", text.replace(preamble, ""))
+}
+
+/// A page that a document gives: its name, section, one line of what it is, and the document.
+fn document_page(name: &str, number: &str, what: &str, markdown: &str) -> String {
+    let title = name.to_uppercase();
+    let version = env!("CARGO_PKG_VERSION");
+    let others = TOOLS.iter().map(|tool| format!("{}(1)", tool.page.name));
+    let others = others.collect::<Vec<_>>().join(",\n");
+    format!(
+        "'\\\" t\n.TH {title} {number} {DATE} \"Deepwater {version}\" Deepwater\n.SH NAME\n\
+         {name} \\- {what}\n.SH DESCRIPTION\n{}.SH \"SEE ALSO\"\n{others}\n",
+        to_man(markdown)
+    )
+}
+
+/// The pages of what no tool is about: the store as a whole, and its format.
+fn document_pages() -> [(PathBuf, String); 2] {
+    let readme = repository_text("README.md");
+    let (introduction, _) = readme.split_once("## See it run").expect("README has that heading");
+    let guide = repository_text("tools/GUIDE.md");
+    let (_, guide) = guide.split_once("\n## ").expect("the guide has headings");
+    let store = format!("{introduction}\n## {guide}");
+    let what = "a store for market data made of small Unix tools";
+    let store = document_page("deepwater", "7", what, &store);
+    let what = "the files of a Deepwater store, byte by byte";
+    let format = document_page("deepwater-format", "5", what, &repository_text("core/FORMAT.md"));
+    let at = |name: &str| root("man").join(name);
+    [(at("deepwater.7"), store), (at("deepwater-format.5"), format)]
 }
 
 fn write(roff: &Roff, text: &mut Vec<u8>) {
@@ -200,6 +231,7 @@ fn wanted() -> Vec<(PathBuf, String)> {
             files.push((root("completions").join(file), text));
         }
     }
+    files.extend(document_pages());
     files
 }
 
@@ -228,7 +260,7 @@ fn pages_and_completions_are_as_committed() {
         for entry in fs::read_dir(root(folder)).expect("the folder is there") {
             let path = entry.expect("the folder can be read").path();
             let known = wanted.iter().any(|(wanted, _)| *wanted == path);
-            assert!(known, "{} belongs to no tool", path.display());
+            assert!(known, "{} belongs to nothing", path.display());
         }
     }
 }

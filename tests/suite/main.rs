@@ -6,6 +6,7 @@ mod copies;
 mod cron;
 mod cursor;
 mod damage;
+mod documents;
 mod env;
 mod follow;
 mod formats;

@@ -76,8 +76,9 @@ fn pages_have_their_sections() {
 
 #[test]
 fn mandoc_finds_nothing_to_warn_of() {
-    for tool in TOOLS {
-        let path = repository("man").join(format!("{}.1", tool.page.name));
+    let folder = std::fs::read_dir(repository("man")).expect("the pages are committed");
+    for page in folder {
+        let path = page.expect("the folder can be read").path();
         let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&path).output();
         let Ok(lint) = lint else {
             eprintln!("NOT RUN: mandoc is not here");
