@@ -1,5 +1,6 @@
 //! Man pages and completions are generated from the tools' own definitions and from the documents,
-//! and committed: this holds them equal. `BLESS=1 cargo test --test suite generated` writes them anew.
+//! and committed: this holds them equal. `BLESS=1 cargo test --test suite generated` writes them
+//! again.
 
 use std::fs;
 use std::io::Write as _;

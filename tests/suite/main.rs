@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod adversary;
 mod copies;
 mod cron;
 mod cursor;
@@ -44,4 +45,5 @@ mod table;
 mod terminal;
 mod units;
 mod update;
+mod users;
 mod watch;

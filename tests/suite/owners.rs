@@ -7,11 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use super::env::TestEnv;
-use super::kit::{Running, good, not_run, run, text, until};
-
-/// The users that tests run as besides their own.
-const OWNER: u32 = 1500;
-const OTHER: u32 = 65534;
+use super::kit::{Running, good, run, text, until};
+use super::users::{OTHER, OWNER, as_user, become_user, can_be_others, owner};
 
 fn rows(from: u64, to: u64) -> String {
     (from..to).map(|n| format!("{n}\n")).collect()
@@ -31,30 +28,6 @@ fn times(env: &TestEnv, feed: &str) -> String {
 fn feed(env: &TestEnv, name: &str, options: &[&str]) {
     let args = [&[name, "ts:uint64"], options].concat();
     assert!(run(env, "dw-mkfeed", &args, b"").status.success());
-}
-
-/// Lets other users look into the test's folders, and make files in shared memory as in /dev/shm.
-fn open_to_all(env: &TestEnv) {
-    for (path, mode) in [(env.path("."), 0o755), (env.shm().to_owned(), 0o1777)] {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    }
-}
-
-/// Runs a script as another user; `None`, and said aloud, where that cannot be.
-fn as_user(env: &TestEnv, user: u32, script: &str) -> Output {
-    let mut command = env.program("setpriv");
-    command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into()]);
-    command.args(["bash", "-c"]).arg(format!("set -euo pipefail\n{script}"));
-    command.output().expect("setpriv starts")
-}
-
-fn can_be_others(env: &TestEnv, test: &str) -> bool {
-    open_to_all(env);
-    let can = as_user(env, OTHER, "dw-cat --version");
-    if !can.status.success() {
-        not_run(&format!("{test} (cannot run dw-cat as another user)"));
-    }
-    can.status.success()
 }
 
 /// The folder that a store has in shared memory.
@@ -138,6 +111,34 @@ fn a_fifo_in_a_locks_place_is_an_error_and_no_wait() {
     assert_eq!(status(&output).0, Some(0), "{}", text(&output.stderr));
     write(&env, "t", 10, 20);
     assert_eq!(times(&env, "t"), rows(0, 20));
+}
+
+#[test]
+fn a_lock_that_another_user_has_made_is_an_error_and_no_wait() {
+    const TEST: &str = "a_lock_that_another_user_has_made_is_an_error_and_no_wait";
+    let env = TestEnv::new();
+    if !can_be_others(&env, TEST) {
+        return;
+    }
+    env.quiet("install -d -o 1500 -g 1500 store");
+    owner(&env, "dw-mkfeed t ts:uint64; echo 0 | dw-write t --columns ts");
+    env.quiet("chmod 777 store/locks");
+    // Held by nobody but that user, for as long as he likes.
+    let held = "cd store/locks; for lock in *; do rm $lock; touch $lock; chmod 666 $lock; done
+        flock registry sh -c 'echo held; exec sleep 60'";
+    let mut args = become_user(OTHER);
+    args.extend(["sh", "-c", held].map(str::to_owned));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let holder = Running::tool(&env, "setpriv", &args);
+    holder.until_lines(1);
+    let tools = ["dw-mkfeed u ts:uint64", "dw-write t --columns ts", "dw-repair t"];
+    for tool in tools {
+        let output = as_user(&env, OWNER, &format!("echo 1 | timeout 10 {tool}"));
+        let (code, said) = status(&output);
+        assert_eq!(code, Some(2), "{tool}: {said}");
+        assert!(said.contains("/locks/") && said.contains("another user"), "{tool}: {said}");
+    }
+    assert_eq!(owner(&env, "dw-cat t -o csv --no-header; dw-ls --names"), "0\nt\n");
 }
 
 #[test]
@@ -388,14 +389,6 @@ fn a_link_in_a_files_place_is_refused() {
         );
         assert_eq!(fs::read(env.path("moved")).unwrap(), before, "{name}");
     }
-}
-
-/// Runs a tool in the store as its owner.
-fn owner(env: &TestEnv, script: &str) -> String {
-    let output = as_user(env, OWNER, script);
-    let said = text(&output.stderr);
-    assert!(output.status.success(), "{script}: {said}");
-    text(&output.stdout)
 }
 
 #[test]

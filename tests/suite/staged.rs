@@ -528,6 +528,25 @@ fn a_full_disk_leaves_the_records_in_memory_for_the_next_writer() {
 }
 
 #[test]
+fn memory_that_goes_after_a_clean_end_is_no_damage() {
+    let env = store("");
+    let mut writing = writer(&env);
+    writing.send(&rows(0..100));
+    writing.finish();
+    let folder = segments(&env);
+    let states = ["rm -r F", "mkdir F; echo x >F/t.live", "rm -r F; ln -s / F", "rm F; touch F"];
+    for state in states {
+        env.quiet(&state.replace('F', &folder.display().to_string()));
+        for tool in [&["dw-repair", "--all", "--dry-run"][..], &["dw-repair", "t"], &["dw-ls"]] {
+            let output = run(&env, tool[0], &tool[1..], b"");
+            let said = text(&output.stdout) + &text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{state}: {tool:?}: {said}");
+        }
+        assert_eq!(numbers(&env), (0..100).collect::<Vec<_>>(), "{state}");
+    }
+}
+
+#[test]
 fn what_is_left_in_memory_is_swept_and_what_no_disk_has_is_not() {
     let env = store("--mode 0644");
     let mut first = writer(&env);

@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, Result};
 use crate::os::faults::{self, Io, Op};
-use crate::os::file;
+use crate::os::{file, process};
 
 /// A lock on a file, held until dropped. The file is never unlinked.
 pub struct Lock {
@@ -50,10 +50,24 @@ fn open(path: &Path) -> Result<File> {
         _ if path.symlink_metadata().is_ok_and(|meta| !meta.is_file()) => odd(),
         _ => Error::io("cannot open the lock", path, e),
     })?;
-    match file.metadata().is_ok_and(|meta| meta.is_file()) {
-        true => file::give_to_owner(&file, path).map(|()| file),
-        false => Err(odd()),
+    let meta = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
+    if !meta.is_file() {
+        return Err(odd());
     }
+    file::give_to_owner(&file, path)?;
+    match is_foreign(&file, path) {
+        false => Ok(file),
+        true => Err(Error::damaged(path, 0, "a lock that belongs to another user; remove it")),
+    }
+}
+
+/// Whether a lock is neither ours, nor root's, nor of the owner of the folder it lies in. Whoever
+/// made it could hold it for ever.
+fn is_foreign(file: &File, path: &Path) -> bool {
+    let owner = |meta: std::io::Result<std::fs::Metadata>| meta.map_or(0, |meta| meta.uid());
+    let known = [0, process::user_id()];
+    let user = owner(file.metadata());
+    !known.contains(&user) && path.parent().is_none_or(|up| owner(up.metadata()) != user)
 }
 
 fn whole_file(kind: libc::c_int) -> libc::flock {
@@ -79,6 +93,9 @@ impl Lock {
     /// nobody ever wrote the feed, or somebody has removed the file.
     pub fn feed_is_held(path: &Path) -> Option<bool> {
         let file = OpenOptions::new().read(true).custom_flags(FLAGS).open(path).ok()?;
+        if is_foreign(&file, path) {
+            return None;
+        }
         let mut asked = whole_file(libc::F_RDLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut asked)).ok()?;
         Some(i32::from(asked.l_type) != libc::F_UNLCK)

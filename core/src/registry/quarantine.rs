@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::os::{file, process};
 
 /// Where a repair keeps the originals: a folder of its own, made with the first of them.
@@ -66,7 +66,7 @@ impl Quarantine {
         let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
         let to = self.name_for(path)?;
         if !meta.is_file() {
-            file::rename("cannot replace", path, &to)?;
+            move_to(path, &to)?;
         } else if file::link(path, &to).is_err() {
             return self.copy(path, &meta, &to);
         }
@@ -80,7 +80,7 @@ impl Quarantine {
         if meta.is_file() {
             return self.copy(path, &meta, &to);
         }
-        file::rename("cannot replace", path, &to)?;
+        move_to(path, &to)?;
         self.sync(&to)
     }
 
@@ -96,6 +96,14 @@ impl Quarantine {
         }
         file::sync_folder(path.parent().unwrap_or(&self.base))
     }
+}
+
+/// Moves what is no file. Where that fails, it is `path` that somebody has to look at.
+fn move_to(path: &Path, to: &Path) -> Result<()> {
+    file::rename("cannot move to quarantine", path, to).map_err(|error| match error {
+        Error::Io { doing, source, .. } => Error::Io { doing, path: path.to_owned(), source },
+        other => other,
+    })
 }
 
 /// Copies part of a file to the head of another.

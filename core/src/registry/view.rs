@@ -56,6 +56,10 @@ impl LiveView {
         if let Some(segments) = view.in_memory() {
             view.reach = segments.reach(feed.base(), feed.id.store_id);
             if view.reach != Reach::Here {
+                // A session that has ended left its page on disk, whatever became of its memory.
+                view.found = file::identity_of(&view.path(feed)).ok();
+                view.page = view.left_on_disk(feed);
+                view.reach = if view.page.is_some() { Reach::Here } else { view.reach };
                 return view;
             }
         }

@@ -282,9 +282,15 @@ pub fn check_locks(base: &Path) -> Option<Finding> {
     Some(Finding::new(Kind::Locks, Action::Rebuild, what))
 }
 
+/// What has a lock's name and is no regular file. Other names are not the store's.
 fn odd_locks(locks: &Path) -> Vec<PathBuf> {
+    let is_lock = |name: &str| {
+        let is_id = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_id || ["registry", "log"].contains(&name)
+    };
     let listing = fs::read_dir(locks).into_iter().flatten().flatten();
-    let odd = listing.filter(|item| !item.file_type().is_ok_and(|kind| kind.is_file()));
+    let locks = listing.filter(|item| item.file_name().to_str().is_some_and(is_lock));
+    let odd = locks.filter(|item| !item.file_type().is_ok_and(|kind| kind.is_file()));
     odd.map(|item| item.path()).collect()
 }
 
