@@ -1,10 +1,13 @@
-//! CSV and TSV into records: one pass a row for ordinary rows, and a general reader for every
-//! other row. The general reader decides; the fast one takes only what it would take, with the
-//! same bytes.
+//! Parses CSV and TSV into records.
 //!
-//! Quotes work as RFC 4180 has them: at the beginning of a cell only, doubled inside, and with
-//! nothing between the closing one and the separator. A newline inside quotes is allowed where
-//! the column is text or unused, so that a stray quote in a number cannot swallow what follows.
+//! A fast parser handles ordinary rows in one pass; a general parser handles every other row. The
+//! general parser defines the result. The fast one accepts only rows that the general one would
+//! accept, and produces the same bytes.
+//!
+//! Quotes follow RFC 4180: they open at the beginning of a cell only, are doubled inside, and
+//! nothing may stand between the closing quote and the separator. A newline inside quotes is
+//! allowed only where the column is text or unused, so that a stray quote in a number cannot
+//! swallow the rows after it.
 
 use super::input::{Batch, InputOptions, Shared, only_json};
 use super::mapping::{self, Source};
@@ -13,14 +16,14 @@ use super::timestamp::Times;
 use super::value::{Kind, Op, Origin};
 use crate::error::{Error, Result};
 
-/// The longest row that spans lines.
+/// The longest row that may span lines.
 const OPEN_ROW_BYTES: usize = 1 << 20;
 
-/// How much room is kept from row to row.
+/// How much memory `Split` keeps from one row to the next.
 const KEPT_CELLS: usize = 4096;
 const KEPT_TEXT_BYTES: usize = 64 * 1024;
 
-/// What the cells of a column are for.
+/// The fields that a column fills.
 #[derive(Debug)]
 enum Column {
     Skip,
@@ -37,64 +40,65 @@ impl Column {
         }
     }
 
-    /// Whether a quoted cell of it may hold a newline.
+    /// Whether a quoted cell of this column may hold a newline.
     fn takes_newlines(&self) -> bool {
         self.ops().iter().all(|op| matches!(op.kind, Kind::Text(_) | Kind::Char))
     }
 }
 
-/// A cell of the row being read: its value within `Split::text`.
+/// A cell of the current row; its value is `Split::text[start..end]`.
 #[derive(Debug)]
 struct Cell {
     start: usize,
     end: usize,
     quoted: bool,
-    /// Its byte in the row.
+    /// Offset of the cell in the row.
     at: usize,
 }
 
-/// A row taken apart. Kept from row to row for its memory.
+/// A row split into cells. It is reused for the next row, to keep its memory.
 #[derive(Debug, Default)]
 struct Split {
     cells: Vec<Cell>,
     text: Vec<u8>,
 }
 
-/// A quoted cell that was not closed by what had arrived: where to read on.
+/// Where to continue a quoted cell whose closing quote had not arrived yet.
 #[derive(Debug)]
 struct OpenQuote {
-    /// The cell's byte in the row.
+    /// Offset of the cell in the row.
     at: usize,
     /// Where its value begins in `Split::text`.
     start: usize,
-    /// Up to here the row was read.
+    /// How far the row has been read.
     from: usize,
     newline_seen: bool,
 }
 
 enum Found {
-    /// A row of so many bytes, its newline included.
+    /// A row of this many bytes, including its newline.
     Row(usize),
-    /// A quoted cell is still open at the end of what there is.
+    /// A quoted cell is still open at the end of the input so far.
     Open,
-    /// The first line is no row.
+    /// The first line is not a valid row.
     Bad(Fault),
 }
 
-/// The parser of one input.
+/// The parser for one input.
 #[derive(Debug)]
 pub(crate) struct Csv {
     separator: u8,
     header: Option<bool>,
     names: Option<Vec<Option<String>>>,
     columns: Vec<Column>,
-    /// Rows may be longer than `columns`.
+    /// Rows may have more cells than `columns`.
     open: bool,
     planned: bool,
-    /// The next row is the first, and nothing has said whether it is a header.
+    /// The first row was taken as data but may be a header that names no field; if it is rejected,
+    /// the reason says how to map it.
     unnamed: bool,
     split: Split,
-    /// Of the row that comes next. With it a row is read once, however often more of it arrives.
+    /// The open quote of the next row. It lets a row that arrives in pieces be scanned only once.
     open_quote: Option<OpenQuote>,
 }
 
@@ -118,7 +122,7 @@ impl Csv {
         Ok(csv)
     }
 
-    /// Resolves the columns. `header`: the names in the input, where it has any.
+    /// Resolves the columns. `header` holds the names in the input, if it has any.
     fn plan(&mut self, shared: &Shared, header: Option<&[Option<String>]>) -> Result<()> {
         let names = self.names.as_deref().or(header);
         let plan = mapping::plan(&shared.layout, &shared.sources, &shared.ops, names)?;
@@ -138,7 +142,8 @@ impl Csv {
         Ok(())
     }
 
-    /// Takes rows of `b`, which ends in a newline; `end`: what is open will not be closed.
+    /// Parses rows of `b`, which ends in a newline. `end` means that a quote still open will never
+    /// be closed.
     pub(crate) fn rows(
         &mut self,
         shared: &mut Shared,
@@ -179,7 +184,7 @@ impl Csv {
         Ok(at)
     }
 
-    /// Takes rows as long as they are ordinary, and returns where the first other begins.
+    /// Parses ordinary rows and returns the offset of the first row that is not.
     fn fast_rows(&self, shared: &mut Shared, b: &[u8], mut at: usize, batch: &mut Batch) -> usize {
         let size = shared.blank.len();
         while at < b.len() && !batch.full() {
@@ -214,8 +219,8 @@ impl Csv {
         self.fast_cell(last, b, at, b'\n', times, record)
     }
 
-    /// Writes one cell and returns where the next begins. `None`: not an ordinary cell, or one
-    /// that does not end in `stop`.
+    /// Writes one cell and returns where the next begins. Returns `None` if the cell is not an
+    /// ordinary one or does not end in `stop`.
     #[inline(always)]
     fn fast_cell(
         &self,
@@ -245,7 +250,7 @@ impl Csv {
         self.plain_cell(column, b, at, stop, times, record)
     }
 
-    /// Writes one cell without quotes, of any type, by the rules of the general reader.
+    /// Writes one cell of any type without quotes, by the rules of the general parser.
     fn plain_cell(
         &self,
         column: &Column,
@@ -270,8 +275,8 @@ impl Csv {
         Some(at + end + 1)
     }
 
-    /// Takes the row at the beginning of `b`, or its first line if it is no row. `None`: the
-    /// row's end has not arrived.
+    /// Parses the row at the beginning of `b`; if it is not a valid row, rejects its first line.
+    /// Returns `None` if the row is not complete yet.
     fn general_row(
         &mut self,
         shared: &mut Shared,
@@ -311,7 +316,7 @@ impl Csv {
         Some(taken)
     }
 
-    /// Writes the row that was taken apart.
+    /// Writes the row in `split` to `record`.
     fn write(
         &self,
         shared: &mut Shared,
@@ -339,7 +344,7 @@ impl Csv {
         Ok(())
     }
 
-    /// Takes the row at the beginning of `b` apart, into `split`.
+    /// Splits the row at the beginning of `b` into cells, into `split`.
     fn take_apart(&mut self, b: &[u8], end: bool) -> Found {
         let mut open = self.open_quote.take();
         if open.is_none() {
@@ -352,7 +357,7 @@ impl Csv {
             let cell_at = at;
             if quoted {
                 let n = self.split.cells.len();
-                // Before the first row is read, no column is known to be a number.
+                // Before the first row is read, any column may be text.
                 let spans =
                     !self.planned || self.columns.get(n).map_or(self.open, Column::takes_newlines);
                 let fresh = || OpenQuote { at, start, from: at + 1, newline_seen: false };
@@ -387,8 +392,8 @@ impl Csv {
         }
     }
 
-    /// Finds out what the first row is. Returns how many bytes to pass over, a header or
-    /// nothing; `None`: the row's end has not arrived.
+    /// Decides whether the first row is a header. Returns the length of the header, or 0 if there
+    /// is none, or `None` if the row is not complete yet.
     fn first_row(&mut self, shared: &mut Shared, b: &[u8], end: bool) -> Result<Option<usize>> {
         let (cells, length) = match self.take_apart(b, end) {
             Found::Open => return Ok(None),
@@ -428,7 +433,7 @@ impl Csv {
         Ok(Some(length))
     }
 
-    /// A header's every cell names a field, or it has every header that the mapping names.
+    /// Whether every cell names a field, or the row has every header that the mapping names.
     fn looks_like_header(&self, shared: &Shared, cells: &[Option<String>]) -> bool {
         let mapped = || {
             shared.sources.iter().flatten().filter_map(|source| match source {
@@ -447,7 +452,7 @@ impl Csv {
         !cells.is_empty() && (cells.iter().all(named) || all_mapped)
     }
 
-    /// A header that was found, not declared, must not say otherwise than the columns given.
+    /// Checks that a detected header does not contradict `--columns`.
     fn agrees(&self, cells: &[Option<String>]) -> Result<()> {
         let Some(names) = &self.names else { return Ok(()) };
         let differs =
@@ -465,14 +470,14 @@ impl Csv {
 
 impl Split {
     fn clear(&mut self) {
-        // One huge row must not hold its memory for ever.
+        // Shrink too, so that one huge row does not hold its memory forever.
         self.cells.clear();
         self.cells.shrink_to(KEPT_CELLS);
         self.text.clear();
         self.text.shrink_to(KEPT_TEXT_BYTES);
     }
 
-    /// The cells as names of columns.
+    /// Returns the cells as column names.
     fn names(&self) -> Vec<Option<String>> {
         let name = |cell: &Cell| {
             let text = String::from_utf8_lossy(&self.text[cell.start..cell.end]);
@@ -482,8 +487,8 @@ impl Split {
     }
 }
 
-/// Reads a quoted cell into `text`, on from `quote`, and returns where what follows its closing
-/// quote begins; `None`: it may be closed by what has not arrived.
+/// Appends a quoted cell to `text`, continuing from `quote`, and returns the offset after its
+/// closing quote. Returns `None` if bytes that have not arrived may close it.
 fn quoted_cell(
     b: &[u8],
     quote: &mut OpenQuote,

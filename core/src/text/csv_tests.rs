@@ -9,7 +9,7 @@ fn csv() -> InputOptions {
     InputOptions::new(InputFormat::Csv)
 }
 
-/// `TS` and price of every record, and `line:column reason` of every reject.
+/// Returns the time and price of every record, and `line:column reason` of every reject.
 fn told(got: &Got) -> (Vec<(u64, f64)>, Vec<String>) {
     let eight = |b: &[u8]| <[u8; 8]>::try_from(b).unwrap();
     let rows = got.records.chunks(16);
@@ -26,7 +26,7 @@ fn run(options: &InputOptions, input: &str) -> (Vec<(u64, f64)>, Vec<String>) {
 }
 
 #[test]
-fn rows_headers_and_line_ends() {
+fn headers_blank_lines_and_line_ends_are_accepted() {
     for input in [
         "1,2.5\n3,4\n",
         "1,2.5\r\n3,4\r\n",
@@ -44,7 +44,7 @@ fn rows_headers_and_line_ends() {
 }
 
 #[test]
-fn rows_that_are_refused() {
+fn rows_that_do_not_fit_are_rejected() {
     for (row, said) in [
         ("1", "2:2 1 cell; 2 are needed, with commas between them"),
         ("1,2,3", "2:5 3 cells; 2 are needed"),
@@ -68,7 +68,7 @@ fn rows_that_are_refused() {
 }
 
 #[test]
-fn headers_and_maps() {
+fn fields_come_from_headers_columns_and_maps() {
     let map = |pairs: &[(&str, &str)]| {
         let pair = |(f, s): &(&str, &str)| ((*f).to_owned(), Source::parse(s).unwrap());
         InputOptions { map: pairs.iter().map(pair).collect(), ..csv() }
@@ -106,7 +106,7 @@ fn headers_and_maps() {
 }
 
 #[test]
-fn quotes_in_texts() {
+fn quoted_cells_follow_rfc_4180() {
     let texts = layout("ts:uint64 s:string8 c:char", "us");
     let input = "1,\"a\nb\",\"\"\"\"\n2,a\"b,\",\"\n3,\"\",\"\n\"\n4,\"x\ny\" ,B\n5,p,B\n";
     let got = whole(&texts, &csv(), input.as_bytes()).unwrap();
@@ -119,7 +119,7 @@ fn quotes_in_texts() {
 }
 
 #[test]
-fn an_empty_character_is_not_the_separator_after_it() {
+fn an_empty_char_cell_is_rejected() {
     let chars = layout("ts:uint64 c:char n:int8", "us");
     for input in ["1,,,5\n", "1,,5\n", "1,\n,5\n", "1,B,\n"] {
         let got = whole(&chars, &csv(), input.as_bytes()).unwrap();
@@ -133,7 +133,7 @@ fn an_empty_character_is_not_the_separator_after_it() {
 }
 
 #[test]
-fn a_stray_quote_gives_up_after_a_mebibyte() {
+fn a_quote_left_open_for_a_mebibyte_rejects_one_row() {
     let texts = layout("ts:uint64 s:string8", "us");
     let mut input = b"1,\"a\n".to_vec();
     while input.len() < (1 << 20) + 100_000 {
@@ -147,7 +147,7 @@ fn a_stray_quote_gives_up_after_a_mebibyte() {
 }
 
 #[test]
-fn a_last_line_without_newline() {
+fn a_last_line_without_newline_is_accepted_or_rejected() {
     let reject = InputOptions { final_line: FinalLine::Reject, ..csv() };
     assert_eq!(run(&csv(), "1,2\n3,4").0.len(), 2);
     let (rows, rejects) = run(&reject, "1,2\n3,4");
@@ -164,7 +164,7 @@ fn a_last_line_without_newline() {
 }
 
 #[test]
-fn defaults_fill_what_is_missing_or_empty() {
+fn defaults_fill_missing_columns_and_empty_cells() {
     let some = layout("ts:uint64 n:int32=7 s:string4=\"dd\"", "us");
     let got = whole(&some, &csv(), b"1,,\n2, ,\"\"\n3,5,x\n").unwrap();
     let row = |r: &[u8]| (r[8], String::from_utf8(r[12..16].to_vec()).unwrap().replace('\0', ""));
@@ -174,7 +174,7 @@ fn defaults_fill_what_is_missing_or_empty() {
     assert_eq!(got.records.chunks(16).map(row).collect::<Vec<_>>(), [(7, "dd".into())]);
 }
 
-/// One cell as people, programs and accidents write it.
+/// Appends one cell as people, programs and accidents write it.
 fn push_cell(random: &mut Random, value: &str, separator: char, line: &mut String) {
     let needs = value.contains([separator, '"', '\n', '\r']);
     match random.below(if needs { 1 } else { 40 }) {
@@ -216,7 +216,7 @@ fn random_row(
 }
 
 #[test]
-fn the_fast_parser_says_what_the_general_one_says() {
+fn fast_and_general_csv_parsers_agree() {
     let (mut fast, mut slow, mut rejected, mut refused) = (0, 0, 0, 0);
     for seed in 0..1500 {
         let mut random = Random(seed);
@@ -257,7 +257,7 @@ fn the_fast_parser_says_what_the_general_one_says() {
 }
 
 #[test]
-fn what_the_csv_crate_writes_is_read_back() {
+fn output_of_the_csv_crate_reads_back() {
     let texts = layout("ts:uint64 a:string12 b:string12", "us");
     for seed in 0..500 {
         let mut random = Random(seed);

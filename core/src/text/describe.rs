@@ -1,4 +1,4 @@
-//! A layout in the words of other languages, for programs that read records as they are stored.
+//! Describes a layout in other languages, for programs that read stored records directly.
 
 use std::collections::HashSet;
 use std::fmt::{self, Write as _};
@@ -11,7 +11,7 @@ use crate::layout::Layout;
 use crate::schema::FieldType;
 use crate::show::printable_json;
 
-/// The languages that a layout is described in.
+/// The languages that [`describe`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lang {
     /// A JSON object: `feed`, `record_size`, `ts_col`, `unit`, `packed`, `fields`.
@@ -51,11 +51,11 @@ impl FromStr for Lang {
     }
 }
 
-/// Describes the records of a feed in a language; the text ends with a newline.
+/// Describes the records of a feed in a language. The text ends with a newline.
 ///
-/// C and Rust show every byte: padding is a member of its own, so that no compiler's alignment
-/// rules are relied on. A name that is no identifier there is changed, and a comment says from
-/// what. Records are little-endian in all of them.
+/// C and Rust show every byte: padding is a member of its own, so the struct does not depend on a
+/// compiler's alignment rules. A name that is not an identifier in the language is changed, and a
+/// comment gives the original name. Records are little-endian in all languages.
 pub fn describe(layout: &Layout, feed_name: &str, lang: Lang) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -120,7 +120,7 @@ fn members(layout: &Layout) -> Vec<Member> {
     members
 }
 
-/// What a reader should know of a field beside its type, as the text of a comment.
+/// Returns what a reader should know of a field beside its type, as the text of a comment.
 fn note(layout: &Layout, position: usize, identifier: &str) -> String {
     let field = &layout.fields()[position];
     let mut notes = Vec::new();
@@ -175,7 +175,7 @@ fn c(text: &mut String, layout: &Layout, feed_name: &str) -> fmt::Result {
     Ok(())
 }
 
-/// The C type of a field, and what follows its name.
+/// Returns the C type of a field, and what follows its name.
 fn c_type(kind: FieldType) -> (&'static str, String) {
     match kind {
         FieldType::Char => ("char", String::new()),
@@ -228,7 +228,7 @@ fn rust(text: &mut String, layout: &Layout, feed_name: &str) -> fmt::Result {
     Ok(())
 }
 
-/// The Rust type of a field: any bytes are a value of it.
+/// Returns the Rust type of a field: one for which any bytes are a valid value.
 fn rust_type(kind: FieldType) -> String {
     match kind {
         FieldType::Char | FieldType::Bool | FieldType::Uint8 => "u8".into(),
@@ -264,7 +264,7 @@ fn arrow(text: &mut String, layout: &Layout, feed_name: &str) -> fmt::Result {
             _ if layout.is_time(position) => format!("pa.timestamp('{}', tz='UTC')", layout.unit()),
             FieldType::Char | FieldType::String(_) => "pa.string()".into(),
             FieldType::Bool => "pa.bool_()".into(),
-            // Nineteen digits hold every count that a decimal64 can be.
+            // Nineteen digits hold every `i64`.
             FieldType::Decimal64(scale) => format!("pa.decimal128(19, {scale})"),
             FieldType::Bytes(n) => format!("pa.binary({n})"),
             other => format!("pa.{other}()"),
@@ -279,7 +279,7 @@ fn time_note(layout: &Layout) -> String {
     format!("{time} counts {} since 1970-01-01T00:00:00Z", layout.unit())
 }
 
-/// Makes identifiers of names, each one once.
+/// Turns names into identifiers, each used only once.
 struct Names {
     words: &'static [&'static str],
     taken: HashSet<String>,
@@ -290,11 +290,12 @@ impl Names {
         Names { words, taken: HashSet::new() }
     }
 
-    /// `name` if it is a free identifier in ASCII, else the nearest thing that is.
+    /// Returns `name` if it is an unused ASCII identifier, else a similar one that is.
     fn identifier(&mut self, name: &str) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         let mut identifier: String = name.chars().map(plain).collect();
-        // A lone underscore is no name in Rust; C keeps names with two in front for itself.
+        // A lone underscore is not a name in Rust. C reserves names that begin with two
+        // underscores.
         if !identifier.starts_with(|c: char| c.is_ascii_alphabetic()) {
             identifier.insert_str(0, "f_");
         }
@@ -311,7 +312,7 @@ impl Names {
     }
 }
 
-/// `es_trades-1` as `EsTrades1`.
+/// Converts `es_trades-1` to `EsTrades1`.
 fn camel_case(feed_name: &str) -> String {
     let mut name = String::new();
     for word in feed_name.split(|c: char| !c.is_ascii_alphanumeric()) {
@@ -322,7 +323,7 @@ fn camel_case(feed_name: &str) -> String {
     name
 }
 
-/// Words that are no names in C, C++ included: the header may be read by either.
+/// Words that cannot be names in C or C++. Either language may include the header.
 const C_WORDS: &[&str] = &[
     "alignas",
     "alignof",
@@ -421,7 +422,7 @@ const C_WORDS: &[&str] = &[
     "unix",
 ];
 
-/// Words that are no names in Rust.
+/// Words that cannot be names in Rust.
 const RUST_WORDS: &[&str] = &[
     "Self", "abstract", "as", "async", "await", "become", "box", "break", "const", "continue",
     "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if",

@@ -1,7 +1,7 @@
-//! Records into text or bytes: an encoder is compiled once from the layout, then only runs.
+//! Writes records as text or bytes. An encoder is compiled once from the layout.
 //!
-//! What each value looks like, and why it reads back exactly, is in `format` (numbers and times)
-//! and `escape` (text); how rows are made fast, in `program`.
+//! Modules `format` (numbers and times) and `escape` (text) say how each value is written and why
+//! it reads back exactly. Module `program` says how rows are made fast.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,17 +16,17 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::schema::FieldType;
 
-/// What records are written as.
+/// The output formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutputFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Jsonl,
-    /// Comma-separated, RFC 4180.
+    /// Comma-separated values (RFC 4180).
     Csv,
-    /// As csv, with tabs.
+    /// Tab-separated values, quoted like CSV.
     Tsv,
-    /// The records' bytes as they are stored.
+    /// The stored bytes of the records.
     Raw,
     /// One NumPy structured array.
     Npy,
@@ -63,7 +63,7 @@ impl FromStr for OutputFormat {
 /// How times are written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum TimeStyle {
-    /// As the integer that is stored, in the feed's unit.
+    /// As the stored integer, in the feed's unit.
     #[default]
     Raw,
     /// As RFC 3339 in this zone: six fraction digits in microsecond feeds, nine in nanosecond
@@ -81,21 +81,22 @@ pub enum IntStyle {
     String,
 }
 
-/// What an [`Encoder`] writes beside the format itself.
+/// What an [`Encoder`] writes, apart from the format.
 #[derive(Clone, Debug)]
 pub struct EncodeOptions {
-    /// The fields to write, in this order; none: all, in record order.
+    /// The fields to write, in this order. `None`: all fields, in record order.
     pub fields: Option<Vec<String>>,
     /// Whether csv, tsv and table begin with the field names.
     pub header: bool,
-    /// How times are written as text.
+    /// How times are written.
     pub time: TimeStyle,
     /// How JSON shows 64-bit numbers.
     pub ints: IntStyle,
     /// Whether a record's seq comes first, as `_seq`.
     pub with_seq: bool,
-    /// The feed's name, where it comes first (after `_seq`), as `_feed`. Several names for records
-    /// of several feeds: [`Encoder::set_feed`] says whose come next.
+    /// The feed's name, written as `_feed` before the fields and after `_seq`; empty for no such
+    /// column. Give several names for records of several feeds, and call [`Encoder::set_feed`] when
+    /// the feed changes.
     pub with_feed: Vec<String>,
 }
 
@@ -113,10 +114,11 @@ impl Default for EncodeOptions {
 }
 
 impl EncodeOptions {
-    /// Positions in [`Layout::fields`] of the fields to write.
+    /// Returns the positions in [`Layout::fields`] of the fields to write.
     ///
     /// # Errors
-    /// [`Error::Spec`] for an unknown field, with those there are, or one that is named twice.
+    /// [`Error::Spec`] for an unknown field (the message lists the fields) or one that is named
+    /// twice.
     pub(super) fn chosen(&self, layout: &Layout) -> Result<Vec<usize>> {
         let Some(names) = &self.fields else {
             return Ok((0..layout.fields().len()).collect());
@@ -139,7 +141,7 @@ impl EncodeOptions {
     }
 }
 
-/// The names of a layout's fields, for messages.
+/// Returns the names of a layout's fields, for messages.
 pub(super) fn names_of(layout: &Layout) -> String {
     let names: Vec<&str> = layout.fields().iter().map(|field| field.name.as_str()).collect();
     names.join(", ")
@@ -149,7 +151,7 @@ pub(super) fn no_field(layout: &Layout, name: &str) -> Error {
     Error::Spec(format!("no field {name:?}; the fields are {}", names_of(layout)))
 }
 
-/// Writes records in one format. Compiled once, then given runs of consecutive records.
+/// Writes records in one format. Compile it once, then give it runs of consecutive records.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     record_size: usize,
@@ -165,11 +167,11 @@ enum Form {
 }
 
 impl Encoder {
-    /// Compiles an encoder of `layout`'s records.
+    /// Compiles an encoder for `layout`'s records.
     ///
     /// # Errors
-    /// [`Error::Spec`] for a field that is unknown (the text lists those there are) or chosen
-    /// twice, and for raw output of anything but whole records.
+    /// [`Error::Spec`] for a field that is unknown (the message lists the fields) or chosen twice,
+    /// and for raw output of anything but whole records.
     pub fn new(layout: &Layout, format: OutputFormat, options: &EncodeOptions) -> Result<Encoder> {
         let form = match format {
             OutputFormat::Jsonl => Form::Rows(Box::new(Rows::json(layout, options)?)),
@@ -191,7 +193,7 @@ impl Encoder {
         Ok(Encoder { record_size: layout.record_size(), form })
     }
 
-    /// Says of which feed the next records are, by its position in [`EncodeOptions::with_feed`].
+    /// Sets the feed of the next records, by its position in [`EncodeOptions::with_feed`].
     pub fn set_feed(&mut self, feed: usize) {
         match &mut self.form {
             Form::Rows(rows) => rows.feed = feed.min(rows.programs.len() - 1),
@@ -201,8 +203,8 @@ impl Encoder {
         }
     }
 
-    /// What comes before the first record: the header line of csv and tsv, the header of an npy
-    /// file of `count` records. The table's header comes with its first rows.
+    /// Appends what comes before the first record: the header line of csv and tsv, or the header of
+    /// an npy file of `count` records. A table writes its header with its first rows.
     pub fn head(&self, out: &mut Vec<u8>, count: u64) {
         match &self.form {
             Form::Rows(rows) => out.extend_from_slice(&rows.head),
@@ -211,10 +213,10 @@ impl Encoder {
         }
     }
 
-    /// Appends consecutive records to `out`: `bytes` holds whole records, `first_seq` is the seq
-    /// of the first. A remainder shorter than a record is left out.
+    /// Appends consecutive records to `out`. `bytes` holds whole records and `first_seq` is the seq
+    /// of the first. A remainder shorter than a record is ignored.
     ///
-    /// `out` grows by the text of these records, so give it no more than about 64 KiB at a time.
+    /// `out` grows by the text of these records, so pass no more than about 64 KiB at a time.
     pub fn records(&mut self, bytes: &[u8], first_seq: u64, out: &mut Vec<u8>) {
         let records = bytes.chunks_exact(self.record_size);
         match &mut self.form {
@@ -225,8 +227,9 @@ impl Encoder {
         }
     }
 
-    /// Appends what is held back: a table's first rows, where there were too few to settle the
-    /// widths of its columns. Calling it earlier, when live rows must not wait, settles them then.
+    /// Appends rows that are still held back. Only tables hold rows back: the first ones, until
+    /// there are enough to fix the column widths. Call this earlier if live rows must not wait; it
+    /// fixes the widths then.
     pub fn tail(&mut self, out: &mut Vec<u8>) {
         if let Form::Table(table) = &mut self.form {
             table.flush(out);
@@ -234,17 +237,17 @@ impl Encoder {
     }
 }
 
-/// Lines of jsonl, csv or tsv.
+/// An encoder for jsonl, csv or tsv.
 #[derive(Clone, Debug)]
 struct Rows {
-    /// One for each feed that is named, or one for all.
+    /// One program for each feed that rows name, or one for all.
     programs: Vec<Program>,
-    /// The program of the next records.
+    /// Index of the program for the next records.
     feed: usize,
     head: Vec<u8>,
 }
 
-/// The feeds that are named in rows, or the one that is not.
+/// Returns the feeds that rows name, or one `None` if they name none.
 fn feeds(options: &EncodeOptions) -> Vec<Option<&str>> {
     let names: Vec<_> = options.with_feed.iter().map(|name| Some(name.as_str())).collect();
     if names.is_empty() { vec![None] } else { names }
@@ -353,7 +356,7 @@ impl Rows {
     }
 }
 
-/// Adds a value between quotes, where `quotes` says so.
+/// Adds a value, between double quotes if `quotes`.
 fn quoted(program: &mut Program, quotes: bool, value: impl FnOnce(&mut Program)) {
     let quote: &[u8] = if quotes { b"\"" } else { b"" };
     program.text(quote);

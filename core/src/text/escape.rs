@@ -1,31 +1,32 @@
-//! Text inside text: JSON strings, CSV cells, table cells and Python literals.
+//! Escapes text for JSON strings, CSV cells, table cells and Python literals.
 
 use std::fmt::Write as _;
 
 use super::format::{Window, put, put_slice};
 use crate::show::is_active;
 
-/// Digits of hexadecimal numbers.
+/// Hexadecimal digits.
 pub const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// How text is written around and inside a value.
+/// How text is escaped and quoted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// Inside the quotes of a JSON string.
     Json,
-    /// A cell between delimiters, quoted where RFC 4180 asks for it or a reader might trim it.
+    /// A cell between delimiters. It is quoted where RFC 4180 requires it or a reader might trim
+    /// it.
     Cell {
         /// The delimiter: a comma or a tab.
         delimiter: u8,
-        /// Whether an empty text is `""`: an empty line is no row, and an empty cell of a field
-        /// with a default is that default.
+        /// Whether an empty text is written as `""`. Needed where an empty line would not be a row,
+        /// and where an empty cell would mean the field's default.
         quote_empty: bool,
     },
     /// For people: control characters are shown as escapes.
     Table,
 }
 
-/// All Latin-1 characters in a style: UTF-8, escaped or quoted.
+/// All Latin-1 characters as UTF-8, escaped or quoted for a style.
 #[derive(Clone, Debug)]
 pub struct CharTable {
     /// Seven bytes of text, then its length.
@@ -36,7 +37,7 @@ pub struct CharTable {
 pub const CHAR_WIDTH: usize = 6;
 
 impl CharTable {
-    /// The characters in `style`.
+    /// Makes the table for `style`.
     pub fn new(style: Style) -> CharTable {
         let mut chars = Box::new([[0; 8]; 256]);
         for (byte, text) in (0..=255u8).zip(chars.iter_mut()) {
@@ -59,7 +60,8 @@ impl CharTable {
     }
 }
 
-/// The widest text of a field of `size` bytes: every byte escaped as `\u0000`, or replaced.
+/// Returns the widest text of a field of `size` bytes: every byte may become `\u0000` or a
+/// replacement character.
 pub fn text_width(size: usize) -> usize {
     6 * size + 2
 }
@@ -68,8 +70,8 @@ pub fn text_width(size: usize) -> usize {
 const PLAIN: usize = 64;
 const ONES: u64 = u64::from_le_bytes([1; 8]);
 
-/// Writes a string field up to its NUL padding, eight bytes at a time, if that is plain ASCII with
-/// nothing to escape or quote, as symbols are; else none, and [`put_text`] has to do it.
+/// Writes a string field up to its NUL padding, eight bytes at a time, if it is plain ASCII without
+/// characters to escape or quote, as symbols are. Returns `None` otherwise; use [`put_text`] then.
 #[inline(always)]
 pub fn put_plain(window: &mut Window, mut at: usize, field: &[u8], style: Style) -> Option<usize> {
     let (least, special) = match style {
@@ -78,8 +80,8 @@ pub fn put_plain(window: &mut Window, mut at: usize, field: &[u8], style: Style)
         Style::Cell { delimiter, .. } => (b' ' + 1, delimiter),
         Style::Table => (b' ', 0x7f),
     };
-    // A byte's high bit is set where it is below `n` (1 to 128). A borrow may set it in the bytes
-    // after such a one too, so only the first is sure; it is all that counts here.
+    // Sets a byte's high bit if the byte is below `n` (1 to 128). A borrow may also set it in later
+    // bytes, so only the first bit set is reliable. Only the first is used.
     let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
     let equal = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
     let (words, rest) = field.as_chunks::<8>();
@@ -90,7 +92,8 @@ pub fn put_plain(window: &mut Window, mut at: usize, field: &[u8], style: Style)
     last[..rest.len()].copy_from_slice(rest);
     for bytes in words.iter().chain([&last]) {
         let word = u64::from_le_bytes(*bytes);
-        // Adding one sets the high bit of DEL; what it carries into comes after a byte that is odd.
+        // Adding one sets the high bit of DEL (0x7f). It carries only out of a byte 0xff, which
+        // already has its high bit set, so the first odd byte stays right.
         let odd = word
             | word.wrapping_add(ONES)
             | below(word, least)
@@ -108,8 +111,8 @@ pub fn put_plain(window: &mut Window, mut at: usize, field: &[u8], style: Style)
     Some(at)
 }
 
-/// Writes UTF-8 text in a style. What is not UTF-8 (a record that was never checked) is shown as
-/// the replacement character, so that the output is valid text in any case.
+/// Writes UTF-8 text in a style. Bytes that are not UTF-8 (in a record that was never checked)
+/// become replacement characters, so the output is always valid text.
 #[inline]
 pub fn put_text(slab: &mut [u8], at: usize, text: &[u8], style: Style) -> usize {
     if text.is_ascii() || std::str::from_utf8(text).is_ok() {
@@ -136,7 +139,7 @@ fn put_escaped(slab: &mut [u8], at: usize, text: &[u8]) -> usize {
     put_escaped_chars(slab, at, text)
 }
 
-/// Writes `text` with its ASCII characters escaped as in a JSON string.
+/// Writes `text` and escapes its ASCII characters as in a JSON string.
 fn put_escaped_ascii(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     for &byte in text {
         if !is_special(byte) {
@@ -163,18 +166,18 @@ fn put_escaped_ascii(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     at
 }
 
-/// Whether a byte of ASCII is escaped in a JSON string.
+/// Whether an ASCII byte is escaped in a JSON string.
 fn is_special(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\' || byte == 0x7f
 }
 
-/// Whether a character that begins with this byte may be one that drives a terminal: C1 controls
-/// begin with 0xc2 in UTF-8, and those that reorder text with 0xe2.
+/// Whether a character that begins with this byte may control a terminal. In UTF-8, C1 controls
+/// begin with 0xc2, and characters that reorder text begin with 0xe2.
 fn begins_active(byte: u8) -> bool {
     byte == 0xc2 || byte == 0xe2
 }
 
-/// As [`put_escaped`], of text that may have active characters beyond ASCII.
+/// Like [`put_escaped`], for text that may have active characters beyond ASCII.
 #[inline(never)]
 fn put_escaped_chars(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     let mut plain = 0;
@@ -190,7 +193,7 @@ fn put_escaped_chars(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     put_escaped_ascii(slab, at, &text[plain..])
 }
 
-/// Writes text for a person: what moves the cursor or breaks the line is shown as an escape.
+/// Writes text for a person. Characters that move the cursor or break the line become escapes.
 fn put_printable(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     if !text.iter().any(|&byte| byte < b' ' || byte == 0x7f || begins_active(byte)) {
         return put_slice(slab, at, text);
@@ -207,8 +210,8 @@ fn put_printable(slab: &mut [u8], mut at: usize, text: &[u8]) -> usize {
     at
 }
 
-/// Writes a cell. Beside what RFC 4180 asks quotes for, a cell that begins or ends with a blank or
-/// a control character, or begins with a byte order mark, has them: a reader might take it off.
+/// Writes a cell. RFC 4180 says which cells need quotes. Cells that begin or end with a blank, a
+/// control character or a byte order mark are quoted as well, because a reader might strip those.
 #[inline(always)]
 fn put_cell(
     slab: &mut [u8],
@@ -250,7 +253,7 @@ fn has_odd_ends(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.starts_with(odd) || text.ends_with(odd))
 }
 
-/// A cell of a header line, as [`put_text`] writes it.
+/// Returns a cell of a header line, escaped like [`put_text`] does.
 pub fn cell(text: &str, delimiter: u8) -> Vec<u8> {
     let mut slab = vec![0; text_width(text.len())];
     let end =
@@ -259,7 +262,7 @@ pub fn cell(text: &str, delimiter: u8) -> Vec<u8> {
     slab
 }
 
-/// A JSON string, quotes included.
+/// Returns a JSON string, including its quotes.
 pub fn json_string(text: &str) -> Vec<u8> {
     let mut slab = vec![b'"'; text_width(text.len())];
     let end = put_text(&mut slab, 1, text.as_bytes(), Style::Json);
@@ -268,7 +271,8 @@ pub fn json_string(text: &str) -> Vec<u8> {
     slab
 }
 
-/// A Python string literal in ASCII, which NumPy headers and scripts in any encoding can hold.
+/// Returns a Python string literal in pure ASCII, for NumPy headers and for scripts in any
+/// encoding.
 pub fn python_string(text: &str) -> String {
     let mut literal = String::from("'");
     for c in text.chars() {

@@ -1,4 +1,5 @@
-//! Conditions on records, checked on their bytes before anything is formatted: `price>=100.5`.
+//! Conditions on records, such as `price>=100.5`. They are checked on the record's bytes, before
+//! anything is formatted.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -10,7 +11,7 @@ use crate::layout::Layout;
 use crate::schema::FieldType;
 use crate::time::TimeUnit;
 
-/// The operators, longest first, each with the outcomes of a comparison that it accepts.
+/// The operators and the outcomes that each accepts. Longer ones come before their prefixes.
 const OPERATORS: [(&str, Outcomes); 7] = [
     ("!=", Outcomes { less: true, equal: false, greater: true, unordered: true }),
     ("<=", Outcomes { less: true, equal: true, greater: false, unordered: false }),
@@ -21,7 +22,7 @@ const OPERATORS: [(&str, Outcomes); 7] = [
     (">", Outcomes { less: false, equal: false, greater: true, unordered: false }),
 ];
 
-/// Which outcomes of a comparison match. NaN is unordered: it matches `!=` alone.
+/// Which outcomes of a comparison match. NaN is unordered, so it matches only `!=`.
 #[derive(Clone, Copy, Debug)]
 struct Outcomes {
     less: bool,
@@ -30,7 +31,7 @@ struct Outcomes {
     unordered: bool,
 }
 
-/// One condition on one field.
+/// A condition on one field.
 #[derive(Clone, Debug)]
 pub struct Filter {
     range: Range<usize>,
@@ -38,7 +39,7 @@ pub struct Filter {
     test: Test,
 }
 
-/// How a field's bytes are read, and what they are compared with.
+/// How a field's bytes are read, and the value they are compared with.
 #[derive(Clone, Debug)]
 enum Test {
     Signed(Bound),
@@ -46,12 +47,12 @@ enum Test {
     Float32(f32),
     Float64(f64),
     Bytes(Vec<u8>),
-    /// As bytes, up to the NUL padding.
+    /// Compared bytewise, up to the NUL padding.
     String(Vec<u8>),
 }
 
-/// A number that integers are compared with: `floor`, or a little more where not `exact`. Text is
-/// read exactly, so that `size<1.5` is right for integers and decimals of any scale.
+/// The number that integers are compared with: `floor` if `exact`, else a little more. It holds the
+/// text exactly, so `size<1.5` is right for integers and for decimals of any scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Bound {
     floor: i128,
@@ -67,17 +68,17 @@ impl Bound {
 }
 
 impl Filter {
-    /// Parses `FIELD OP VALUE`; the operator is one of `= != < <= > >=` and needs no blanks around
-    /// it. Blanks around VALUE are no part of it; one for a `char` or a string may stand in double
+    /// Parses `FIELD OP VALUE`. The operator is one of `= != < <= > >=`; blanks around it are
+    /// optional. Blanks around VALUE are ignored. A VALUE for a `char` or a string may be in double
     /// quotes, as a JSON string.
     ///
     /// VALUE is compared by the field's type: numbers by value (exactly, whatever the digits),
-    /// floats as the nearest float of their width, times as an integer in the feed's unit or as
-    /// RFC 3339, strings and bytes (in hex) bytewise, `char` by code, `bool` as `true` or `false`.
+    /// floats as the nearest float of their width, times as an integer in the feed's unit or as RFC
+    /// 3339, strings and bytes (in hex) bytewise, `char` by code, `bool` as `true` or `false`.
     ///
     /// # Errors
-    /// [`Error::Spec`] for an unknown field (with those there are), a missing operator, and a
-    /// value that the field cannot be compared with (with what would fit).
+    /// [`Error::Spec`] for an unknown field (the message lists the fields), a missing operator, and
+    /// a value that cannot be compared with the field (the message says what can).
     pub fn parse(layout: &Layout, text: &str) -> Result<Filter> {
         let (position, outcomes, value) = split(layout, text)?;
         let field = &layout.fields()[position];
@@ -135,8 +136,8 @@ fn signed(field: &[u8]) -> i64 {
     }
 }
 
-/// Splits a condition. A field name may hold an operator's characters: the longest name that an
-/// operator follows is the field.
+/// Splits a condition. A field name may contain an operator's characters, so the field is the
+/// longest name that an operator follows.
 fn split<'a>(layout: &Layout, text: &'a str) -> Result<(usize, Outcomes, &'a str)> {
     let text = text.trim();
     let operator = |rest: &'a str| {
@@ -196,7 +197,7 @@ fn test(layout: &Layout, position: usize, value: &str) -> Option<Test> {
     })
 }
 
-/// What a value of this field looks like.
+/// Says what a value of this field looks like.
 fn wanted(layout: &Layout, position: usize) -> String {
     match layout.fields()[position].kind {
         _ if layout.is_time(position) => {
@@ -212,13 +213,13 @@ fn wanted(layout: &Layout, position: usize) -> String {
     }
 }
 
-/// Text like `1e400` is no infinity.
+/// Whether a float is in range: text with digits, such as `1e400`, does not mean infinity.
 fn in_range(text: &str, infinite: bool) -> bool {
     !infinite || !text.bytes().any(|byte| byte.is_ascii_digit())
 }
 
-/// Reads `-123.456` as a count of 10^-`scale`, rounded down. What no `i128` holds is cut to its
-/// ends, which every field's values lie between.
+/// Parses `-123.456` as a count of 10^-`scale`, rounded down. A number that no `i128` holds becomes
+/// the least or greatest one; every field's values lie between those.
 fn number(text: &str, scale: u8) -> Option<Bound> {
     let (negative, digits) = match text.strip_prefix(['-', '+']) {
         Some(digits) => (text.starts_with('-'), digits),
@@ -251,7 +252,7 @@ fn number(text: &str, scale: u8) -> Option<Bound> {
     Some(Bound { floor, exact })
 }
 
-/// Reads a time: an integer in the feed's unit, or RFC 3339 with any offset.
+/// Parses a time: an integer in the feed's unit, or RFC 3339 with any offset.
 fn time(text: &str, unit: TimeUnit) -> Option<Bound> {
     if let Some(bound) = number(text, 0) {
         return Some(bound);
@@ -261,7 +262,7 @@ fn time(text: &str, unit: TimeUnit) -> Option<Bound> {
     Some(Bound { floor: nanos.div_euclid(tick), exact: nanos.rem_euclid(tick) == 0 })
 }
 
-/// The text of a value: as it is, or a JSON string.
+/// Returns the text of a value: decoded if it is a JSON string, else unchanged.
 fn unquoted(value: &str) -> Option<String> {
     if value.len() >= 2 && value.starts_with('"') && value.ends_with('"') {
         return serde_json::from_str(value).ok();
@@ -294,7 +295,7 @@ mod tests {
     use crate::schema::FeedSpec;
     use proptest::prelude::*;
 
-    /// A layout of a time column `ts` and one field `x`.
+    /// Returns a layout of a time column `ts` and one field `x`.
     fn layout(kind: &str) -> Layout {
         let spec = format!(
             r#"{{"feed_name": "f", "ts_col": "ts", "packed": true, "fields": [
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn every_operator_on_every_order() {
+    fn every_operator_accepts_the_right_outcomes() {
         let signs = ["=", "==", "!=", "<", "<=", ">", ">="];
         let wanted = [
             (4u8, [false, false, true, true, true, false, false]),
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_matches_unequal_alone() {
+    fn nan_matches_only_unequal() {
         let nan = f64::NAN.to_le_bytes();
         for (sign, wanted) in [("=", false), ("!=", true), ("<", false), (">=", false)] {
             check("float64", &nan, &format!("x{sign}1"), wanted);
@@ -403,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_would_do() {
+    fn errors_say_which_values_fit() {
         assert_eq!(refused("int8", "y=1"), "no field \"y\"; the fields are ts, x");
         assert!(refused("int8", "x").contains("FIELD OP VALUE"));
         assert!(refused("int8", "x!1").contains("FIELD OP VALUE"));
@@ -448,7 +449,7 @@ mod tests {
     proptest! {
         #[test]
         fn decimals_agree_with_integers(value: i64, other: i64, scale in 0u8..19, more in 0u32..3) {
-            // The other number with `more` digits than the scale holds.
+            // `other` has `more` digits beyond those that the scale holds.
             let power = 10i128.pow(u32::from(scale) + more);
             let (whole, fraction) = ((other as i128) / power, (other as i128) % power);
             let width = usize::from(scale) + more as usize;

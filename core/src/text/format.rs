@@ -1,10 +1,12 @@
-//! Numbers and times as text, written into a window of bytes.
+//! Writes numbers and times as text into a window of bytes.
 //!
 //! Every `put_*` writes its text at position `at` of a window and returns the position after it.
-//! They store whole words, which may overwrite what follows the text. A window has room for the
-//! widest time after a lead of 31 bytes, and for the words stored past it; its size is a constant,
-//! so the compiler proves most stores in bounds: one check a value is left, where the window is cut
-//! out of the output. This is what makes safe code as fast as pointers.
+//! They store whole words, which may overwrite bytes after the text. A window has room for a lead
+//! of 31 bytes, the widest time, and the words stored past it.
+//!
+//! The size of a window is a constant, so the compiler proves most stores in bounds. One check a
+//! value is left: where the window is taken from the output. That makes safe code as fast as
+//! pointers.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -15,26 +17,27 @@ use crate::time::TimeUnit;
 pub(super) type Window = [u8; WINDOW];
 /// Size of a [`Window`].
 pub(super) const WINDOW: usize = 128;
-/// The last position in a window at which a value may begin; all ones, so that it is a mask too.
+/// The last position in a window at which a value may begin. All bits are ones, so it is also a
+/// mask.
 pub(super) const LEAD: usize = 31;
 
 /// The widest integer: `-9223372036854775808` or 20 digits.
 pub(super) const INT_WIDTH: usize = 20;
-/// The widest float: zmij's 24 bytes, with room for the quotes of `"-inf"`.
+/// Upper bound for a float: zmij writes at most 24 bytes.
 pub(super) const FLOAT_WIDTH: usize = 26;
 /// The widest decimal: sign, point, 19 digits and a leading zero.
 pub(super) const DECIMAL_WIDTH: usize = 22;
 /// The widest time: `2025-11-21T16:00:00.000000000+00:00`.
 pub(super) const TIME_WIDTH: usize = 35;
 
-// The widest text, and the words that reach past it.
+// A window holds the widest text and the words stored past it.
 const _: () = assert!(LEAD + TIME_WIDTH + 16 <= WINDOW);
 
 const E8: u64 = 100_000_000;
 const E16: u64 = E8 * E8;
 const ASCII: u64 = u64::from_le_bytes([b'0'; 8]);
 
-/// The window of `slab` at `at`.
+/// Returns the window of `slab` at `at`.
 ///
 /// # Panics
 /// If `slab` ends before the window does.
@@ -57,15 +60,15 @@ pub(super) fn put<const N: usize>(window: &mut Window, at: usize, bytes: &[u8; N
     window[at..at + N].copy_from_slice(bytes);
 }
 
-/// Stores a text of any length at `at`.
+/// Stores a text of any length at `at` and returns the position after it.
 #[inline]
 pub(super) fn put_slice(slab: &mut [u8], at: usize, text: &[u8]) -> usize {
     slab[at..at + text.len()].copy_from_slice(text);
     at + text.len()
 }
 
-/// The eight decimal digits of `value` (below 10^8) as byte values 0 to 9, the first digit in the
-/// lowest byte. Halves, quarters and eighths of the number are split side by side in one word.
+/// Returns the eight decimal digits of `value` (below 10^8) as byte values 0 to 9, the first digit
+/// in the lowest byte. Each step splits all parts of the number at once, side by side in one word.
 #[inline(always)]
 fn digits8(value: u64) -> u64 {
     let high = value / 10_000;
@@ -76,14 +79,14 @@ fn digits8(value: u64) -> u64 {
     tens | (twos - tens * 10) << 8
 }
 
-/// Eight digits, zeros in front included; `value` is below 10^8.
+/// Writes eight digits of `value` (below 10^8), with leading zeros.
 #[inline(always)]
 fn put_eight(window: &mut Window, at: usize, value: u64) -> usize {
     put(window, at, &(digits8(value) | ASCII).to_le_bytes());
     at + 8
 }
 
-/// A number below 10^8 without leading zeros.
+/// Writes `value` (below 10^8) without leading zeros.
 #[inline(always)]
 fn put_short(window: &mut Window, at: usize, value: u64) -> usize {
     let digits = digits8(value);
@@ -93,7 +96,7 @@ fn put_short(window: &mut Window, at: usize, value: u64) -> usize {
     at + 8 - zeros
 }
 
-/// An unsigned integer.
+/// Writes an unsigned integer.
 #[inline(always)]
 pub(super) fn put_u64(window: &mut Window, at: usize, value: u64) -> usize {
     if value < E8 {
@@ -109,22 +112,22 @@ pub(super) fn put_u64(window: &mut Window, at: usize, value: u64) -> usize {
     put_eight(window, at, low)
 }
 
-/// A minus sign where `negative`.
+/// Writes a minus sign if `negative`.
 #[inline(always)]
 fn put_sign(window: &mut Window, at: usize, negative: bool) -> usize {
     window[at] = b'-';
     at + usize::from(negative)
 }
 
-/// A signed integer.
+/// Writes a signed integer.
 #[inline(always)]
 pub(super) fn put_i64(window: &mut Window, at: usize, value: i64) -> usize {
     let at = put_sign(window, at, value < 0);
     put_u64(window, at, value.unsigned_abs())
 }
 
-/// A point and the fraction `value` (below 10^8, in units of 10^-8) without trailing zeros, but
-/// with at least one digit.
+/// Writes a point and the fraction `value` (below 10^8, in units of 10^-8) without trailing zeros,
+/// but with at least one digit.
 #[inline(always)]
 fn put_fraction8(window: &mut Window, at: usize, value: u64) -> usize {
     let digits = digits8(value);
@@ -134,18 +137,18 @@ fn put_fraction8(window: &mut Window, at: usize, value: u64) -> usize {
     at + 9 - (digits | 1).leading_zeros() as usize / 8
 }
 
-/// A float in its shortest form that reads back as the same bits: `1.0`, `0.00012`, `-0.0`,
+/// Writes a float in its shortest form that reads back as the same bits: `1.0`, `0.00012`, `-0.0`,
 /// `1e+300`. NaN and infinities are `NaN inf -inf`, in JSON `null "inf" "-inf"`.
 ///
-/// Most numbers of a market have eight decimals or fewer, and those need no general algorithm.
-/// Let `m` be the float times 10^8, rounded, and below 10^15. Then `m` and 10^8 are exact as
-/// doubles, and where their correctly rounded quotient is the float again, the decimal `m` x 10^-8
-/// reads back as this float. No other decimal of 15 digits or fewer does (binary64 keeps 15
-/// digits apart), so with its zeros trimmed it is the shortest one, which is what zmij would find.
+/// Most market data has eight decimals or fewer, and such numbers need no general algorithm. Let
+/// `m` be the float times 10^8, rounded, and below 10^15. Then `m` and 10^8 are exact as doubles.
+/// If their correctly rounded quotient equals the float, the decimal `m` x 10^-8 reads back as this
+/// float. No other decimal of 15 digits or fewer does, because binary64 keeps 15 digits apart. So
+/// `m` x 10^-8 without trailing zeros is the shortest form, the one zmij would find.
 #[inline(always)]
 pub(super) fn put_f64(window: &mut Window, at: usize, value: f64, json: bool) -> usize {
-    /// Adding 2^52 leaves no bits for a fraction: the sum is rounded to an integer, and that is
-    /// what its low 52 bits say.
+    /// Adding 2^52 leaves no bits for a fraction. It rounds the sum to an integer, which is then in
+    /// its low 52 bits.
     const ROUND: f64 = (1u64 << 52) as f64;
     let magnitude = value.abs();
     let sum = magnitude * 1e8 + ROUND;
@@ -166,7 +169,7 @@ fn put_f64_general(window: &mut Window, at: usize, value: f64, json: bool) -> us
     put_slice(window, at, zmij::Buffer::new().format_finite(value).as_bytes())
 }
 
-/// As [`put_f64`], for the shortest form that reads back as the same binary32.
+/// Like [`put_f64`], for the shortest form that reads back as the same binary32.
 #[inline(never)]
 pub(super) fn put_f32(window: &mut Window, at: usize, value: f32, json: bool) -> usize {
     if !value.is_finite() {
@@ -197,8 +200,8 @@ const POWERS: [u64; 19] = {
     powers
 };
 
-/// `value` x 10^-`scale` (0 to 18), exact. The look is that of floats: trailing zeros trimmed, at
-/// least one digit after the point; scale 0 is an integer.
+/// Writes `value` x 10^-`scale` (0 to 18), exactly. It looks like a float: trailing zeros trimmed,
+/// at least one digit after the point. With scale 0 it is an integer.
 #[inline]
 pub(super) fn put_decimal(window: &mut Window, at: usize, value: i64, scale: u8) -> usize {
     let scale = usize::from(scale);
@@ -208,7 +211,7 @@ pub(super) fn put_decimal(window: &mut Window, at: usize, value: i64, scale: u8)
     let magnitude = value.unsigned_abs();
     let at = put_sign(window, at, value < 0);
     if scale <= 8 {
-        // In units of 10^-8 where they fit: a multiplication costs less than a division.
+        // Use units of 10^-8 where they fit: a multiplication costs less than a division.
         let power = POWERS[8 - scale];
         let (whole, fraction) = match magnitude.checked_mul(power) {
             Some(scaled) => (scaled / E8, scaled % E8),
@@ -219,7 +222,7 @@ pub(super) fn put_decimal(window: &mut Window, at: usize, value: i64, scale: u8)
     }
     let at = put_u64(window, at, magnitude / POWERS[scale]);
     let fraction = magnitude % POWERS[scale];
-    // Eighteen digits: two eights, then the last two, then back over the zeros.
+    // Write eighteen digits (eight, eight and two), then drop the trailing zeros.
     let fraction = fraction * POWERS[18 - scale];
     window[at] = b'.';
     let first = at + 1;
@@ -233,14 +236,14 @@ pub(super) fn put_decimal(window: &mut Window, at: usize, value: i64, scale: u8)
     end
 }
 
-/// Two digits; `value` is below 100.
+/// Returns two digits; `value` is below 100.
 #[inline(always)]
 fn pair(value: u64) -> [u8; 2] {
     [b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]
 }
 
-/// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`): years
-/// begin in March, so that the odd day of leap years is the last one of a year.
+/// Returns year, month and day of a day counted from 1970-01-01 (Howard Hinnant's
+/// `civil_from_days`). Years begin in March here, so that a leap day is the last day of its year.
 fn civil(days: i64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
@@ -255,22 +258,22 @@ fn civil(days: i64) -> (u64, u64, u64) {
     (year as u64, month as u64, day as u64)
 }
 
-/// Writes times as RFC 3339 in one zone: `2025-11-21T16:00:00.000000Z`, six fraction digits where
-/// the unit is microseconds, nine where it is nanoseconds.
+/// Writes times as RFC 3339 in one zone: `2025-11-21T16:00:00.000000Z`, with six fraction digits if
+/// the unit is microseconds, nine if it is nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Clock {
     unit: TimeUnit,
     /// The zone, unless it is UTC.
     zone: Option<TimeZone>,
-    /// The seconds since the epoch for which `offset` holds: a time zone's rules are asked once
-    /// for every stretch between two transitions.
+    /// `offset` holds for the seconds since the epoch from `from` up to but not including `until`.
+    /// The zone's rules are looked up only once between two transitions.
     from: i64,
     until: i64,
     offset: i64,
 }
 
 impl Clock {
-    /// A clock for times in `unit`.
+    /// Makes a clock for times in `unit`.
     pub fn new(unit: TimeUnit, zone: &TimeZone) -> Clock {
         let utc = *zone == TimeZone::UTC;
         let zone = (!utc).then(|| zone.clone());
@@ -278,8 +281,8 @@ impl Clock {
         Clock { unit, zone, from, until, offset: 0 }
     }
 
-    /// Writes the time `ticks`. What RFC 3339 has no year for (after 9999, possible in
-    /// microseconds only) is written as the raw integer, which reads back too.
+    /// Writes the time `ticks`. RFC 3339 has no years after 9999, which only microseconds can
+    /// reach. Such a time is written as the raw integer, which reads back too.
     #[inline]
     pub(super) fn put(&mut self, window: &mut Window, at: usize, ticks: u64) -> usize {
         let (seconds, fraction) = match self.unit {
@@ -293,7 +296,8 @@ impl Clock {
         if seconds < self.from || seconds >= self.until {
             self.look_up(seconds);
         }
-        // RFC 3339 has no seconds in an offset; the few zones that had them are shown in UTC.
+        // RFC 3339 has no seconds in an offset. Times of the few zones that had them are shown in
+        // UTC.
         let whole = self.offset % 60 == 0;
         let offset = if whole { self.offset } else { 0 };
         let at = put_date_time(window, at, seconds + offset);
@@ -319,7 +323,7 @@ impl Clock {
         self.offset = i64::from(zone.to_offset(instant).seconds());
         self.until =
             zone.following(instant).next().map_or(i64::MAX, |next| next.timestamp().as_second());
-        // A second later, so that a transition at this very second counts as the one before.
+        // Ask a second later, so that a transition at this very second counts as preceding.
         if let Ok(later) = Timestamp::from_second(seconds + 1) {
             self.from =
                 zone.preceding(later).next().map_or(i64::MIN, |last| last.timestamp().as_second());
@@ -327,14 +331,14 @@ impl Clock {
     }
 }
 
-/// One time as text, as [`Clock`] writes it.
+/// Returns one time as text, as [`Clock`] writes it.
 pub fn time_text(unit: TimeUnit, zone: &TimeZone, ticks: u64) -> String {
     let mut window = [0; WINDOW];
     let end = Clock::new(unit, zone).put(&mut window, 0, ticks);
     String::from_utf8_lossy(&window[..end]).into_owned()
 }
 
-/// `2025-11-21T16:00:00` of the local second `seconds`.
+/// Writes the local second `seconds` as `2025-11-21T16:00:00`.
 #[inline]
 fn put_date_time(window: &mut Window, at: usize, seconds: i64) -> usize {
     let (year, month, day) = civil(seconds.div_euclid(86_400));
@@ -349,7 +353,7 @@ fn put_date_time(window: &mut Window, at: usize, seconds: i64) -> usize {
     at + text.len()
 }
 
-/// A point and the fraction of a second, all its digits.
+/// Writes a point and all digits of the fraction of a second.
 #[inline]
 fn put_ticks(window: &mut Window, at: usize, fraction: u64, unit: TimeUnit) -> usize {
     window[at] = b'.';
@@ -394,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_at_every_length() {
+    fn integers_of_every_length_match_display() {
         let mut value = 1u64;
         for _ in 0..64 {
             for v in [value, value - 1, value.wrapping_add(1), !value] {
@@ -410,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_of_eight_digits_that_a_stride_meets() {
+    fn eight_digit_numbers_match_display() {
         for v in (0..E8).step_by(997) {
             let digits = (digits8(v) | ASCII).to_le_bytes();
             assert_eq!(std::str::from_utf8(&digits).unwrap(), format!("{v:08}"));
@@ -418,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_have_one_look() {
+    fn every_float_has_one_form() {
         let cases = [
             (0.0, "0.0"),
             (-0.0, "-0.0"),
@@ -449,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn decimals_at_their_extremes() {
+    fn extreme_decimals_are_exact() {
         assert_eq!(decimal(i64::MIN, 18), "-9.223372036854775808");
         assert_eq!(decimal(i64::MAX, 0), "9223372036854775807");
         assert_eq!(decimal(-1, 18), "-0.000000000000000001");
@@ -461,14 +465,14 @@ mod tests {
     }
 
     #[test]
-    fn times_at_their_extremes() {
+    fn extreme_times_are_written() {
         use TimeUnit::{Micros, Nanos};
         assert_eq!(time(Micros, "UTC", 0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(time(Nanos, "UTC", u64::MAX), "2554-07-21T23:34:33.709551615Z");
         assert_eq!(time(Micros, "UTC", u64::MAX), u64::MAX.to_string());
         assert_eq!(time(Micros, "America/New_York", 1), "1969-12-31T19:00:00.000001-05:00");
         assert_eq!(time(Micros, "Asia/Kathmandu", 0), "1970-01-01T05:30:00.000000+05:30");
-        // Liberia was 44 minutes and 30 seconds late until 1972.
+        // Until 1972 Liberia was 44 minutes and 30 seconds behind UTC.
         assert_eq!(time(Micros, "Africa/Monrovia", 0), "1970-01-01T00:00:00.000000Z");
         assert_eq!(time(Micros, "UTC", 951_782_400_000_000), "2000-02-29T00:00:00.000000Z");
     }
@@ -501,14 +505,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn floats_read_back_and_are_as_short_as_the_shortest(bits: u64) {
+        fn floats_read_back_bit_for_bit(bits: u64) {
             let value = f64::from_bits(bits);
             prop_assume!(!value.is_nan());
             prop_assert_eq!(float(value).parse::<f64>().unwrap().to_bits(), bits);
         }
 
         #[test]
-        fn floats_with_decimals_take_the_short_way(
+        fn short_decimals_are_as_short_as_display(
             m in 0u64..2_000_000_000_000_000,
             scale in 0u8..10,
         ) {

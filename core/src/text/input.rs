@@ -1,4 +1,5 @@
-//! Bytes in, records out: what the formats have in common, and the parser of them all.
+//! Parses bytes into records: what all input formats share, and [`Parser`], which handles all of
+//! them.
 
 use std::sync::Arc;
 
@@ -12,10 +13,10 @@ use super::value::{self, Op};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 
-/// A batch is handed over when it holds so many bytes of records or so many rejects.
+/// A batch is returned once it holds this many bytes of records or this many rejects.
 pub(crate) const FULL_BYTES: usize = 1 << 20;
 const FULL_REJECTS: usize = 256;
-/// The longest line; a longer one is a rejected row.
+/// The longest line; a longer one is rejected.
 pub const LONGEST_LINE_BYTES: usize = 64 << 20;
 const TOO_LONG: &str = "a line of more than 64 MiB; it is passed over up to its end";
 const BOM: &[u8] = b"\xef\xbb\xbf";
@@ -25,19 +26,21 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 pub enum InputFormat {
     /// Comma-separated values, quoted where needed (RFC 4180).
     Csv,
-    /// The same with tabs.
+    /// Tab-separated values, quoted like CSV.
     Tsv,
-    /// A JSON object or array a line.
+    /// One JSON object or array per line.
     Jsonl,
-    /// The records themselves.
+    /// Binary records, as stored.
     Raw,
 }
 
 impl InputFormat {
-    /// Tells the format from the beginning of the input: JSON lines if the first character
-    /// after a byte order mark and blanks is `{` or `[`, TSV if the first line has tabs and no
-    /// comma, else CSV; never raw. `end`: there is no more input than `head`. `None`: not enough
-    /// bytes yet to say.
+    /// Detects the format from the beginning of the input; never returns raw.
+    ///
+    /// The input is JSON lines if its first character after a byte order mark and blanks is `{` or
+    /// `[`. It is TSV if its first line has tabs and no comma. Otherwise it is CSV.
+    ///
+    /// `end` means that `head` is the whole input. Returns `None` if more bytes are needed.
     pub fn detect(head: &[u8], end: bool) -> Option<InputFormat> {
         if head.len() < BOM.len() && BOM.starts_with(head) && !end {
             return None;
@@ -61,42 +64,43 @@ impl InputFormat {
     }
 }
 
-/// What a last line without a newline is.
+/// How to treat a last line without a newline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FinalLine {
-    /// A row like any other.
+    /// Accept it as a row.
     #[default]
     Accept,
-    /// A row that may have been cut short: rejected.
+    /// Reject it: the row may have been cut short.
     Reject,
 }
 
-/// How the input is written.
+/// Describes the input to a [`Parser`].
 #[derive(Clone, Debug)]
 pub struct InputOptions {
-    /// Its format.
+    /// The format.
     pub format: InputFormat,
-    /// Whether the first row is a header; none: if every cell names a field.
+    /// Whether the first row is a header. `None`: it is one if every cell names a field, or if it
+    /// has every header that `map` names.
     pub header: Option<bool>,
-    /// The columns' names in order, `None` for one to skip; they replace a header's. In JSON,
-    /// the names of an array row's elements.
+    /// The column names in order, `None` for a column to skip. They replace those of a header. In
+    /// JSON, they name the elements of an array row.
     pub columns: Option<Vec<Option<String>>>,
-    /// Where fields come from, by field name, if not from their own name.
+    /// Field names and their sources, for fields that do not come from a column of their own name.
     pub map: Vec<(String, Source)>,
-    /// The array whose elements are the records: a JSON pointer.
+    /// A JSON pointer to an array; each of its elements becomes a record.
     pub explode: Option<String>,
-    /// The messages that are meant: those where every pointer exists, or has that value.
+    /// Selects JSON messages: every pointer must exist, and have the given value if there is one.
     pub where_: Vec<(String, Option<String>)>,
     /// How times are written.
     pub times: TimeOptions,
-    /// Refuses columns and keys that nothing uses.
+    /// Makes unused columns and keys an error.
     pub strict: bool,
-    /// What a last line without a newline is.
+    /// How to treat a last line without a newline.
     pub final_line: FinalLine,
 }
 
 impl InputOptions {
-    /// The defaults of a format.
+    /// Returns the defaults for a format.
     pub fn new(format: InputFormat) -> InputOptions {
         InputOptions {
             format,
@@ -115,33 +119,34 @@ impl InputOptions {
 /// Counts since the parser was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ParseStats {
-    /// Rows (JSON: messages) settled by the fast parser.
+    /// Rows (JSON: messages) that the fast parser handled.
     pub fast: u64,
-    /// Rows settled by the general parser, accepted, passed over or rejected.
+    /// Rows that the general parser accepted, skipped or rejected.
     pub slow: u64,
-    /// JSON messages that `where_` or `explode` passed over.
+    /// JSON messages that `where_` or `explode` skipped.
     pub passed_over: u64,
     /// Rows rejected.
     pub rejected: u64,
-    /// Lines taken, empty ones and the header included (raw: records).
+    /// Lines consumed, including empty lines and the header (raw: records).
     pub lines: u64,
 }
 
-/// Records parsed, and what was refused between them.
+/// Parsed records and rejected rows.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The records, back to back.
     pub records: Vec<u8>,
-    /// Rows refused, in input order.
+    /// Rejected rows, in input order.
     pub rejects: Vec<Reject>,
-    /// Messages passed over.
+    /// Number of messages skipped by `where_` or `explode`.
     pub passed_over: u64,
     runs: Vec<Run>,
-    /// The line that continues the last run.
+    /// The line that extends the last run: if the next row has this number, no new run is needed.
     next_line: u64,
 }
 
-/// Records from `record` on come from `line` on: one line each, or all from that line.
+/// Records from index `record` on come from `line` on: one line each, unless `one_line`, where all
+/// come from that line.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     record: usize,
@@ -150,12 +155,12 @@ struct Run {
 }
 
 impl Batch {
-    /// An empty batch.
+    /// Returns an empty batch.
     pub fn new() -> Batch {
         Batch::default()
     }
 
-    /// Empties the batch; its memory is kept.
+    /// Empties the batch but keeps its memory.
     pub fn clear(&mut self) {
         self.records.clear();
         self.rejects.clear();
@@ -163,12 +168,13 @@ impl Batch {
         (self.passed_over, self.next_line) = (0, 0);
     }
 
-    /// Whether it holds neither records nor rejects.
+    /// Whether the batch holds neither records nor rejects.
     pub fn is_empty(&self) -> bool {
         self.records.is_empty() && self.rejects.is_empty()
     }
 
-    /// The line (raw: the record number), from 1, that the batch's record `record` came from.
+    /// Returns the line (raw: the record number), from 1, that record number `record` of the batch
+    /// came from.
     pub fn line_of(&self, record: usize) -> Option<u64> {
         let run = self.runs[..self.runs.partition_point(|run| run.record <= record)].last()?;
         let further = if run.one_line { 0 } else { (record - run.record) as u64 };
@@ -179,13 +185,14 @@ impl Batch {
         self.records.len() >= FULL_BYTES || self.rejects.len() >= FULL_REJECTS
     }
 
-    /// One record, at byte `start` of the records, came from `line`.
+    /// Notes that the record at byte `start` of the records came from `line`.
     #[inline(always)]
     pub(crate) fn row(&mut self, line: u64, start: usize, size: usize) {
         self.rows(line, start, size, 1);
     }
 
-    /// So many records, from byte `start` of the records on, came from a line each.
+    /// Notes that `count` records, from byte `start` on, came from one line each, starting at
+    /// `line`.
     #[inline(always)]
     pub(crate) fn rows(&mut self, line: u64, start: usize, size: usize, count: u64) {
         if line != self.next_line {
@@ -194,20 +201,20 @@ impl Batch {
         self.next_line = line + count;
     }
 
-    /// All records from byte `start` on came from `line`.
+    /// Notes that all records from byte `start` on came from `line`.
     pub(crate) fn message(&mut self, line: u64, start: usize, size: usize) {
         self.runs.push(Run { record: start / size, line, one_line: true });
         self.next_line = 0;
     }
 }
 
-/// What every format's parser works with.
+/// State that the parsers of all formats share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub format: InputFormat,
     pub layout: Arc<Layout>,
     pub ops: Vec<Op>,
-    /// The record that rows start from: zeros, defaults, arrival times.
+    /// The record that every row starts from: zeros, defaults and the arrival time.
     pub blank: Vec<u8>,
     pub times: Times,
     pub sources: Vec<Option<Source>>,
@@ -215,13 +222,14 @@ pub(crate) struct Shared {
     /// The number of the next line.
     pub line: u64,
     pub stats: ParseStats,
-    /// False only where tests ask what the general parser alone says.
+    /// Whether to use the fast parser. Tests turn it off to compare the two.
     pub fast: bool,
 }
 
 impl Shared {
     pub(crate) fn reject(&mut self, mut fault: Fault, row: &[u8], batch: &mut Batch) {
-        // The line is the row's first; a fault further down is told at its end.
+        // The reject names the row's first line, so a fault on a later line is placed at the end of
+        // the first.
         if !matches!(self.format, InputFormat::Raw) {
             fault.at = fault.at.min(memchr::memchr(b'\n', row).unwrap_or(row.len()));
         }
@@ -230,7 +238,7 @@ impl Shared {
         self.stats.rejected += 1;
     }
 
-    /// A field's value that is not one.
+    /// Makes the fault of a field whose value is invalid.
     pub(crate) fn fault(
         &self,
         at: usize,
@@ -250,19 +258,20 @@ enum Format {
     Raw(Raw),
 }
 
-/// Turns one input into records; an input that begins anew needs a new parser.
+/// Turns one input into records. Every input needs a new parser.
 #[derive(Debug)]
 pub struct Parser {
     format: Format,
     shared: Shared,
     stamped: Vec<Op>,
     final_line: FinalLine,
-    /// Past a possible byte order mark.
+    /// Whether a possible byte order mark has been skipped.
     started: bool,
-    /// How many of the bytes not yet taken were searched for newlines, and where the last is.
+    /// How many of the bytes not yet consumed were searched for newlines, and how many of them are
+    /// complete lines.
     searched: usize,
     complete: usize,
-    /// In a line that is too long and was rejected.
+    /// Whether the parser is inside a line that was rejected as too long.
     passing: bool,
 }
 
@@ -270,9 +279,9 @@ impl Parser {
     /// Compiles the options against the layout.
     ///
     /// # Errors
-    /// [`Error::Spec`] for a mapping, column or pointer that is wrong, names no field, or leaves
-    /// a field without a source; for CSV whose first row may name columns, the last is found by
-    /// [`Parser::parse`].
+    /// [`Error::Spec`] for a mapping, column or pointer that is malformed, names no field, or
+    /// leaves a field without a source. For CSV whose first row may be a header, [`Parser::parse`]
+    /// reports fields without a source.
     pub fn new(layout: Arc<Layout>, options: InputOptions) -> Result<Parser> {
         let sources = mapping::sources(&layout, &options.map)?;
         mapping::check_zone(options.times.zone.as_ref())?;
@@ -315,15 +324,16 @@ impl Parser {
         })
     }
 
-    /// Parses complete rows of `input` into `batch` and returns how many bytes it took. The
-    /// bytes it did not take come again at the front of the next call's `input`.
+    /// Parses complete rows of `input` into `batch` and returns how many bytes it consumed. The
+    /// next call's `input` must start with the bytes that were not consumed.
     ///
-    /// A call returns early when the batch is large: call again, with the batch cleared, until
-    /// it takes nothing; every complete row has then been taken. `end`: nothing follows `input`;
-    /// everything is then taken in the end. `now`: the arrival time, in the feed's unit.
+    /// Returns early when the batch is large. Clear the batch and call again until nothing is
+    /// consumed; every complete row has then been parsed. `end` means that nothing follows `input`;
+    /// repeated calls then consume all of it. `now` is the arrival time, in the feed's unit.
     ///
     /// # Errors
-    /// What makes the whole input unusable: a header that names a field twice or lacks one.
+    /// A fault that makes the whole input unusable, such as a header that names a field twice or
+    /// lacks one.
     pub fn parse(&mut self, input: &[u8], end: bool, now: u64, batch: &mut Batch) -> Result<usize> {
         for op in &self.stamped {
             op.put_u64(&mut self.shared.blank, now);
@@ -360,8 +370,8 @@ impl Parser {
         Ok(at)
     }
 
-    /// Rejects what is longer than a row may be: a row that waits for its closing quote, `complete`
-    /// bytes of whole lines, or a line without an end.
+    /// Rejects a row that exceeds the limit: a line without an end, or a row of `complete` bytes of
+    /// whole lines whose quote was never closed.
     fn too_long(&mut self, input: &[u8], complete: usize, batch: &mut Batch) -> Result<usize> {
         if complete > 0 {
             return self.lines(&input[..complete], true, batch);
@@ -372,7 +382,7 @@ impl Parser {
         Ok(input.len())
     }
 
-    /// Passes over a line that was too long, up to its end.
+    /// Skips the rest of a line that was rejected as too long.
     fn pass(&mut self, input: &[u8], end: bool) -> usize {
         let newline = memchr::memchr(b'\n', input);
         if newline.is_some() || end {
@@ -382,17 +392,17 @@ impl Parser {
         newline.map_or(input.len(), |at| at + 1)
     }
 
-    /// The counts so far.
+    /// Returns the counts so far.
     pub fn stats(&self) -> ParseStats {
         ParseStats { lines: self.shared.line - 1, ..self.shared.stats }
     }
 
-    /// Whether lines are records, as [`InputFormat::Raw`] has them.
+    /// Whether the input is raw, so that line numbers count records.
     pub fn is_raw(&self) -> bool {
         matches!(self.format, Format::Raw(_))
     }
 
-    /// Rows of whole lines; `end`: a row that is still open will never be closed.
+    /// Parses rows from whole lines. `end` means that a quote still open will never be closed.
     fn lines(&mut self, lines: &[u8], end: bool, batch: &mut Batch) -> Result<usize> {
         match &mut self.format {
             Format::Csv(csv) => csv.rows(&mut self.shared, lines, end, batch),
@@ -401,7 +411,7 @@ impl Parser {
         }
     }
 
-    /// What is left when the input has ended.
+    /// Parses what is left at the end of the input.
     fn rest(&mut self, rest: &[u8], batch: &mut Batch) -> Result<usize> {
         if rest.is_empty() {
             return Ok(0);
@@ -439,7 +449,7 @@ impl Parser {
     }
 }
 
-/// Refuses options of JSON where the input is none.
+/// Returns an error if an option for JSON is set.
 pub(crate) fn only_json(options: &InputOptions) -> Result<()> {
     if options.explode.is_some() || !options.where_.is_empty() {
         return Err(Error::Spec("explode and where are for JSON lines".into()));

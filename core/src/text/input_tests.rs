@@ -2,7 +2,7 @@
 use super::*;
 use crate::schema::FeedSpec;
 
-/// Everything that came of one input.
+/// Everything that one input produced.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Got {
     pub records: Vec<u8>,
@@ -31,7 +31,7 @@ pub(crate) fn layout(fields: &str, unit: &str) -> Arc<Layout> {
     Arc::new(Layout::new(&FeedSpec::from_json(&spec).unwrap()).unwrap())
 }
 
-/// Feeds `input` as reads of the lengths given, in turn, as a tool does.
+/// Feeds `input` to the parser in reads of the given lengths, repeated in turn, as a tool does.
 pub(crate) fn feed(parser: &mut Parser, input: &[u8], reads: &[usize]) -> Result<Got> {
     let size = parser.shared.layout.record_size();
     let (mut got, mut batch) = (Got::default(), Batch::new());
@@ -71,7 +71,7 @@ pub(crate) fn whole(layout: &Arc<Layout>, options: &InputOptions, input: &[u8]) 
     feed(&mut Parser::new(layout.clone(), options.clone())?, input, &[usize::MAX / 2])
 }
 
-/// A small generator of test data, the same on every run.
+/// A small pseudo-random generator: the same seed gives the same data.
 pub(crate) struct Random(pub u64);
 
 impl Random {
@@ -116,7 +116,7 @@ pub(crate) const TYPES: [&str; 17] = [
     "string6",
 ];
 
-/// A random field list, the time column among them.
+/// Returns a random field list that includes the time column.
 pub(crate) fn random_fields(random: &mut Random) -> String {
     let count = 1 + random.below(6);
     let ts = random.below(count + 1);
@@ -140,7 +140,7 @@ pub(crate) fn random_fields(random: &mut Random) -> String {
     fields.join(" ")
 }
 
-/// A value of a type as people write it; now and then one that is none.
+/// Returns a value of a type as people write it; about one in 40 is odd or invalid.
 pub(crate) fn random_value(random: &mut Random, kind: FieldKind) -> String {
     if random.one_in(40) {
         let odd = ["", "x", "-", "1.5.5", "1e400", "+1", "null", "NaN", "-0", "\u{e9}", "a\u{1}b"];
@@ -217,7 +217,7 @@ pub(crate) fn random_times(random: &mut Random) -> TimeOptions {
     TimeOptions { unit, zone, base, truncate: random.one_in(4), format: None }
 }
 
-/// The fast parser and the general one alone say the same of an input, however it is cut.
+/// Checks that the fast and the general parser agree on an input, however it is split into reads.
 pub(crate) fn same(
     layout: &Arc<Layout>,
     options: &InputOptions,
@@ -245,7 +245,7 @@ pub(crate) fn same(
 }
 
 #[test]
-fn the_format_is_found_from_the_beginning() {
+fn the_format_is_detected_from_the_first_line() {
     use InputFormat::*;
     for (head, end, found) in [
         ("", false, None),
@@ -266,7 +266,7 @@ fn the_format_is_found_from_the_beginning() {
 }
 
 #[test]
-fn raw_records_are_checked_for_what_the_layout_forbids() {
+fn raw_records_that_the_layout_forbids_are_rejected() {
     let layout = layout("ts:uint64 b:bool s:string3", "us");
     let options = InputOptions::new(InputFormat::Raw);
     let record = |b: u8, s: &[u8; 3], pad: u8| {
@@ -300,7 +300,7 @@ fn raw_records_are_checked_for_what_the_layout_forbids() {
 }
 
 #[test]
-fn options_that_cannot_work_are_refused() {
+fn impossible_options_are_errors() {
     let layout = layout("ts:uint64 price:float64 side:char", "us");
     let refused = |format, change: fn(&mut InputOptions)| {
         let mut options = InputOptions::new(format);
@@ -335,7 +335,7 @@ fn options_that_cannot_work_are_refused() {
     }
 }
 
-/// The real recorded files, where they are.
+/// Returns a recorded file, or `None` if it is not on this machine.
 fn real(name: &str) -> Option<Vec<u8>> {
     let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let places = [std::env::var_os("DEEPWATER_SHARED").map(Into::into), Some(beside)];
@@ -353,7 +353,7 @@ fn real(name: &str) -> Option<Vec<u8>> {
     Some(out.stdout)
 }
 
-/// Parses a real file both ways; at least 95 % of its rows take the fast parser.
+/// Parses a recorded file with both parsers. The fast one must handle at least 95 % of its rows.
 fn real_file(layout: &Arc<Layout>, options: &InputOptions, input: &[u8]) -> (Got, ParseStats) {
     let mut parser = Parser::new(layout.clone(), options.clone()).unwrap();
     let got = feed(&mut parser, input, &[65536, 262_144, 100]).unwrap();

@@ -1,4 +1,4 @@
-//! Which part of the input each field comes from.
+//! Decides which part of the input each field comes from.
 
 use jiff::tz::TimeZone;
 
@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::schema::FieldType;
 
-/// Where a field's value comes from, if not from the column or key of its own name.
+/// The source of a field's value, if not the column or key of the field's own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The CSV column with that header; in JSON, the key of the message.
+    /// The CSV column with this header; in JSON, the message's key of this name.
     Header(String),
-    /// The column of that number, from 1; in JSON, the element of an array row.
+    /// The column with this number, from 1; in JSON, the element of an array row.
     Column(usize),
     /// A JSON pointer: `/a/b` into the message, `./b` (or `.`) into an exploded element.
     Pointer(String),
@@ -22,11 +22,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads a source as users write it: a number is a column, `/...` and `./...` are pointers,
+    /// Parses a source as users write it: a number is a column, `/...` and `./...` are pointers,
     /// everything else is a header.
     ///
     /// # Errors
-    /// [`Error::Spec`] for an empty text and column 0.
+    /// [`Error::Spec`] for an empty text and for column 0.
     pub fn parse(text: &str) -> Result<Source> {
         if text.is_empty() {
             return Err(Error::Spec(
@@ -46,16 +46,17 @@ impl Source {
     }
 }
 
-/// A JSON pointer taken apart.
+/// A parsed JSON pointer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pointer {
-    /// Into the exploded element, not the message.
+    /// Whether it points into the exploded element instead of the message.
     pub relative: bool,
     pub keys: Vec<String>,
 }
 
 impl Pointer {
-    /// `""` is the message, `.` the element; a text without a slash is a key of the message.
+    /// Parses a pointer. `""` is the message, `.` is the element, and a text without a slash is a
+    /// key of the message.
     pub(crate) fn parse(text: &str) -> Result<Pointer> {
         let (relative, path) = match text.strip_prefix('.') {
             Some(rest) if rest.is_empty() || rest.starts_with('/') => (true, rest),
@@ -72,7 +73,7 @@ impl Pointer {
     }
 }
 
-/// `~1` is a slash and `~0` a tilde in a JSON pointer.
+/// Decodes `~1` to a slash and `~0` to a tilde, as JSON pointers write them.
 fn unescape(key: &str, whole: &str) -> Result<String> {
     let mut parts = key.split('~');
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -89,7 +90,7 @@ fn unescape(key: &str, whole: &str) -> Result<String> {
     Ok(out)
 }
 
-/// The source of every field that has one of its own, by position.
+/// Returns the mapped source of every field, by position; `None` for a field that is not mapped.
 pub(crate) fn sources(layout: &Layout, map: &[(String, Source)]) -> Result<Vec<Option<Source>>> {
     let mut sources = vec![None; layout.fields().len()];
     for (name, source) in map {
@@ -111,7 +112,7 @@ pub(crate) fn sources(layout: &Layout, map: &[(String, Source)]) -> Result<Vec<O
     Ok(sources)
 }
 
-/// The field of that name, or an error that names those there are.
+/// Returns the position of the field `name`, or an error that lists the fields.
 pub(crate) fn position(layout: &Layout, name: &str) -> Result<usize> {
     layout.position(name).ok_or_else(|| {
         let names: Vec<&str> = layout.fields().iter().map(|f| f.name.as_str()).collect();
@@ -119,12 +120,13 @@ pub(crate) fn position(layout: &Layout, name: &str) -> Result<usize> {
     })
 }
 
-/// The fields that come by position where nothing names columns: all but the stamped.
+/// Returns the fields that are filled by position when nothing names columns: all that do not get
+/// the arrival time.
 pub(crate) fn in_order(sources: &[Option<Source>]) -> Vec<usize> {
     (0..sources.len()).filter(|&f| sources[f] != Some(Source::Stamp)).collect()
 }
 
-/// Checks the names of `--columns`: each a field or a mapped header, none twice.
+/// Checks the names of `--columns`: each must be a field or a mapped header, and none may repeat.
 pub(crate) fn check_columns(
     layout: &Layout,
     sources: &[Option<Source>],
@@ -143,14 +145,14 @@ pub(crate) fn check_columns(
     Ok(())
 }
 
-/// The columns of a CSV: for each, the fields it feeds.
+/// The columns of a CSV input: for each, the fields it fills.
 pub(crate) struct Plan {
     pub columns: Vec<Vec<usize>>,
-    /// Rows may have more cells than `columns`: only column numbers say which are meant.
+    /// Whether rows may have more cells than `columns`: true if fields are mapped by column number.
     pub open: bool,
 }
 
-/// Finds each field's column. `names`: what a header or `--columns` calls the columns.
+/// Finds each field's column. `names` are the column names from a header or `--columns`.
 pub(crate) fn plan(
     layout: &Layout,
     sources: &[Option<Source>],
@@ -237,7 +239,8 @@ fn column(names: Option<&[Option<String>]>, name: &str) -> Result<Option<usize>>
     }
 }
 
-/// Checks that a zone can be used: a zone that jiff does not know is `unknown`.
+/// Returns an error for a zone that cannot be used. jiff reports a zone it does not know as
+/// `unknown`.
 pub(crate) fn check_zone(zone: Option<&TimeZone>) -> Result<()> {
     match zone {
         Some(zone) if zone.is_unknown() => {

@@ -1,4 +1,4 @@
-//! Text and records, both ways; no I/O.
+//! Converts text to records and back, without I/O.
 
 mod csv;
 pub mod describe;

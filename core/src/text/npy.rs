@@ -1,7 +1,7 @@
-//! NumPy's `.npy` files: a header that describes the record, then the records as they are.
+//! Writes NumPy's `.npy` files: a header that describes the record, then the stored records.
 //!
-//! A whole record keeps its padding, as the void fields without a name that NumPy itself writes for
-//! it, so that records are copied as they are stored. Chosen fields are packed side by side.
+//! Whole records keep their padding, described by unnamed void fields as NumPy itself writes them.
+//! So records are copied unchanged. Chosen fields are packed side by side.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -13,11 +13,11 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::schema::FieldType;
 
-/// Where an element's bytes come from.
+/// The source of an element's bytes.
 #[derive(Clone, Debug)]
 enum Part {
     Seq,
-    /// The feed's name, as wide as the longest.
+    /// The feed's name, padded to the length of the longest name.
     Feed,
     Record(Range<usize>),
 }
@@ -25,10 +25,10 @@ enum Part {
 /// A compiled npy output.
 #[derive(Clone, Debug)]
 pub(super) struct Npy {
-    /// The element as the list of fields of its dtype.
+    /// The dtype of an element, as a list of fields.
     descr: String,
     parts: Vec<Part>,
-    /// The names of the feeds, equally wide, and which of them is next.
+    /// The names of the feeds, padded to one length, and the index of the next records' feed.
     feeds: Vec<Vec<u8>>,
     feed: usize,
 }
@@ -64,7 +64,7 @@ impl Npy {
         Ok(npy)
     }
 
-    /// Says of which feed the next records are.
+    /// Sets the feed of the next records.
     pub fn set_feed(&mut self, feed: usize) {
         self.feed = feed;
     }
@@ -92,8 +92,8 @@ impl Npy {
         let _ = write!(self.descr, "({}, '{code}'), ", python_string(name));
     }
 
-    /// The header of a file of `count` records: version 1.0, or 2.0 where the description is too
-    /// long for it, padded so that records begin at a multiple of 64.
+    /// Appends the header of a file of `count` records. It has version 1.0, or 2.0 if the
+    /// description is too long for that. It is padded so that records begin at a multiple of 64.
     pub fn head(&self, out: &mut Vec<u8>, count: u64) {
         let text =
             format!("{{'descr': {}, 'fortran_order': False, 'shape': ({count},), }}", self.descr);
@@ -131,7 +131,7 @@ impl Npy {
     }
 }
 
-/// NumPy's code of a type. Times stay integers, decimals stay scaled.
+/// Returns NumPy's code for a type. Times stay integers, decimals stay scaled.
 pub(super) fn code(kind: FieldType) -> String {
     match kind {
         FieldType::Char => "|S1".into(),

@@ -1,12 +1,12 @@
-//! Numbers from text: a fast reader for the forms that market data uses, and an exact one for
-//! every other form.
+//! Parses numbers: a fast reader for the forms that market data uses, an exact one for all others.
 //!
-//! The fast readers take a position in a buffer, stop at the first byte that is not theirs and
-//! return `None` for everything they are not sure of; the exact ones take the whole value.
+//! The fast readers take a position in a buffer and stop at the first byte that cannot belong to
+//! the number. They return `None` if they are not sure of the value. The exact readers take the
+//! whole value.
 
 use super::reject::Why;
 
-/// Powers of ten that a `u64` holds.
+/// The powers of ten that a `u64` can hold.
 pub(crate) const POW10: [u64; 20] = {
     let mut table = [1; 20];
     let mut i = 1;
@@ -17,7 +17,7 @@ pub(crate) const POW10: [u64; 20] = {
     table
 };
 
-/// Powers of ten that an `f64` holds exactly.
+/// Powers of ten, all exact as `f64`.
 const FLOAT10: [f64; 20] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
     1e17, 1e18, 1e19,
@@ -26,13 +26,13 @@ const FLOAT10: [f64; 20] = [
 /// The most digits that cannot overflow a `u64`.
 const SAFE_DIGITS: usize = 19;
 
-/// Eight bytes at `at`, the first in the lowest place.
+/// Returns the eight bytes at `at`, the first in the lowest place.
 #[inline(always)]
 pub(crate) fn load8(b: &[u8], at: usize) -> Option<u64> {
     b.get(at..)?.first_chunk::<8>().map(|chunk| u64::from_le_bytes(*chunk))
 }
 
-/// The value of eight digits, the first in the lowest byte, each 0 to 9.
+/// Returns the value of eight digits, the first in the lowest byte, each 0 to 9.
 #[inline(always)]
 fn eight(x: u64) -> u64 {
     const PAIRS: u64 = 0x0000_00ff_0000_00ff;
@@ -42,14 +42,14 @@ fn eight(x: u64) -> u64 {
     high.wrapping_add(low) >> 32
 }
 
-/// Reads a run of digits: its value and its length. A run over 19 digits has no value: its
-/// length is then given as 20.
+/// Reads a run of digits and returns its value and length. For a run of more than 19 digits the
+/// length is 20 and the value is 0.
 #[inline(always)]
 fn digits(b: &[u8], at: usize) -> (u64, usize) {
     let (mut value, mut count) = (0u64, 0);
     while let Some(chunk) = load8(b, at + count) {
         let x = chunk ^ 0x3030_3030_3030_3030;
-        // A carry out of a byte spoils only the bytes after the first that is no digit.
+        // A carry changes only bytes after the first non-digit, which is the one searched for.
         let stops = (x.wrapping_add(0x7676_7676_7676_7676) | x) & 0x8080_8080_8080_8080;
         if stops == 0 {
             if count == 16 {
@@ -71,7 +71,7 @@ fn digits(b: &[u8], at: usize) -> (u64, usize) {
     digits_slow(b, at, value, count)
 }
 
-/// The same near the end of the buffer, a byte at a time.
+/// Like [`digits`] near the end of the buffer, a byte at a time.
 #[cold]
 fn digits_slow(b: &[u8], at: usize, mut value: u64, mut count: usize) -> (u64, usize) {
     while let Some(digit) = b.get(at + count).map(|c| c.wrapping_sub(b'0')).filter(|&d| d < 10) {
@@ -84,13 +84,13 @@ fn digits_slow(b: &[u8], at: usize, mut value: u64, mut count: usize) -> (u64, u
     (value, count)
 }
 
-/// Whether JSON forbids this number: a zero followed by more digits.
+/// Whether the number starts with a zero and more digits, which JSON forbids.
 #[inline(always)]
 fn leading_zero(b: &[u8], at: usize, count: usize) -> bool {
     count > 1 && b.get(at) == Some(&b'0')
 }
 
-/// Reads `[0-9]{1,19}` at `at`: the value and where it ends. `JSON`: no leading zeros.
+/// Reads `[0-9]{1,19}` at `at` and returns the value and its end. `JSON` forbids leading zeros.
 #[inline(always)]
 pub(crate) fn fast_uint<const JSON: bool>(b: &[u8], at: usize) -> Option<(u64, usize)> {
     let (value, count) = digits(b, at);
@@ -100,7 +100,7 @@ pub(crate) fn fast_uint<const JSON: bool>(b: &[u8], at: usize) -> Option<(u64, u
     Some((value, at + count))
 }
 
-/// Reads `[0-9]+(.[0-9]+)?` scaled by 10^`scale`: exact or `None`.
+/// Reads `[0-9]+(.[0-9]+)?` and scales it by 10^`scale`. Returns `None` if that is not exact.
 #[inline(always)]
 pub(crate) fn fast_scaled<const JSON: bool>(
     b: &[u8],
@@ -119,7 +119,7 @@ pub(crate) fn fast_scaled<const JSON: bool>(
     Some((whole.checked_add(fraction * POW10[scale - count])?, end + 1 + count))
 }
 
-/// Reads `-?[0-9]+(.[0-9]+)?` as the nearest `f64`, where one division gives it.
+/// Reads `-?[0-9]+(.[0-9]+)?` as the nearest `f64`. Returns `None` if one division cannot give it.
 #[inline(always)]
 pub(crate) fn fast_float<const JSON: bool>(b: &[u8], at: usize) -> Option<(f64, usize)> {
     let negative = b.get(at) == Some(&b'-');
@@ -135,7 +135,7 @@ pub(crate) fn fast_float<const JSON: bool>(b: &[u8], at: usize) -> Option<(f64, 
         end += 1 + count;
         scale = FLOAT10[count];
     }
-    // Both operands are exact, so the division rounds once, to the nearest.
+    // Both operands must be exact, so that the division rounds only once, to the nearest.
     if mantissa > 1 << 53 {
         return None;
     }
@@ -143,7 +143,7 @@ pub(crate) fn fast_float<const JSON: bool>(b: &[u8], at: usize) -> Option<(f64, 
     Some((if negative { -value } else { value }, end))
 }
 
-/// A number taken apart: `-?(digits(.digits?)?|.digits)(e[+-]?digits)?`.
+/// The parts of a number: `-?(digits(.digits?)?|.digits)(e[+-]?digits)?`.
 struct Parts<'a> {
     negative: bool,
     whole: &'a [u8],
@@ -155,7 +155,8 @@ fn run(b: &[u8]) -> usize {
     b.iter().take_while(|c| c.is_ascii_digit()).count()
 }
 
-/// `None`: the text has another form. An exponent beyond an `i64` saturates.
+/// Splits a number. Returns `None` if the text has another form. An exponent beyond an `i64`
+/// saturates.
 fn parts(text: &[u8]) -> Option<Parts<'_>> {
     let (negative, rest) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
@@ -190,7 +191,7 @@ fn parts(text: &[u8]) -> Option<Parts<'_>> {
     Some(Parts { negative, whole, fraction, exponent })
 }
 
-/// Reads `-?[0-9]+`: sign and size.
+/// Reads `-?[0-9]+` and returns whether it is negative and its magnitude.
 pub(crate) fn integer(text: &[u8]) -> Result<(bool, u64), Why> {
     let (negative, rest) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
@@ -207,8 +208,8 @@ pub(crate) fn integer(text: &[u8]) -> Result<(bool, u64), Why> {
     Ok((negative, value))
 }
 
-/// Reads a number scaled by 10^`shift`, exactly: sign and size. Digits beyond the last place
-/// kept must be zeros, unless `truncate` drops them.
+/// Reads a number scaled by 10^`shift`, exactly, and returns whether it is negative and its
+/// magnitude. Digits after the last place kept must be zeros, unless `truncate` drops them.
 pub(crate) fn scaled(text: &[u8], shift: i64, truncate: bool) -> Result<(bool, u64), Why> {
     let parts = parts(text).ok_or(Why::Not("a number"))?;
     let all = || parts.whole.iter().chain(parts.fraction).map(|c| c - b'0');
@@ -236,7 +237,7 @@ pub(crate) fn scaled(text: &[u8], shift: i64, truncate: bool) -> Result<(bool, u
     Ok((parts.negative, value))
 }
 
-/// Checks what every float type asks of its text, and says whether the text is nonzero.
+/// Checks the form of a float and returns its text and whether it is nonzero.
 fn float_form(text: &[u8]) -> Result<(&str, bool), Why> {
     let parts = parts(text).ok_or(Why::Not("a number"))?;
     let nonzero = parts.whole.iter().chain(parts.fraction).any(|&c| c != b'0');
@@ -246,7 +247,7 @@ fn float_form(text: &[u8]) -> Result<(&str, bool), Why> {
 
 const UNDERFLOW: Why = Why::Said(std::borrow::Cow::Borrowed("is too small: it would become 0"));
 
-/// The nearest `f64`; overflow, and a nonzero text that would become 0, are refused.
+/// Reads the nearest `f64`. Overflow is an error, and so is a nonzero text that would become 0.
 pub(crate) fn float64(text: &[u8]) -> Result<f64, Why> {
     let value = match text {
         b"NaN" | b"nan" => return Ok(f64::NAN),
@@ -264,7 +265,7 @@ pub(crate) fn float64(text: &[u8]) -> Result<f64, Why> {
     if value.is_infinite() { Err(Why::Range) } else { Ok(value) }
 }
 
-/// The nearest `f32`, in one rounding; refusals as [`float64`].
+/// Reads the nearest `f32`, in one rounding, with the errors of [`float64`].
 pub(crate) fn float32(text: &[u8]) -> Result<f32, Why> {
     let value = match text {
         b"NaN" | b"nan" => return Ok(f32::NAN),
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn scaled_is_exact_or_refused() {
+    fn scaled_is_exact_or_an_error() {
         let at = |text: &str, scale| scaled(text.as_bytes(), scale, false);
         assert_eq!(at("1.230", 2), Ok((false, 123)));
         assert_eq!(at("1.234", 2), Err(Why::Finer(2)));
@@ -329,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn floats_at_the_edges() {
+    fn extreme_floats_are_exact_or_errors() {
         assert_eq!(float64(b"1e400"), Err(Why::Range));
         assert_eq!(float64(b"1e-400"), Err(UNDERFLOW));
         assert_eq!(float64(b"5e-324").unwrap().to_bits(), 1);
         assert_eq!(float64(b"-0").unwrap().to_bits(), (-0.0f64).to_bits());
         assert_eq!(float32(b"1e39"), Err(Why::Range));
         assert_eq!(float32(b"1e-60"), Err(UNDERFLOW));
-        // Rounding to f64 first and to f32 after would give the neighbour.
+        // Rounding to f64 first and then to f32 would give the neighbour.
         assert_eq!(float32(b"1.00000005960464477540").unwrap().to_bits(), 0x3f80_0001);
         for bad in ["", "+1", "1e", "e5", "infinity", "-NaN", "1_0", "0x10", "1 "] {
             assert_eq!(float64(bad.as_bytes()), Err(Why::Not("a number")), "{bad:?}");
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn json_numbers() {
+    fn json_number_syntax_is_checked() {
         for good in ["0", "-0", "10", "1.5", "1e5", "-1.5E+5", "0.0"] {
             assert!(is_json_number(good.as_bytes()), "{good}");
         }
@@ -356,7 +357,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
         #[test]
-        fn fast_readers_equal_the_exact_ones(
+        fn fast_readers_agree_with_exact_ones(
             text in "-?[0-9]{0,21}(\\.[0-9]{0,20})?",
             tail in "[,}e\n ]?[0-9a,]{0,9}",
             scale in 0usize..=18,

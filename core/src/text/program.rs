@@ -1,8 +1,9 @@
-//! A row of text as a list of operations, each "copy these bytes, then format that field".
+//! Compiles a row of text into a list of operations, each "copy these bytes, then format that
+//! field".
 //!
-//! The bytes between two values (delimiters, keys, quotes) are joined when the list is made. Rows
-//! are written into a slab with room for the widest row, so that no field allocates, grows a
-//! buffer or calls through a pointer: what is left a value is a jump and a few stores.
+//! The bytes between two values (delimiters, keys, quotes) are joined at compile time. Rows are
+//! written into a slab with room for the widest row, so no field allocates, grows a buffer or calls
+//! through a pointer. Each value costs a jump and a few stores.
 
 use std::slice::ChunksExact;
 
@@ -14,9 +15,9 @@ use super::format::{self, Clock, LEAD, WINDOW, Window, put, put_i64, put_slice, 
 use crate::layout::Layout;
 use crate::schema::FieldType;
 
-/// How many bytes of slab are made ready at once: they stay in the first-level cache.
+/// How many bytes of output are prepared at once. They must stay in the L1 cache.
 const SLAB: usize = 16 * 1024;
-/// How many bytes an operation copies at most; longer texts take several.
+/// How many bytes an operation copies at most; a longer text takes several operations.
 const KEY: usize = 24;
 
 /// What an operation formats.
@@ -39,7 +40,7 @@ enum Kind {
     Time,
     Bytes(usize),
     String(usize),
-    /// Nothing: the operation is its bytes alone.
+    /// No value: the operation only copies its bytes.
     Nothing,
 }
 
@@ -52,17 +53,17 @@ struct Op {
     kind: Kind,
 }
 
-/// The operations of a row, and what they need.
+/// The operations of a row and the state they need.
 #[derive(Clone, Debug)]
 pub(super) struct Program {
     ops: Vec<Op>,
-    /// Bytes that wait for the value they come before.
+    /// Fixed bytes that come before the next value.
     pending: Vec<u8>,
-    /// Bytes of the widest row, slack included.
+    /// Upper bound for the bytes of a row, including the slack behind the last value.
     width: usize,
     style: Style,
     chars: CharTable,
-    /// Whether times are text.
+    /// Whether times are written as text.
     time_text: bool,
     clock: Clock,
 }
@@ -119,13 +120,13 @@ impl Program {
             FieldType::Decimal64(scale) => (Kind::Decimal64(scale), format::DECIMAL_WIDTH),
             FieldType::Bytes(_) => (Kind::Bytes(field.size()), 2 * field.size()),
             FieldType::String(_) => (Kind::String(field.size()), text_width(field.size())),
-            // A layout has no padding among its fields.
+            // A layout keeps padding apart from its fields, so this is never reached.
             FieldType::Pad(_) => (Kind::Nothing, 0),
         };
         self.push(kind, field.offset, width);
     }
 
-    /// Ends the row: every byte that still waits is part of it.
+    /// Ends the row. Pending bytes become its last operation.
     pub fn end(&mut self) {
         if !self.pending.is_empty() {
             self.push(Kind::Nothing, 0, 0);
@@ -150,7 +151,7 @@ impl Program {
         op(rest, offset, kind);
     }
 
-    /// Appends a row for each record; `seq` is the seq of the first.
+    /// Appends a row for each record. `seq` is the seq of the first record.
     pub fn records(&mut self, records: ChunksExact<'_, u8>, mut seq: u64, out: &mut Vec<u8>) {
         let mut at = out.len();
         let mut left = records.len();
@@ -166,14 +167,15 @@ impl Program {
         out.truncate(at);
     }
 
-    /// Writes the row of `record` at `at`.
+    /// Writes the row of `record` at `at` and returns the offset after it.
     #[inline(always)]
     fn row(&mut self, record: &[u8], seq: u64, slab: &mut [u8], mut at: usize) -> usize {
         let json = self.style == Style::Json;
         for op in &self.ops {
             let window = format::window(slab, at);
             put(window, 0, &op.key);
-            // The mask changes nothing; it tells the compiler how far into the window values reach.
+            // The mask does not change the value. It bounds the index, so the compiler can drop
+            // bounds checks on the window.
             let key = usize::from(op.key_len) & LEAD;
             let offset = usize::from(op.offset);
             at += match op.kind {
@@ -222,14 +224,14 @@ impl Program {
     }
 }
 
-/// A seq. It is the same for all operations of a row: were this inlined, the compiler would
-/// compute its digits before them, for the rows without a seq too.
+/// Writes a seq. Not inlined: the seq is the same for all operations of a row, so the compiler
+/// would compute its digits before the loop, even for rows that do not show it.
 #[inline(never)]
 fn put_seq(window: &mut Window, at: usize, seq: u64) -> usize {
     put_u64(window, at, seq)
 }
 
-/// The bytes of a value.
+/// Returns `N` bytes of a record at `offset`.
 #[inline(always)]
 pub(super) fn load<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
     let mut bytes = [0; N];
@@ -237,7 +239,7 @@ pub(super) fn load<const N: usize>(record: &[u8], offset: usize) -> [u8; N] {
     bytes
 }
 
-/// A string field's text: what comes before its NUL padding.
+/// Returns a string field without its NUL padding.
 #[inline(always)]
 pub(super) fn trimmed(field: &[u8]) -> &[u8] {
     &field[..memchr::memchr(0, field).unwrap_or(field.len())]

@@ -1,4 +1,4 @@
-//! Raw records: taken as they are, once what the layout forbids has been looked for.
+//! Checks raw records against the layout and takes the valid ones unchanged.
 
 use std::ops::Range;
 
@@ -7,12 +7,12 @@ use super::reject::Fault;
 use super::value::Kind;
 use crate::error::{Error, Result};
 
-/// The checks of one layout.
+/// The checks for one layout.
 #[derive(Debug)]
 pub(crate) struct Raw {
-    /// Bits of a record that are always zero: padding, and all of a boolean but its lowest.
+    /// The bits of a record that must be zero: padding, and all but the lowest bit of a boolean.
     zeros: Vec<u8>,
-    /// The same by words, those that matter: offset and mask. A record has at least eight bytes.
+    /// The nonzero words of `zeros`, as offset and mask. A record has at least eight bytes.
     words: Vec<(usize, u64)>,
     strings: Vec<Range<usize>>,
     size: usize,
@@ -41,7 +41,7 @@ impl Raw {
         Ok(Raw { zeros, words, strings, size: layout.record_size() })
     }
 
-    /// Takes whole records of `input`; with `end`, a cut one is rejected.
+    /// Takes whole records of `input`. With `end`, an incomplete last record is rejected.
     pub(crate) fn rows(
         &mut self,
         shared: &mut Shared,
@@ -108,7 +108,8 @@ impl Raw {
     }
 }
 
-/// The mask's words that have a bit set; the last one begins eight bytes before the end.
+/// Returns the mask's nonzero words. The last one begins eight bytes before the end, so it may
+/// overlap the one before.
 fn mask_words(zeros: &[u8]) -> Vec<(usize, u64)> {
     let starts = (0..zeros.len()).step_by(8).map(|at| at.min(zeros.len() - 8));
     starts.map(|at| (at, word(zeros, at))).filter(|&(_, mask)| mask != 0).collect()
@@ -121,7 +122,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// UTF-8, then NULs to the end.
+/// Whether `bytes` are UTF-8 text followed only by NULs.
 fn is_padded_text(bytes: &[u8]) -> bool {
     let length = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     let (text, padding) = bytes.split_at(length);

@@ -1,27 +1,27 @@
-//! Rows that were refused: where, why, and the row itself.
+//! Rejected rows: where, why, and the row itself.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::schema::FieldType;
 
-/// How many bytes of a refused row are kept.
+/// How many bytes of a rejected row are kept.
 pub const REJECT_TEXT_BYTES: usize = 64 * 1024;
 /// How many bytes of a value a reason shows.
 const SHOWN_BYTES: usize = 80;
 
-/// A row that was refused.
+/// A rejected row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// The line where the row begins (raw: the record), from 1.
     pub line: u64,
-    /// The byte in that line (raw: in the record), from 1.
+    /// The byte in that line (raw: in the record) where the fault is, from 1.
     pub column: u64,
-    /// What is wrong, naming the field where it is one field's value.
+    /// The reason; it names the field if a single value is wrong.
     pub reason: String,
-    /// The row's text without its newline (raw: the record), the first 64 KiB of it.
+    /// The first 64 KiB of the row's text, without its newline (raw: of the record).
     pub text: Vec<u8>,
-    /// How many records of this batch come before it.
+    /// How many records of the batch come before this row.
     pub after: usize,
 }
 
@@ -37,13 +37,13 @@ impl Reject {
     }
 }
 
-/// A line without its end, `\n` or `\r\n`.
+/// Returns a line without its `\n` or `\r\n`.
 pub(crate) fn without_newline(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// What is wrong with a row, and at which byte of it (from 0).
+/// A fault in a row, and its byte offset from 0.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub at: usize,
@@ -55,7 +55,7 @@ impl Fault {
         Fault { at, reason: reason.into() }
     }
 
-    /// A field's value that is not one: `price: "abc" is not a number`.
+    /// Makes the fault of a field with an invalid value: `price: "abc" is not a number`.
     pub(crate) fn value(at: usize, name: &str, kind: FieldType, text: &[u8], why: &Why) -> Fault {
         let shown = shown(text);
         let reason = match why {
@@ -71,25 +71,26 @@ impl Fault {
     }
 }
 
-/// The beginning of a value, quoted and escaped.
+/// Returns the beginning of a value, quoted and escaped.
 pub(crate) fn shown(text: &[u8]) -> String {
     let cut = &text[..text.len().min(SHOWN_BYTES)];
     let dots = if cut.len() < text.len() { "..." } else { "" };
     format!("{:?}{dots}", String::from_utf8_lossy(cut))
 }
 
-/// Why a text is no value of its field. Made on the way to a refusal only, so it may allocate.
+/// Why a text is not a value of its field. It is made only for rows that are rejected, so it may
+/// allocate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// Nothing where a value is needed.
+    /// Empty, but the field needs a value.
     Empty,
-    /// Of another form: `not an integer`.
+    /// Of another form. The text names the form: `an integer`.
     Not(&'static str),
     /// Too large, too small or too long.
     Range,
     /// More decimals than the scale or the unit keeps.
     Finer(u8),
-    /// A predicate that follows the value.
+    /// Any other reason, as a predicate that follows the value.
     Said(Cow<'static, str>),
 }
 

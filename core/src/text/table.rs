@@ -1,7 +1,7 @@
-//! Aligned columns for people.
+//! Prints aligned columns for people.
 //!
-//! The first rows are held back until the widths of their columns are known. Later rows are
-//! written at once; one that is wider than its column widens itself alone.
+//! The first rows are held back until the column widths are known. Later rows are written at once;
+//! a value wider than its column makes only its own row wider.
 
 use std::slice::ChunksExact;
 
@@ -12,22 +12,22 @@ use crate::error::Result;
 use crate::layout::Layout;
 use crate::schema::FieldType;
 
-/// How many rows settle the widths.
+/// How many rows determine the column widths.
 const HELD_ROWS: usize = 1000;
-/// How many bytes of cells are held back at most.
+/// How many bytes of cells may be held back.
 const HELD_BYTES: usize = 1 << 20;
 
 /// A table that is being written.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     columns: Vec<Column>,
-    /// Which column names the feed, and how each feed's name is written.
+    /// Index of the column that names the feed, and a program that writes each feed's name.
     feed_column: Option<usize>,
     feeds: Vec<Program>,
     header: bool,
-    /// Whether widths are known and the header is out.
+    /// Whether the widths are fixed and the header is written.
     settled: bool,
-    /// The text of all cells held back, one after the other.
+    /// The text of all cells that are held back.
     cells: Vec<u8>,
     /// Where each cell ends in `cells`.
     ends: Vec<usize>,
@@ -36,7 +36,7 @@ pub(super) struct Table {
 #[derive(Clone, Debug)]
 struct Column {
     name: Vec<u8>,
-    /// Numbers stand at the right.
+    /// Whether values are right-aligned, as numbers are.
     right: bool,
     width: usize,
     program: Program,
@@ -85,7 +85,7 @@ impl Table {
         })
     }
 
-    /// Says of which feed the next records are.
+    /// Sets the feed of the next records.
     pub fn set_feed(&mut self, feed: usize) {
         if let (Some(column), Some(program)) = (self.feed_column, self.feeds.get(feed)) {
             self.columns[column].program = program.clone();
@@ -111,7 +111,7 @@ impl Table {
         }
     }
 
-    /// Writes the rows that are held back, and settles the widths.
+    /// Writes the rows that are held back, and fixes the widths.
     pub fn flush(&mut self, out: &mut Vec<u8>) {
         if !self.settled && self.header {
             let names = self.columns.iter().map(|column| column.name.as_slice());
@@ -147,7 +147,7 @@ fn put_line<'a>(columns: &[Column], cells: impl Iterator<Item = &'a [u8]>, out: 
     out.push(b'\n');
 }
 
-/// How many characters a cell has.
+/// Returns the number of characters of a cell.
 fn width_of(cell: &[u8]) -> usize {
     cell.iter().filter(|&byte| byte & 0xc0 != 0x80).count()
 }

@@ -1,7 +1,7 @@
-//! Times from text and numbers into a feed's unit.
+//! Parses times from text and numbers into a feed's unit.
 //!
-//! The common forms are read by hand, with the last date and the last minute's offset kept;
-//! jiff reads everything else and resolves zones.
+//! The common forms are parsed here; the last date and the offset of the last minute are
+//! remembered. jiff parses everything else and resolves zones.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::fmt::strtime::BrokenDownTime;
@@ -15,7 +15,7 @@ use crate::time::TimeUnit;
 
 const DAY_SECONDS: i64 = 86_400;
 
-/// The unit of times given as numbers.
+/// The unit of times that are written as numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberUnit {
     /// Seconds.
@@ -29,7 +29,7 @@ pub enum NumberUnit {
 }
 
 impl NumberUnit {
-    /// How many fraction digits of a second the unit has.
+    /// Returns how many fraction digits of a second the unit has.
     fn digits(self) -> usize {
         match self {
             NumberUnit::S => 0,
@@ -57,44 +57,46 @@ impl std::str::FromStr for NumberUnit {
 /// How times are written in the input.
 #[derive(Clone, Debug, Default)]
 pub struct TimeOptions {
-    /// Unit of numbers; none: the feed's unit, or milliseconds where `base` is given.
+    /// The unit of numbers. `None`: milliseconds if `base` is set, else the feed's unit.
     pub unit: Option<NumberUnit>,
-    /// A strftime format that every time has; none: numbers and RFC 3339.
+    /// A strftime format that every time must have. `None`: numbers and RFC 3339.
     pub format: Option<String>,
-    /// The zone of times without an offset; none: they are refused.
+    /// The zone of times without an offset. `None`: such times are rejected.
     pub zone: Option<TimeZone>,
-    /// The day that times of day belong to. Numbers count from its midnight in `zone` (UTC
-    /// without one); `HH:MM:SS` is that day's wall clock.
+    /// The date that times of day belong to. Numbers count from its midnight in `zone` (UTC if that
+    /// is `None`); `HH:MM:SS` is wall-clock time on that date.
     pub base: Option<Date>,
-    /// Drops what is finer than the feed's unit, where it would be refused.
+    /// Truncates times finer than the feed's unit instead of rejecting them.
     pub truncate: bool,
 }
 
-/// The day of `--ts-base`.
+/// The date of `--ts-base`.
 #[derive(Clone, Debug)]
 struct Base {
     date: Date,
-    /// Its midnight and its length, in ticks.
+    /// Midnight of the date and the length of the day, in ticks.
     start: i128,
     length: u64,
 }
 
-/// A reader of times. It remembers the last date and the last minute's offset.
+/// A parser of times. It remembers the last date and the offset of the last minute.
 #[derive(Clone, Debug)]
 pub(crate) struct Times {
     unit: TimeUnit,
-    /// The power of ten from numbers to ticks.
+    /// The power of ten that converts numbers to ticks.
     shift: i64,
     format: Option<String>,
     zone: Option<TimeZone>,
     base: Option<Base>,
     truncate: bool,
     last_date: ([u8; 10], i64),
-    /// A local minute since 1970 all of which has one offset, and that offset in seconds.
+    /// A local minute since 1970 and its offset in seconds. All of the minute has this offset.
     last_minute: (i64, i64),
 }
 
 impl Times {
+    /// Compiles the options for a feed's unit.
+    ///
     /// # Errors
     /// [`Error::Spec`] if `base` has no midnight in `zone`.
     pub(crate) fn new(options: &TimeOptions, unit: TimeUnit) -> Result<Times> {
@@ -119,7 +121,7 @@ impl Times {
         Ok(times)
     }
 
-    /// Times as a spec's defaults write them: numbers in the feed's unit, RFC 3339.
+    /// Parses times as the defaults in a spec are written: numbers in the feed's unit, or RFC 3339.
     pub(crate) fn plain(unit: TimeUnit) -> Result<Times> {
         Times::new(&TimeOptions::default(), unit)
     }
@@ -144,8 +146,8 @@ impl Times {
         })
     }
 
-    /// Reads a plain number at `at`: the time and where the number ends. `None`: these options
-    /// or this number ask for [`Times::parse`].
+    /// Parses a plain number at `at` and returns the time and where the number ends. Returns `None`
+    /// if these options or this number need [`Times::parse`].
     #[inline(always)]
     pub(crate) fn fast<const JSON: bool>(&self, b: &[u8], at: usize) -> Option<(u64, usize)> {
         if self.format.is_some() {
@@ -159,7 +161,7 @@ impl Times {
         }
     }
 
-    /// Reads one time that is all of `text`.
+    /// Parses one time that is all of `text`.
     pub(crate) fn parse(&mut self, text: &[u8]) -> std::result::Result<u64, Why> {
         if self.format.is_some() {
             return self.by_format(text);
@@ -192,7 +194,8 @@ impl Times {
         self.ticks(civil.seconds - offset, civil.nanos)
     }
 
-    /// The zone's offset at a local time, in seconds; a whole minute is resolved at once.
+    /// Returns the zone's offset at a local time, in seconds, and remembers it if it holds for the
+    /// whole minute.
     fn local_offset(&mut self, civil: &Civil) -> std::result::Result<i64, Why> {
         let minute = civil.seconds.div_euclid(60);
         if self.last_minute.0 == minute {
@@ -210,7 +213,7 @@ impl Times {
         Ok(offset)
     }
 
-    /// Seconds and nanoseconds since the epoch, in ticks.
+    /// Converts seconds and nanoseconds since the epoch to ticks.
     #[inline]
     fn ticks(&self, seconds: i64, nanos: u32) -> std::result::Result<u64, Why> {
         let seconds = u64::try_from(seconds).map_err(|_| BEFORE_1970)?;
@@ -224,7 +227,7 @@ impl Times {
             .ok_or(TOO_LATE)
     }
 
-    /// A local time in the zone, by jiff.
+    /// Resolves a local time in the zone, using jiff.
     fn resolve(&self, dt: DateTime) -> std::result::Result<u64, Why> {
         let zone = self.zone.as_ref().ok_or(NO_ZONE)?;
         let offset = offset_at(zone, dt)?;
@@ -243,7 +246,8 @@ impl Times {
         let format = self.format.as_deref().unwrap_or_default();
         let tm = BrokenDownTime::parse(format, text)
             .map_err(|e| Why::said(format!("is not a time by {format:?} ({e})")))?;
-        // jiff reads a leap second as the one before it: no value is changed here.
+        // jiff reads a leap second as the second before it. That would change the value, so reject
+        // it.
         if tm.second() == Some(59) && has_leap_second(format, text) {
             return Err(LEAP);
         }
@@ -264,7 +268,7 @@ impl Times {
         self.civil(date.to_datetime(time))
     }
 
-    /// A civil time: in the zone, or in UTC where only a base was given.
+    /// Resolves a civil time in the zone, or in UTC if only a base was given.
     fn civil(&self, dt: DateTime) -> std::result::Result<u64, Why> {
         if self.zone.is_none() && self.base.is_some() {
             return self.ticks(local_seconds(dt), dt.subsec_nanosecond().unsigned_abs());
@@ -285,7 +289,7 @@ impl Times {
             );
             return self.civil(base.date.to_datetime(time.map_err(|_| NO_TIME)?));
         }
-        // Only the extended form is left to jiff: there a leap second shows as ":60".
+        // jiff parses only the extended form here, in which a leap second contains ":60".
         if text.get(4) != Some(&b'-') {
             return Err(NO_TIME);
         }
@@ -332,7 +336,7 @@ const NO_ZONE: Why =
     Why::Said(std::borrow::Cow::Borrowed("has no offset, and no time zone is given (--tz)"));
 const NO_TIME: Why = Why::Not("a time (a number, or as 2026-01-31T09:30:00.123Z)");
 
-/// A time taken apart: local seconds since 1970 and what follows.
+/// A parsed time: local seconds since 1970, and the rest.
 #[derive(Debug, PartialEq)]
 struct Civil {
     seconds: i64,
@@ -340,7 +344,8 @@ struct Civil {
     offset: Option<i64>,
 }
 
-/// Whether a `60` in the text is its seconds: with 58 in that place, the second is 58.
+/// Whether a `60` in the text is the seconds. If it is, the same text with `58` in that place has
+/// second 58.
 fn has_leap_second(format: &str, text: &[u8]) -> bool {
     let sixties = text.windows(2).enumerate().filter(|(_, pair)| pair == b"60");
     sixties.into_iter().any(|(at, _)| {
@@ -357,7 +362,7 @@ fn two(b: &[u8], at: usize) -> Option<i64> {
     (high < 10 && low < 10).then(|| i64::from(high) * 10 + i64::from(low))
 }
 
-/// Reads `YYYY-MM-DD[T ]HH:MM:SS[.f{1,9}][Z|+hh:mm]`, all of `text`.
+/// Parses `YYYY-MM-DD[T ]HH:MM:SS[.f{1,9}][Z|+hh:mm]`, all of `text`.
 #[inline]
 fn iso(text: &[u8], last: &mut ([u8; 10], i64)) -> Option<Civil> {
     let date = text.first_chunk::<10>()?;
@@ -385,7 +390,7 @@ fn iso(text: &[u8], last: &mut ([u8; 10], i64)) -> Option<Civil> {
     Some(Civil { seconds: last.1 * DAY_SECONDS + of_day, nanos, offset })
 }
 
-/// Reads `HH:MM:SS[.f{1,9}]`: second of the day, nanoseconds, length.
+/// Parses `HH:MM:SS[.f{1,9}]` and returns the second of the day, the nanoseconds and the length.
 #[inline]
 fn clock(b: &[u8]) -> Option<(i64, u32, usize)> {
     let (hour, minute, second) = (two(b, 0)?, two(b, 3)?, two(b, 6)?);
@@ -407,7 +412,7 @@ fn clock(b: &[u8]) -> Option<(i64, u32, usize)> {
     (count > 0).then(|| (seconds, (nanos * POW10[9 - count]) as u32, 9 + count))
 }
 
-/// Days since 1970 of `YYYY-MM-DD`.
+/// Returns the days from 1970 to `YYYY-MM-DD`.
 fn day_number(date: &[u8; 10]) -> Option<i64> {
     let (century, of_century) = (two(date, 0)?, two(date, 2)?);
     let (month, day) = (two(date, 5)?, two(date, 8)?);
@@ -418,7 +423,8 @@ fn day_number(date: &[u8; 10]) -> Option<i64> {
     Some(days(Date::new(year, month as i8, day as i8).ok()?))
 }
 
-/// Days since 1970. The year begins in March, so that the leap day is its last.
+/// Returns the days from 1970 to a date. Years begin in March here, so that a leap day is the last
+/// day of its year.
 fn days(date: Date) -> i64 {
     let month = i64::from(date.month());
     let year = i64::from(date.year()) - i64::from(month <= 2);
@@ -433,17 +439,17 @@ fn local_seconds(dt: DateTime) -> i64 {
     days(dt.date()) * DAY_SECONDS + hour * 3600 + minute * 60 + i64::from(dt.second())
 }
 
-/// The inverse of [`local_seconds`].
+/// Returns the local time of `seconds` since 1970: the inverse of [`local_seconds`].
 fn datetime(seconds: i64, nanos: u32) -> Option<DateTime> {
     let nanos = i32::try_from(nanos).ok()?;
     let at = jiff::Timestamp::new(seconds, nanos).ok()?;
     Some(jiff::tz::Offset::UTC.to_datetime(at))
 }
 
-/// The zone's offset at a local time, in seconds.
+/// Returns the zone's offset at a local time, in seconds.
 ///
 /// # Errors
-/// A local time that the zone skips or repeats, with both candidates.
+/// A local time that the zone skips or repeats; the message names both candidates.
 fn offset_at(zone: &TimeZone, dt: DateTime) -> std::result::Result<i64, Why> {
     let (what, before, after) = match zone.to_ambiguous_timestamp(dt).offset() {
         AmbiguousOffset::Unambiguous { offset } => return Ok(i64::from(offset.seconds())),

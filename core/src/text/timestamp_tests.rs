@@ -15,7 +15,7 @@ fn said(result: std::result::Result<u64, Why>) -> String {
 }
 
 #[test]
-fn numbers_in_every_unit() {
+fn numbers_are_parsed_in_every_unit() {
     let mut plain = times(TimeUnit::Micros, TimeOptions::default());
     assert_eq!(plain.parse(b"18446744073709551615"), Ok(u64::MAX));
     assert_eq!(plain.parse(b"0"), Ok(0));
@@ -37,7 +37,7 @@ fn numbers_in_every_unit() {
 }
 
 #[test]
-fn texts() {
+fn rfc_3339_times_are_parsed() {
     let mut plain = times(TimeUnit::Nanos, TimeOptions::default());
     for text in [
         "2025-03-25T23:07:00.715Z",
@@ -64,7 +64,7 @@ fn texts() {
 }
 
 #[test]
-fn a_skipped_or_repeated_local_time_is_refused_with_both_candidates() {
+fn a_skipped_or_repeated_local_time_is_rejected_with_both_candidates() {
     let mut local =
         times(TimeUnit::Micros, TimeOptions { zone: Some(chicago()), ..TimeOptions::default() });
     assert_eq!(local.parse(b"2013-09-01 17:00:00.083"), Ok(1_378_072_800_083_000));
@@ -80,7 +80,7 @@ fn a_skipped_or_repeated_local_time_is_refused_with_both_candidates() {
 
 #[test]
 fn a_minute_with_two_offsets_is_not_remembered() {
-    // Liberia went from -00:44:30 to UTC: the clocks skipped to 00:44:30.
+    // Liberia changed from -00:44:30 to UTC: its clocks skipped from 00:00:00 to 00:44:30.
     let zone = Some(TimeZone::get("Africa/Monrovia").unwrap());
     let mut local = times(TimeUnit::Micros, TimeOptions { zone, ..TimeOptions::default() });
     assert!(local.parse(b"1972-01-07 00:44:45").is_ok());
@@ -88,7 +88,7 @@ fn a_minute_with_two_offsets_is_not_remembered() {
 }
 
 #[test]
-fn time_of_day() {
+fn times_of_day_count_from_the_base_date() {
     let base = Some("2014-05-01".parse().unwrap());
     let options = TimeOptions { base, ..TimeOptions::default() };
     let mut utc = times(TimeUnit::Nanos, options.clone());
@@ -105,13 +105,13 @@ fn time_of_day() {
 }
 
 #[test]
-fn formats() {
+fn strftime_formats_are_parsed() {
     let format = |text: &str| TimeOptions { format: Some(text.into()), ..TimeOptions::default() };
     let zone = Some(chicago());
     let mut local = times(TimeUnit::Micros, TimeOptions { zone, ..format("%Y%m%d %H:%M:%S%.f") });
     assert_eq!(local.parse(b"20130901 17:00:00.083"), Ok(1_378_072_800_083_000));
     assert!(said(local.parse(b"20130901 17:00:60")).contains("leap"));
-    // jiff prints .160 as .16: the sixty of a fraction is none of seconds.
+    // A `60` in the fraction is not a leap second.
     let options = TimeOptions { zone: Some(TimeZone::UTC), ..format("%Y-%m-%d %H:%M:%S%.f") };
     let mut fractions = times(TimeUnit::Micros, options);
     assert_eq!(fractions.parse(b"1970-01-01 00:00:59.160"), Ok(59_160_000));
@@ -129,7 +129,7 @@ fn formats() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
     #[test]
-    fn the_hand_written_reader_equals_jiff(
+    fn the_hand_written_parser_agrees_with_jiff(
         year in 1960i16..2600, month in 0i8..14, day in 0i8..33, hour in 0i8..26,
         minute in 0i8..61, second in 0i8..62, fraction in "(\\.[0-9]{0,10})?",
         offset in prop_oneof!["", "Z", "[+-][0-2][0-9]:[0-6][0-9]"], t in "[Tt ]",
@@ -157,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn one_reader_over_many_local_times_equals_a_fresh_one(
+    fn a_reused_parser_agrees_with_a_fresh_one(
         starts in prop::collection::vec((1_383_400_000i64..1_383_500_000, 0u32..3), 1..40),
     ) {
         let options = TimeOptions { zone: Some(chicago()), ..TimeOptions::default() };

@@ -1,4 +1,4 @@
-//! One field's value, from text into its bytes in the record.
+//! Parses one field's value from text into its bytes in the record.
 
 use super::number::{
     fast_float, fast_scaled, fast_uint, float32, float64, integer, is_json_number, scaled,
@@ -11,7 +11,7 @@ use crate::schema::FieldType;
 
 type Verdict = std::result::Result<(), Why>;
 
-/// What a field takes, resolved from its type and its place in the layout.
+/// What a field accepts, resolved from its type and its role in the layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Char,
@@ -34,11 +34,11 @@ pub(crate) struct Op {
     /// Offset in the record.
     pub at: usize,
     pub kind: Kind,
-    /// The record that rows start from holds the field's default.
+    /// Whether the record that rows start from holds a default for this field.
     pub defaulted: bool,
 }
 
-/// Where a text comes from: the rules differ a little.
+/// Where a text comes from. The rules for cells and JSON strings differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// A CSV cell, and whether it was quoted.
@@ -47,7 +47,7 @@ pub(crate) enum Origin {
     Json,
 }
 
-/// The fields' ops, in the layout's order.
+/// Returns an op for each field, in the layout's order.
 pub(crate) fn ops(layout: &Layout) -> Vec<Op> {
     let fields = layout.fields().iter().enumerate();
     fields
@@ -76,10 +76,10 @@ pub(crate) fn ops(layout: &Layout) -> Vec<Op> {
         .collect()
 }
 
-/// The record that rows start from: zeros, and the defaults where the spec has any.
+/// Returns the record that rows start from: zeros, and the defaults of the spec.
 ///
 /// # Errors
-/// [`Error::Spec`] for a default that is no value of its field.
+/// [`Error::Spec`] for a default that is not a value of its field.
 pub(crate) fn blank_record(layout: &Layout, ops: &[Op]) -> Result<Vec<u8>> {
     let mut record = layout.zeroed();
     let mut times = Times::plain(layout.unit())?;
@@ -111,7 +111,7 @@ fn put<const N: usize>(record: &mut [u8], at: usize, bytes: [u8; N]) {
 }
 
 impl Op {
-    /// How many bytes of the record are the field's.
+    /// Returns how many bytes of the record belong to the field.
     pub(crate) fn size(self) -> usize {
         match self.kind {
             Kind::Char | Kind::Bool => 1,
@@ -137,7 +137,7 @@ impl Op {
         record[self.at] = value;
     }
 
-    /// Writes an integer if the field holds it.
+    /// Writes an integer, if the field can hold it.
     #[inline(always)]
     pub(crate) fn put_integer(self, record: &mut [u8], negative: bool, size: u64) -> Verdict {
         match self.kind {
@@ -170,8 +170,9 @@ impl Op {
         }
     }
 
-    /// Reads a number of the field's type and stores it if `ends` says so of its end. `None`: not
-    /// a number as the fast readers know it; `Some(None)`: one that does not fit.
+    /// Reads a number of the field's type and stores it if `ends` accepts the position after it.
+    /// Returns `None` if the fast readers do not know the form, and `Some(None)` if the number does
+    /// not fit.
     #[inline(always)]
     pub(crate) fn number<const JSON: bool>(
         self,
@@ -222,7 +223,7 @@ impl Op {
     /// Writes the value that is all of `text`.
     ///
     /// # Errors
-    /// Why `text` is none; the field's bytes may then be half written.
+    /// Why `text` is not a value. The field's bytes may then be half written.
     pub(crate) fn text(
         self,
         text: &[u8],
@@ -234,7 +235,8 @@ impl Op {
         let is_text = matches!(self.kind, Kind::Text(_));
         let keeps_blanks = is_text || self.kind == Kind::Char || !cell;
         let text = if keeps_blanks { text } else { trim(text) };
-        // A quoted empty cell of a string is that string; elsewhere quotes change nothing.
+        // For a string field, a quoted empty cell is the empty string, not the default. For other
+        // fields quotes change nothing.
         let explicit = !cell || (is_text && origin == Origin::Cell { quoted: true });
         if text.is_empty() && self.defaulted && !explicit {
             return Ok(());
@@ -269,7 +271,7 @@ impl Op {
     /// Writes the value of a JSON number, `true`, `false` or `null`.
     ///
     /// # Errors
-    /// As [`Op::text`].
+    /// Like [`Op::text`].
     pub(crate) fn token(self, token: &[u8], times: &mut Times, record: &mut [u8]) -> Verdict {
         match (token, self.kind) {
             (b"null", _) if self.defaulted => Ok(()),
@@ -339,13 +341,13 @@ impl Op {
     }
 }
 
-/// Sign and size as an `i64`.
+/// Returns sign and magnitude as an `i64`, if it fits.
 #[inline(always)]
 fn signed(negative: bool, size: u64) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(size) } else { i64::try_from(size).ok() }
 }
 
-/// Cells of numbers, times, booleans and hex may have blanks around them; texts keep theirs.
+/// Removes blanks around a cell, for numbers, times, booleans and hex. Texts keep theirs.
 fn trim(text: &[u8]) -> &[u8] {
     let blank = |c: &u8| *c == b' ' || *c == b'\t';
     let start = text.iter().position(|c| !blank(c)).unwrap_or(text.len());
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_at_the_edges_of_their_types() {
+    fn extreme_cells_are_accepted() {
         for (kind, text, bytes) in [
             ("int8", "-128", vec![0x80]),
             ("int8", "127", vec![0x7f]),
@@ -415,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn cells_that_do_not_fit_are_refused() {
+    fn cells_that_do_not_fit_are_rejected() {
         for (kind, text) in [
             ("int8", "128"),
             ("int8", "-129"),
@@ -451,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens() {
+    fn json_tokens_are_accepted_or_rejected() {
         assert_eq!(written("float64", "null", None), Ok(f64::NAN.to_le_bytes().to_vec()));
         assert_eq!(written("bool", "true", None), Ok(vec![1]));
         assert_eq!(written("uint8", "7", None), Ok(vec![7]));

@@ -1,8 +1,8 @@
-//! Numbers in words for people: sizes, spans of time, counts.
+//! Formats sizes, durations and counts for people.
 
 use std::time::Duration;
 
-/// A size for people: the largest binary unit that leaves a number of at least one.
+/// Formats a size in the largest binary unit that gives a number of at least one.
 pub fn size(bytes: u64) -> String {
     let units = [("TiB", 40u32), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.iter().find(|(_, shift)| bytes >> shift > 0) {
@@ -14,7 +14,7 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// A span of time for people, in its two largest units: `0.4s`, `42s`, `7m12s`, `3h5m`, `12d4h`.
+/// Formats a duration in its two largest units: `0.4s`, `42s`, `7m12s`, `3h5m`, `12d4h`.
 pub fn span(span: Duration) -> String {
     let seconds = span.as_secs();
     let two = |large: u64, unit: &str, small: u64, small_unit: &str| match small {
@@ -30,7 +30,7 @@ pub fn span(span: Duration) -> String {
     }
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -48,13 +48,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
+    fn sizes_are_shown_in_binary_units() {
         let shown = [0, 1023, 1024, 64 << 20, (1 << 30) + (1 << 29)].map(size);
         assert_eq!(shown, ["0B", "1023B", "1KiB", "64MiB", "1.5GiB"]);
     }
 
     #[test]
-    fn spans() {
+    fn spans_are_shown_in_two_units() {
         let table = [
             (0, "0s"),
             (450, "0.4s"),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn counts() {
+    fn counts_are_grouped_by_thousands() {
         assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
     }
 }
