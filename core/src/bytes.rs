@@ -1,7 +1,7 @@
-//! Fixed offsets: structures of the format as summed constants over byte arrays.
+//! Reads and writes structures of the format, as constant offsets into byte arrays.
 
-/// Declares consecutive fields as offset constants: `NAME: size`, from a start, and asserts where
-/// they end.
+/// Declares consecutive fields, each as `NAME: size`, as offset constants from a start, and asserts
+/// where the last one ends.
 macro_rules! offsets {
     ($($(#[$doc:meta])* [$start:expr] { $($name:ident: $size:expr),* $(,)? } = $end:expr;)*) => {
         $(offsets!(@next $start, $end; $($name: $size,)*);)*
@@ -17,30 +17,30 @@ macro_rules! offsets {
 }
 pub(crate) use offsets;
 
-/// The `u32` at `at`.
+/// Returns the `u32` at `at`.
 ///
 /// # Panics
-/// If `bytes` ends before.
+/// If `bytes` is too short.
 pub fn get_u32(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(word)
 }
 
-/// The `u64` at `at`.
+/// Returns the `u64` at `at`.
 ///
 /// # Panics
-/// If `bytes` ends before.
+/// If `bytes` is too short.
 pub fn get_u64(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
 }
 
-/// The 16 bytes at `at`.
+/// Returns the 16 bytes at `at`.
 ///
 /// # Panics
-/// If `bytes` ends before.
+/// If `bytes` is too short.
 pub fn get_id(bytes: &[u8], at: usize) -> [u8; 16] {
     let mut id = [0; 16];
     id.copy_from_slice(&bytes[at..at + 16]);
@@ -50,7 +50,7 @@ pub fn get_id(bytes: &[u8], at: usize) -> [u8; 16] {
 /// Stores a `u32` at `at`.
 ///
 /// # Panics
-/// If `bytes` ends before.
+/// If `bytes` is too short.
 pub fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
@@ -58,7 +58,7 @@ pub fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
 /// Stores a `u64` at `at`.
 ///
 /// # Panics
-/// If `bytes` ends before.
+/// If `bytes` is too short.
 pub fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
 }
@@ -66,7 +66,7 @@ pub fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
 /// Stores bytes at `at`.
 ///
 /// # Panics
-/// If `bytes` ends before.
+/// If `bytes` is too short.
 pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }

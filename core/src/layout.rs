@@ -1,4 +1,4 @@
-//! Where each field lies in a record: computed once from the spec, then only read.
+//! Where each field lies in a record. Computed once from the spec, then only read.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -11,34 +11,34 @@ use crate::schema::{FeedSpec, FieldSpec, FieldType, MAX_RECORD_BYTES};
 use crate::show::quoted;
 use crate::time::TimeUnit;
 
-/// One field's place in the record.
+/// A field's place in the record.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
-    /// Name, unique in the layout.
+    /// The name, unique in the layout.
     pub name: String,
-    /// Type.
+    /// The type.
     pub kind: FieldType,
     /// Offset in the record, in bytes.
     pub offset: usize,
-    /// Free text for people.
+    /// A description for people.
     pub desc: String,
-    /// What an empty cell or a missing key means, as the spec gives it.
+    /// The value of an empty cell or a missing key, as the spec gives it.
     pub default: Option<serde_json::Value>,
 }
 
 impl Field {
-    /// Size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> usize {
         self.kind.size()
     }
 
-    /// The field's bytes within a record.
+    /// Returns the byte range of the field within a record.
     pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.size()
     }
 }
 
-/// The record: its fields in order, its padding, its size and its time column.
+/// The layout of a record: fields in order, padding, size and time column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
     fields: Vec<Field>,
@@ -53,8 +53,8 @@ pub struct Layout {
 const RESERVED: [&str; 2] = ["_seq", "_feed"];
 
 impl Layout {
-    /// Computes the layout of `spec`: fields in order, naturally aligned unless packed, the
-    /// record's size rounded up to its widest alignment.
+    /// Computes the layout of `spec`. Fields keep their order and are naturally aligned unless
+    /// packed; the record size is rounded up to the widest alignment.
     ///
     /// # Errors
     /// [`Error::Spec`] for duplicate or reserved names, a missing or mistyped time column, or a
@@ -113,66 +113,69 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The fields that hold values, in record order; padding is not among them.
+    /// Returns the fields that hold values, in record order, without padding.
     pub fn fields(&self) -> &[Field] {
         &self.fields
     }
 
-    /// The field of that name.
+    /// Returns the field with this name.
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.iter().find(|f| f.name == name)
     }
 
-    /// Position of the field of that name in [`Layout::fields`].
+    /// Returns the position of the field with this name in [`Layout::fields`].
     pub fn position(&self, name: &str) -> Option<usize> {
         self.fields.iter().position(|f| f.name == name)
     }
 
-    /// Bytes that belong to no field and are always zero: explicit and implicit padding.
+    /// Returns the bytes that belong to no field and are always zero: explicit and implicit
+    /// padding.
     pub fn padding(&self) -> &[Range<usize>] {
         &self.padding
     }
 
-    /// Size of a record, in bytes.
+    /// Returns the size of a record in bytes.
     pub fn record_size(&self) -> usize {
         self.record_size
     }
 
-    /// The time column.
+    /// Returns the time column.
     pub fn time_field(&self) -> &Field {
         &self.fields[self.time_field]
     }
 
-    /// The unit of the time column and of every `timestamp` field.
+    /// Returns the unit of the time column and of every `timestamp` field.
     pub fn unit(&self) -> TimeUnit {
         self.unit
     }
 
-    /// Whether alignment is off.
+    /// Whether the layout is packed, without alignment.
     pub fn packed(&self) -> bool {
         self.packed
     }
 
-    /// Whether values of the field at `position` are times: the time column and `timestamp`s.
+    /// Whether the field at `position` holds times, as the time column and every `timestamp` field
+    /// do.
     pub fn is_time(&self, position: usize) -> bool {
         position == self.time_field || self.fields[position].kind == FieldType::Timestamp
     }
 
-    /// The layout's identity: FNV-1a of [`Layout::canonical`].
+    /// Returns the layout's identity: the FNV-1a hash of [`Layout::canonical`].
     pub fn hash(&self) -> u64 {
         self.hash
     }
 
-    /// The time of one record.
+    /// Returns the time of one record.
     ///
     /// # Panics
-    /// If `record` is shorter than the record size.
+    /// If `record` ends before the time column does.
     #[inline(always)]
     pub fn time_of(&self, record: &[u8]) -> u64 {
         get_u64(record, self.fields[self.time_field].offset)
     }
 
-    /// The text that the hash and the feed registry carry: one line a field, then the record.
+    /// Returns the text that is hashed and stored in the feed registry: a line per field, then the
+    /// record.
     pub fn canonical(&self) -> String {
         let mut text = String::new();
         for field in &self.fields {
@@ -183,7 +186,7 @@ impl Layout {
         text
     }
 
-    /// One line a difference between this layout and the one asked for; none if they are equal.
+    /// Returns a line for each difference between this layout and `asked`; empty if they are equal.
     pub fn difference(&self, asked: &Layout) -> Vec<String> {
         let mut found = Vec::new();
         for field in &self.fields {
@@ -216,7 +219,7 @@ impl Layout {
         found
     }
 
-    /// The record of all defaults: zeros, the canonical value of every type.
+    /// Returns a record of zeros, a valid value of every type.
     pub fn zeroed(&self) -> Vec<u8> {
         vec![0; self.record_size]
     }

@@ -1,9 +1,9 @@
-//! `deepwater.log`: what changed the store, one line an event (FORMAT.md, deepwater.log).
+//! `deepwater.log`: what changed the store, one line per event (FORMAT.md, deepwater.log).
 //!
-//! Several processes append at once, and no lock is needed for that: each line is one write to a
-//! file opened for appending, and a file that another process has just turned over is still kept,
-//! as the first backup. Only turning over takes a lock, and nobody waits for it: whoever finds it
-//! taken appends to what there is.
+//! Several processes append at once without a lock. Each line is one write to a file opened for
+//! appending. A process that still has the file open when another one rotates it writes to the
+//! first backup, so its line is kept. Only rotation takes a lock, and no process waits for it: if
+//! the lock is taken, a process appends to the current file.
 
 use std::fmt::{Display, Write as _};
 use std::fs::{self, File};
@@ -20,14 +20,14 @@ use crate::os::file;
 use crate::os::lock::Lock;
 use crate::show;
 
-/// Its name in the store.
+/// Name of the log in the store.
 const LOG_NAME: &str = "deepwater.log";
-/// A log of this size is turned over.
+/// A log of this size is rotated.
 const MAX_BYTES: u64 = 10_000_000;
-/// So many old logs are kept, `deepwater.log.1` being the newest.
+/// How many old logs are kept; `deepwater.log.1` is the newest.
 const BACKUPS: u32 = 5;
 
-/// A store's log. Holds nothing open.
+/// A store's log. It holds no open file.
 #[derive(Clone, Debug)]
 pub struct Log {
     base: PathBuf,
@@ -36,25 +36,26 @@ pub struct Log {
 }
 
 impl Log {
-    /// The log of the store at `base`.
+    /// Returns the log of the store at `base`.
     pub fn of(base: &Path) -> Log {
         Log::with_limits(base, MAX_BYTES, BACKUPS)
     }
 
-    /// The same with limits of one's own: turned over at `max_bytes`, that many old ones kept.
+    /// Returns the log with other limits: it is rotated at `max_bytes`, and `backups` old ones are
+    /// kept.
     pub fn with_limits(base: &Path, max_bytes: u64, backups: u32) -> Log {
         Log { base: base.to_owned(), max_bytes, backups }
     }
 
-    /// Adds a line: the time, `event=what`, the fields in that order, and the process.
+    /// Appends a line: the time, `event=what`, the fields in order, and the process.
     ///
-    /// Never fails and never waits: what cannot be written is left out, since a store must work
-    /// where its log does not.
+    /// Never fails and never waits for a lock. A line that cannot be written is dropped, because a
+    /// store must work even if its log does not.
     pub fn event(&self, what: &str, fields: &[(&str, &dyn Display)]) {
         let _ = self.append(line(Timestamp::now(), what, fields).as_bytes());
     }
 
-    /// Where the log is.
+    /// Returns the log's path.
     pub fn path(&self) -> PathBuf {
         self.base.join(LOG_NAME)
     }
@@ -67,27 +68,29 @@ impl Log {
         let path = self.path();
         let (mut log, mut size) = self.open()?;
         if size > 0 && size + line.len() as u64 > self.max_bytes {
-            // A log that cannot be turned over grows, which is better than one that ends.
+            // Ignore the error: a log that cannot be rotated grows, which is better than losing
+            // lines.
             let _ = self.turn_over(line.len() as u64);
-            // Whoever turned it over: the file opened before is a backup now.
+            // If any process rotated the log, the file opened above is a backup now.
             (log, size) = self.open()?;
         }
         let wrong = |e| Error::io("cannot write", &path, e);
         if ends_in_mid_line(&log, size) && stays_in_mid_line(&log, &path)? {
-            // Of a write that a full disk cut short; the line after it is to stand alone.
+            // A full disk cut the last write short. Start a new line, so that this one stands
+            // alone.
             return log.write_all(&[b"\n", line].concat()).map_err(wrong);
         }
         log.write_all(line).map_err(wrong)
     }
 
-    /// Opens the log for appending, made if it is not there; with its size.
+    /// Opens the log for appending, creates it if needed, and returns it with its size.
     fn open(&self) -> Result<(File, u64)> {
         let path = self.path();
         let log = file::open_append(&path, 0o600)?;
         let size = file::size(&log, &path)?;
         if size == 0 {
-            // Whoever may read the store may read its log; and one that root begins belongs to the
-            // store's owner, who could not go on with it otherwise.
+            // The log gets the manifest's read permissions, owner and group. Otherwise the store's
+            // owner could not append to a log that root created.
             if let Ok(store) = fs::metadata(self.base.join("manifest.json")) {
                 let read = store.permissions().mode() & 0o044;
                 let _ = log.set_permissions(fs::Permissions::from_mode(0o600 | read));
@@ -97,7 +100,7 @@ impl Log {
         Ok((log, size))
     }
 
-    /// Makes the log the first backup, unless another process is at it or has just done so.
+    /// Rotates the log, unless another process is rotating it or has just done so.
     fn turn_over(&self, wanted: u64) -> Result<()> {
         let Some(_lock) = Lock::try_replace(&self.base.join("locks/log"))? else { return Ok(()) };
         let path = self.path();
@@ -105,7 +108,7 @@ impl Log {
         if size.len() + wanted <= self.max_bytes {
             return Ok(());
         }
-        // A process killed half way has left a number free: older ones stay where they are.
+        // A process killed during rotation leaves a gap in the numbers. Backups after the gap stay.
         let free = (1..self.backups).find(|n| !self.backup(*n).exists()).unwrap_or(self.backups);
         for number in (1..free).rev() {
             rename(&self.backup(number), &self.backup(number + 1))?;
@@ -123,8 +126,8 @@ fn ends_in_mid_line(log: &File, size: u64) -> bool {
     size > 0 && log.read_at(&mut last, size - 1).is_ok_and(|n| n == 1) && last != *b"\n"
 }
 
-/// Looks again after a moment: most likely the first look saw half of what another process was
-/// writing.
+/// Checks again after a moment. Most likely the first check saw half of a line that another process
+/// was writing.
 fn stays_in_mid_line(log: &File, path: &Path) -> Result<bool> {
     thread::sleep(Duration::from_millis(2));
     Ok(ends_in_mid_line(log, file::size(log, path)?))
@@ -140,7 +143,7 @@ fn line(now: Timestamp, what: &str, fields: &[(&str, &dyn Display)]) -> String {
     line
 }
 
-/// A value of plain characters as it is, any other in quotes; always on one line.
+/// Appends a value: bare if all its characters are plain, else quoted. Always on one line.
 fn put_value(line: &mut String, value: &str) {
     let plain = |c: char| !show::is_active(c) && !c.is_whitespace() && !"\"=\\".contains(c);
     if !value.is_empty() && value.chars().all(plain) {
@@ -163,7 +166,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// A folder that a log can be in.
+    /// Returns a folder for a log.
     fn base() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("locks")).unwrap();
@@ -175,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_one_line_whatever_is_in_it() {
+    fn an_event_is_always_one_line() {
         let now = Timestamp::from_microsecond(1_700_000_000_000_000).unwrap();
         let fields: [(&str, &dyn Display); 4] =
             [("feed", &"trades"), ("rows", &7), ("why", &"a \"b\"\n\tc=\\\x1b[2J"), ("none", &"")];
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_log_is_turned_over_and_the_oldest_goes() {
+    fn a_full_log_is_rotated_and_the_oldest_backup_removed() {
         let folder = base();
         let base = folder.path();
         let log = Log::with_limits(base, 200, 2);
@@ -211,20 +214,20 @@ mod tests {
     }
 
     #[test]
-    fn what_another_has_just_turned_over_stays() {
+    fn a_log_that_was_just_rotated_is_not_rotated_again() {
         let folder = base();
         let base = folder.path();
         let log = Log::with_limits(base, 100, 3);
         (0..2).for_each(|n| log.event("test", &[("n", &n)]));
         let (new, old) = (read(base, LOG_NAME), read(base, "deepwater.log.1"));
         assert_eq!((new.lines().count(), old.lines().count()), (1, 1));
-        // As if this process had seen the full log before the other one came.
+        // Act as if this process had seen the full log before another process rotated it.
         log.turn_over(20).unwrap();
         assert_eq!((read(base, LOG_NAME), read(base, "deepwater.log.1")), (new, old));
     }
 
     #[test]
-    fn a_turn_cut_short_loses_no_backup() {
+    fn an_interrupted_rotation_loses_no_backup() {
         let folder = base();
         let base = folder.path();
         let log = Log::with_limits(base, 100, 3);
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_after_one_that_was_cut_short_stands_alone() {
+    fn an_event_after_a_truncated_line_is_on_its_own_line() {
         let folder = base();
         fs::write(folder.path().join(LOG_NAME), "2026-01-01T00:00:00Z event=wri").unwrap();
         Log::of(folder.path()).event("test", &[]);
@@ -250,14 +253,14 @@ mod tests {
     }
 
     #[test]
-    fn who_turns_it_over_is_not_waited_for() {
+    fn events_do_not_wait_for_a_rotation() {
         let folder = base();
         let base = folder.path();
         let held = Lock::wait(&base.join("locks/log")).unwrap();
         let log = Log::with_limits(base, 100, 3);
         (0..5).for_each(|n| log.event("test", &[("n", &n)]));
         assert_eq!(read(base, LOG_NAME).lines().count(), 5, "longer than it should be, and whole");
-        // Nor does it end where the lock cannot be had at all.
+        // The log also works if the lock cannot be taken at all.
         drop(held);
         fs::remove_dir_all(base.join("locks")).unwrap();
         log.event("test", &[]);

@@ -1,11 +1,11 @@
-//! Records and values: the bytes of a record as typed values, both ways. For programs; the tools go
-//! straight between bytes and text.
+//! Reads and writes a record's bytes as typed values, for programs. The tools convert directly
+//! between bytes and text.
 
 use crate::error::{Error, Result};
 use crate::layout::{Field, Layout};
 use crate::schema::FieldType;
 
-/// One field's value.
+/// The value of a field.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -25,14 +25,14 @@ pub enum Value {
     Decimal(i64, u8),
     /// `bytesN`.
     Bytes(Vec<u8>),
-    /// `stringN`, without its padding.
+    /// `stringN`, without its NUL padding.
     String(String),
 }
 
-/// A record, lent.
+/// A borrowed record.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
-    /// Its seq.
+    /// The record's sequence number.
     pub seq: u64,
     layout: &'a Layout,
     bytes: &'a [u8],
@@ -43,22 +43,22 @@ impl<'a> Record<'a> {
         Record { seq, layout, bytes }
     }
 
-    /// Its bytes.
+    /// Returns the record's bytes.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Its time, in the feed's unit.
+    /// Returns the record's time, in the feed's unit.
     pub fn time(&self) -> u64 {
         self.layout.time_of(self.bytes)
     }
 
-    /// The value of the field of that name.
+    /// Returns the value of the field with this name.
     pub fn get(&self, name: &str) -> Option<Value> {
         self.layout.field(name).map(|field| value_of(field, self.bytes))
     }
 
-    /// Every field's name and value, in record order.
+    /// Returns every field's name and value, in record order.
     pub fn values(&self) -> impl Iterator<Item = (&'a str, Value)> + use<'a> {
         let bytes = self.bytes;
         self.layout.fields().iter().map(move |field| (field.name.as_str(), value_of(field, bytes)))
@@ -92,10 +92,12 @@ fn value_of(field: &Field, record: &[u8]) -> Value {
     }
 }
 
-/// Writes one value a field, in record order, into `record` (the layout's size, padding untouched).
+/// Writes a value for each field, in record order, into `record`, which has the layout's record
+/// size. Padding is left unchanged.
 ///
 /// # Errors
-/// [`Error::Invalid`] names the field whose value is missing, of another type or too large.
+/// [`Error::Invalid`] if the number of values is wrong, or, naming the field, if a value is of
+/// another type or too large.
 pub fn write_values(layout: &Layout, values: &[Value], record: &mut [u8]) -> Result<()> {
     if values.len() != layout.fields().len() {
         return Err(Error::Invalid(format!(

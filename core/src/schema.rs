@@ -1,7 +1,7 @@
-//! What a feed is: its fields, its time column and its policy, as users write them down.
+//! What a feed is: its fields, its time column and its policy, as users write them.
 //!
-//! The JSON form is the seed's word for word (`feed_name mode fields ts_col chunk_size_mb
-//! retention_hours persist`), with our own keys beside it. Unknown keys are refused by name.
+//! The JSON form has the keys of the Python Deepwater API (`feed_name mode fields ts_col
+//! chunk_size_mb retention_hours persist`) and some more. An unknown key is an error that names it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,11 +19,11 @@ pub const MAX_RECORD_BYTES: usize = 16 * 1024;
 pub const MIN_CHUNK_BYTES: u64 = 64 * 1024;
 /// The largest chunk, in bytes.
 pub const MAX_CHUNK_BYTES: u64 = 16 << 30;
-/// Chunk size where the spec names none.
+/// The chunk size if the spec does not give one.
 pub const DEFAULT_CHUNK_BYTES: u64 = 64 << 20;
 /// The largest ring, in bytes.
 pub const MAX_RING_BYTES: u64 = 1 << 40;
-/// Ring size where the spec names none.
+/// The ring size if the spec does not give one.
 pub const DEFAULT_RING_BYTES: u64 = 16 << 20;
 /// The longest description of a new field, in bytes.
 pub const MAX_DESC_BYTES: usize = 4096;
@@ -33,18 +33,18 @@ pub const MAX_AGE_SECONDS: u64 = 365_250 * 86_400;
 const MAX_SYNC_SECONDS: u64 = 86_400;
 /// The largest size limit: no file system holds more.
 pub const MAX_SIZE_BYTES: u64 = i64::MAX as u64;
-/// File mode of a feed's files where the spec names none.
+/// The mode of a feed's files if the spec does not give one.
 pub const DEFAULT_FILE_MODE: u32 = 0o640;
 
-/// The type of one field.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FieldType {
-    /// One byte, shown as the Latin-1 character it is.
+    /// One byte, shown as a Latin-1 character.
     Char,
     /// One byte, 0 or 1.
     Bool,
-    /// Signed integers.
+    /// 8 bits, signed.
     Int8,
     /// 16 bits, signed.
     Int16,
@@ -52,7 +52,7 @@ pub enum FieldType {
     Int32,
     /// 64 bits, signed.
     Int64,
-    /// Unsigned integers.
+    /// 8 bits, unsigned.
     Uint8,
     /// 16 bits, unsigned.
     Uint16,
@@ -64,9 +64,9 @@ pub enum FieldType {
     Float32,
     /// IEEE 754 binary64.
     Float64,
-    /// An `i64` scaled by 10^S, S in 0..=18: exact decimals.
+    /// An `i64` that counts units of 10^-S, S in 0..=18: an exact decimal.
     Decimal64(u8),
-    /// A `u64` count of the feed's unit since the epoch.
+    /// A `u64` that counts the feed's unit since the epoch.
     Timestamp,
     /// N raw bytes, written as hex.
     Bytes(u16),
@@ -77,7 +77,7 @@ pub enum FieldType {
 }
 
 impl FieldType {
-    /// Size in bytes.
+    /// Returns the size in bytes.
     pub fn size(self) -> usize {
         match self {
             FieldType::Char | FieldType::Bool | FieldType::Int8 | FieldType::Uint8 => 1,
@@ -92,7 +92,8 @@ impl FieldType {
         }
     }
 
-    /// Natural alignment in bytes: the size for numbers, 1 for everything made of bytes.
+    /// Returns the natural alignment in bytes: the size for numbers, 1 for bytes, strings and
+    /// padding.
     pub fn align(self) -> usize {
         match self {
             FieldType::Bytes(_) | FieldType::String(_) | FieldType::Pad(_) => 1,
@@ -152,7 +153,7 @@ impl FromStr for FieldType {
     }
 }
 
-/// Parses the types that carry a number: `decimal64.8`, `decimal64(8)`, `bytes16`, `string8`, `_4`.
+/// Parses types that contain a number: `decimal64.8`, `decimal64(8)`, `bytes16`, `string8`, `_4`.
 fn sized_type(text: &str) -> Result<FieldType> {
     let unknown = || Error::Spec(format!("unknown type {}; {TYPES_HINT}", quoted(text)));
     let number = |digits: &str| -> Result<u16> {
@@ -189,20 +190,20 @@ fn sized_type(text: &str) -> Result<FieldType> {
     Ok(make(n))
 }
 
-/// One field as the spec gives it.
+/// A field as the spec gives it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FieldSpec {
-    /// Field name; unique in the feed. May be left out for padding only.
+    /// The name, unique in the feed. Only padding may leave it out.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Type, as text (`float64`, `decimal64.8`).
+    /// The type, as text (`float64`, `decimal64.8`).
     #[serde(rename = "type", with = "type_text")]
     pub kind: FieldType,
-    /// Free text for people.
+    /// A description for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub desc: String,
-    /// What an empty CSV cell or a missing JSON key means: a JSON number, text or boolean.
+    /// The value of an empty CSV cell or a missing JSON key: a JSON number, string or boolean.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<serde_json::Value>,
 }
@@ -220,36 +221,36 @@ mod type_text {
     }
 }
 
-/// Where a live chunk is born.
+/// Where live chunks are created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// In the feed's folder.
     #[default]
     Disk,
-    /// In shared memory, streamed to disk in the background.
+    /// In shared memory; the writer copies them to disk in the background.
     Shm,
 }
 
-/// What happens to a record older than one before it.
+/// What to do with a record whose time is older than the newest so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
-    /// Kept as it is and counted.
+    /// Keep it unchanged and count it.
     #[default]
     Accept,
-    /// Refused, counted and reported.
+    /// Reject, count and report it.
     Reject,
-    /// Kept with the newest time seen so far.
+    /// Keep it, but raise its time to the newest so far.
     Clamp,
 }
 
 /// When records become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// When the kernel likes, and at a clean end.
+    /// When the kernel writes them back, and when the writer closes cleanly.
     None,
-    /// Every so often, in the background.
+    /// At this interval, in the background.
     Every(Duration),
     /// Before an append returns.
     Batch,
@@ -300,31 +301,31 @@ mod sync_text {
     }
 }
 
-/// How a feed is kept: everything about it but its layout. May change during its life.
+/// How a feed is kept: everything except its layout. It may change during the feed's life.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// Size of a chunk's data, in bytes.
     pub chunk_size_bytes: u64,
-    /// Age at which a chunk ends, in seconds; none: the shorter of a day and an eighth of the
+    /// The age at which a chunk ends, in seconds. `None`: the shorter of a day and an eighth of the
     /// retention.
     pub chunk_age_seconds: Option<u64>,
-    /// How long records are kept after they arrived, in seconds; none: forever.
+    /// How long records are kept after they arrived, in seconds. `None`: forever.
     pub retention_seconds: Option<u64>,
-    /// How many bytes of data and index are kept; none: any.
+    /// How many bytes of data and index are kept. `None`: no limit.
     pub max_size_bytes: Option<u64>,
-    /// False: a ring in shared memory, nothing on disk. Chunk size and age, retention,
-    /// greatest size and sync then mean nothing.
+    /// Whether records are stored on disk. If false, the feed is a ring in shared memory, and chunk
+    /// size, chunk age, retention, size limit and sync are ignored.
     pub persist: bool,
     /// Size of the ring of a transient feed, in bytes.
     pub ring_size_bytes: u64,
-    /// Where live chunks are born.
+    /// Where live chunks are created.
     pub stage: Stage,
-    /// How long a streamed segment stays in shared memory, in seconds.
+    /// How long a staged chunk stays in shared memory after it is on disk, in seconds.
     pub live_window_seconds: u64,
     /// When records become durable.
     #[serde(with = "sync_text")]
     pub sync: Sync,
-    /// What happens to late records.
+    /// What to do with late records.
     pub order: Order,
     /// Whether monitoring expects the feed to be written all the time.
     pub live: bool,
@@ -352,8 +353,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The age at which a chunk ends: as given, else the shorter of a day and an eighth of the
-    /// retention.
+    /// Returns the age at which a chunk ends: the given one, else the shorter of a day and an
+    /// eighth of the retention.
     pub fn chunk_age(&self) -> Duration {
         const DAY_SECONDS: u64 = 86_400;
         let seconds = self.chunk_age_seconds.unwrap_or_else(|| {
@@ -362,7 +363,7 @@ impl Policy {
         Duration::from_secs(seconds)
     }
 
-    /// One line a policy value that differs from `other`'s, ours first.
+    /// Returns a line for each value that differs from `other`'s; the line gives this one first.
     pub fn difference(&self, other: &Policy) -> Vec<String> {
         let (Ok(serde_json::Value::Object(ours)), Ok(serde_json::Value::Object(theirs))) =
             (serde_json::to_value(self), serde_json::to_value(other))
@@ -379,9 +380,9 @@ impl Policy {
     }
 }
 
-/// A feed as its maker describes it: name, fields, time column and policy.
+/// A feed as its user describes it: name, fields, time column and policy.
 ///
-/// Made from the seed's JSON ([`FeedSpec::from_json`]) or field by field.
+/// Parse it from JSON ([`FeedSpec::from_json`]) or build it field by field.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeedSpec {
     /// The feed's name.
@@ -392,13 +393,13 @@ pub struct FeedSpec {
     pub ts_col: String,
     /// The unit of the time column and of every `timestamp` field.
     pub time_unit: TimeUnit,
-    /// No alignment, no implicit padding.
+    /// Whether to pack fields without alignment and implicit padding.
     pub packed: bool,
     /// How the feed is kept.
     pub policy: Policy,
 }
 
-/// The JSON form. Every key of the seed's, and ours; absent ones take the defaults.
+/// The JSON form of a spec. Absent keys take their defaults.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SpecJson {
@@ -450,7 +451,7 @@ fn yes() -> bool {
 }
 
 impl FeedSpec {
-    /// Reads one spec object.
+    /// Parses one spec object.
     ///
     /// # Errors
     /// [`Error::Spec`] names the key, field or type that is wrong.
@@ -460,18 +461,18 @@ impl FeedSpec {
         json.into_spec()
     }
 
-    /// Reads one spec, a list of them, or `{"feeds": [...]}`.
+    /// Parses one spec, a list of them, or `{"feeds": [...]}`.
     ///
     /// # Errors
-    /// As [`FeedSpec::from_json`]; an empty list is an error.
+    /// As [`FeedSpec::from_json`]; an empty list is also an error.
     pub fn list_from_json(text: &str) -> Result<Vec<FeedSpec>> {
         FeedSpec::values_from_json(text)?.into_iter().map(FeedSpec::from_value).collect()
     }
 
-    /// The objects that [`FeedSpec::list_from_json`] makes specs of.
+    /// Returns the JSON objects that [`FeedSpec::list_from_json`] turns into specs.
     ///
     /// # Errors
-    /// [`Error::Spec`] for text that is no JSON, and for an empty list.
+    /// [`Error::Spec`] for text that is not JSON, and for an empty list.
     pub fn values_from_json(text: &str) -> Result<Vec<serde_json::Value>> {
         #[derive(Deserialize)]
         struct Feeds {
@@ -492,13 +493,13 @@ impl FeedSpec {
         Ok(list)
     }
 
-    /// The spec that `value` asks for of this feed: a key of the policy that `value` lacks keeps
-    /// its value here.
+    /// Returns the spec that `value` requests for this feed. A policy key that `value` lacks keeps
+    /// its current value.
     ///
     /// # Errors
     /// As [`FeedSpec::from_json`].
     pub fn updated_by(&self, value: &serde_json::Value) -> Result<FeedSpec> {
-        // Alone it must be a spec already.
+        // `value` alone must be a complete spec.
         FeedSpec::from_value(value.clone())?;
         let (serde_json::Value::Object(mut merged), Some(given)) =
             (self.to_json(), value.as_object())
@@ -506,7 +507,8 @@ impl FeedSpec {
             return FeedSpec::from_value(value.clone());
         };
         for key in ["time_unit", "packed"] {
-            // Part of the layout, which is compared as it is given.
+            // These belong to the layout, which is taken from `value` alone: absent, they have
+            // their defaults.
             merged.remove(key);
         }
         for (one, other) in
@@ -520,7 +522,7 @@ impl FeedSpec {
         FeedSpec::from_value(merged.into())
     }
 
-    /// Takes one spec object that is parsed already.
+    /// Converts one parsed JSON object.
     ///
     /// # Errors
     /// As [`FeedSpec::from_json`].
@@ -530,7 +532,7 @@ impl FeedSpec {
             .into_spec()
     }
 
-    /// The spec as one JSON object that [`FeedSpec::from_json`] reads back.
+    /// Returns the spec as a JSON object that [`FeedSpec::from_json`] reads back.
     pub fn to_json(&self) -> serde_json::Value {
         let policy = &self.policy;
         let json = SpecJson {
@@ -623,7 +625,7 @@ impl SpecJson {
     }
 }
 
-/// Parses a file mode in octal: readable and writable by the owner, executable by nobody.
+/// Parses an octal file mode. The owner must be able to read and write; no one may execute.
 ///
 /// # Errors
 /// The reason, as text.
@@ -637,7 +639,7 @@ pub fn file_mode(text: &str) -> std::result::Result<u32, String> {
 }
 
 impl FeedSpec {
-    /// Checks what no layout needs to be computed for: the name and the policy.
+    /// Checks what does not depend on the layout: the name and the policy.
     ///
     /// # Errors
     /// [`Error::Spec`] says what is not allowed.
@@ -672,8 +674,8 @@ impl FeedSpec {
 }
 
 impl FeedSpec {
-    /// Checks what a new feed or a new policy may not have, though a feed that was made by an
-    /// earlier version may: names that drive a terminal, texts and numbers without measure.
+    /// Checks rules for new feeds and new policies: no characters that control a terminal in names,
+    /// and limits on texts and numbers. A feed of an earlier version may break these rules.
     ///
     /// # Errors
     /// [`Error::Spec`] names the value and the limit.
@@ -692,7 +694,7 @@ impl FeedSpec {
         self.check_new_policy()
     }
 
-    /// The part of [`FeedSpec::check_new`] that may change during a feed's life.
+    /// Checks the part of [`FeedSpec::check_new`] that may change during a feed's life.
     ///
     /// # Errors
     /// As [`FeedSpec::check_new`].
@@ -726,7 +728,7 @@ impl FeedSpec {
 /// Checks a feed name: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
 ///
 /// # Errors
-/// [`Error::Spec`] with the rule.
+/// [`Error::Spec`] states the rule.
 pub fn check_feed_name(name: &str) -> Result<()> {
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     let rest = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));

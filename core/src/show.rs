@@ -1,21 +1,21 @@
-//! Text that others wrote, made fit for a person's terminal: nothing in it drives the terminal, and
-//! nothing is longer than a person reads.
+//! Makes text from others safe for a person's terminal: it cannot control the terminal, and it is
+//! not longer than a person reads.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Longest name or value inside a message, in bytes; a longer one is shortened.
+/// The longest name or value inside a message, in bytes; a longer one is shortened.
 pub const SHOWN_BYTES: usize = 256;
-/// Longest message, in bytes; a longer one is shortened in its middle.
+/// The longest message, in bytes; a longer one is shortened in its middle.
 pub const MESSAGE_BYTES: usize = 8 * 1024;
 
-/// Whether a character does something to a terminal other than to appear: control characters (C0,
-/// DEL and C1), and those that reorder the text around them.
+/// Whether a character controls a terminal instead of being displayed: control characters (C0, DEL
+/// and C1), and those that reorder the text around them.
 pub fn is_active(c: char) -> bool {
     c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Appends the character; one that [`is_active`] as an escape, `\x1b` or `\u{202e}`.
+/// Appends a character. If it [`is_active`], appends an escape instead: `\x1b` or `\u{202e}`.
 pub fn put(text: &mut String, c: char) {
     // Writing to a string cannot fail.
     let _ = match u32::from(c) {
@@ -28,7 +28,7 @@ pub fn put(text: &mut String, c: char) {
     };
 }
 
-/// The text on one line, its active characters escaped.
+/// Returns the text on one line, with its active characters escaped.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_active) {
         return Cow::Borrowed(text);
@@ -38,7 +38,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// As [`printable`], but line breaks and tabs stay.
+/// Like [`printable`], but keeps line breaks and tabs.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     let active = |c: char| is_active(c) && c != '\n' && c != '\t';
     if !text.contains(active) {
@@ -51,8 +51,8 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// JSON with its active characters written as `\u` escapes. They stand in strings only, so it is
-/// the same JSON; line breaks between values stay.
+/// Returns JSON with its active characters as `\u` escapes. They can only be in strings, so the
+/// JSON means the same. Line breaks between values stay.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     let active = |c: char| is_active(c) && c != '\n';
     if !json.contains(active) {
@@ -69,8 +69,8 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Raw bytes on their way to a terminal: active characters, except line breaks and tabs, and bytes
-/// that are no UTF-8 become escapes.
+/// Escapes raw bytes for a terminal: active characters except line breaks and tabs, and bytes that
+/// are not UTF-8.
 pub fn printable_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
     let plain = |byte: &u8| matches!(byte, b'\n' | b'\t' | b' '..=b'~');
     if bytes.iter().all(plain) {
@@ -81,7 +81,7 @@ pub fn printable_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
         for c in chunk.valid().chars() {
             match c {
                 '\n' | '\t' => shown.push(c),
-                // As in JSON, so that a JSON line stays one.
+                // Use JSON's escape, so that a line of JSON stays valid.
                 c if is_active(c) => {
                     let _ = write!(shown, "\\u{:04x}", u32::from(c));
                 }
@@ -95,8 +95,8 @@ pub fn printable_bytes(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(shown.into_bytes())
 }
 
-/// The text if it has at most `most` bytes, else its beginning and its end, and between them how
-/// many bytes were left out.
+/// Returns the text if it has at most `most` bytes. Otherwise returns its beginning and end, with
+/// the number of bytes left out between them.
 pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     if text.len() <= most {
         return Cow::Borrowed(text);
@@ -108,7 +108,7 @@ pub fn shortened(text: &str, most: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{head}[... {left_out} bytes ...]{tail}"))
 }
 
-/// A name or value as a message shows it: quoted, escaped, and not too long.
+/// Returns a name or value for a message: quoted, escaped, and shortened if it is long.
 pub fn quoted(text: &str) -> String {
     format!("{:?}", shortened(text, SHOWN_BYTES))
 }
@@ -120,7 +120,7 @@ mod tests {
     const NASTY: &str = "a\x1b[2J\u{9b}\u{7f}\u{202e}b\u{2069}é\tc\n";
 
     #[test]
-    fn nothing_active_is_left() {
+    fn active_characters_are_escaped() {
         assert_eq!(printable(NASTY), "a\\x1b[2J\\x9b\\x7f\\u{202e}b\\u{2069}é\\x09c\\x0a");
         assert_eq!(printable_lines(NASTY), "a\\x1b[2J\\x9b\\x7f\\u{202e}b\\u{2069}é\tc\n");
         let json = format!("\"{}\"\n", "a\u{9b}\u{7f}\u{202e}é");

@@ -1,4 +1,4 @@
-//! Time units: the store counts integers since the epoch, in microseconds or nanoseconds.
+//! Time units. The store counts integers since the epoch, in microseconds or nanoseconds.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
-    /// Ticks a second.
+    /// Returns the ticks per second.
     pub fn per_second(self) -> u64 {
         match self {
             TimeUnit::Micros => 1_000_000,
@@ -28,12 +28,12 @@ impl TimeUnit {
         }
     }
 
-    /// Nanoseconds a tick.
+    /// Returns the nanoseconds per tick.
     pub fn nanos(self) -> u64 {
         1_000_000_000 / self.per_second()
     }
 
-    /// How many fraction digits of a second a tick has: 6 or 9.
+    /// Returns how many fraction digits of a second a tick has: 6 or 9.
     pub fn digits(self) -> usize {
         match self {
             TimeUnit::Micros => 6,
@@ -41,7 +41,7 @@ impl TimeUnit {
         }
     }
 
-    /// Whether this is the unit a spec need not name.
+    /// Whether this is the default unit, which a spec need not give.
     pub fn is_default(&self) -> bool {
         *self == TimeUnit::default()
     }
