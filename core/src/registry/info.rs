@@ -1,4 +1,4 @@
-//! `feed.json`: a feed's spec and layout, and where its files lie.
+//! `feed.json`: a feed's spec and layout, and the paths of its files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,34 +14,34 @@ use crate::os::file;
 use crate::registry::feed::{Geometry, Identity};
 use crate::schema::{FeedSpec, SpecJson};
 
-/// A spec of thousands of fields fits; a larger file is damage.
+/// A spec of thousands of fields fits; a larger file is damaged.
 const FILE_LIMIT: u64 = 16 << 20;
-/// A feed's spec and layout.
+/// The file with a feed's spec and layout.
 pub const SPEC_FILE: &str = "feed.json";
-/// The same once more.
+/// The copy of [`SPEC_FILE`].
 pub const SPEC_COPY: &str = "feed.copy.json";
 
-/// Everything about a feed that does not change while it is written.
+/// Everything about a feed that stays the same while it is written.
 #[derive(Clone, Debug)]
 pub struct FeedInfo {
     /// The feed's name.
     pub name: String,
-    /// Store, feed and layout.
+    /// The ids of the store and the feed, and the layout's hash.
     pub id: Identity,
-    /// When it was made, wall-clock microseconds.
+    /// When the feed was made, in wall-clock microseconds.
     pub created_us: u64,
-    /// The spec, policy included.
+    /// The spec, including the policy.
     pub spec: FeedSpec,
     /// The layout of its records.
     pub layout: Arc<Layout>,
-    /// `BASE/feeds/NAME`.
+    /// The feed's folder, `BASE/feeds/NAME`.
     pub folder: PathBuf,
-    /// The writer's lock.
+    /// The path of the writer's lock.
     pub lock: PathBuf,
 }
 
 impl FeedInfo {
-    /// Reads `feed.json` in `folder` and checks it against the id that the registry gives.
+    /// Reads `feed.json` in `folder` and checks it against the id in the registry.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
@@ -56,7 +56,7 @@ impl FeedInfo {
         FeedInfo::parse(&path, &bytes, folder, lock, id)
     }
 
-    /// As [`FeedInfo::load`], from any file; with whether its checksum holds.
+    /// Like [`FeedInfo::load`], from any file. Also returns whether its checksum is right.
     ///
     /// # Errors
     /// As [`FeedInfo::load`].
@@ -71,8 +71,8 @@ impl FeedInfo {
         Ok((info, checks(&bytes)))
     }
 
-    /// What a `feed.json` says the feed's id, name, making and layout are; with whether its
-    /// checksum holds.
+    /// Reads the spec, the feed's id and its creation time from a `feed.json`, without checking
+    /// them against a registry. Also returns whether its checksum is right.
     ///
     /// # Errors
     /// As [`FeedInfo::load`].
@@ -119,10 +119,10 @@ impl FeedInfo {
         })
     }
 
-    /// Writes `feed.json` into `folder`, whole, and then its copy.
+    /// Replaces `feed.json` in `folder`, and then its copy.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Spec`] for a spec of more than 16 MiB.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let text = self.to_text();
         if text.len() as u64 > FILE_LIMIT {
@@ -134,7 +134,7 @@ impl FeedInfo {
         Ok(())
     }
 
-    /// The text of `feed.json`.
+    /// Returns the text of `feed.json`.
     pub fn to_text(&self) -> String {
         let json = json!({
             "feed_id": format!("{:016x}", self.id.feed_id),
@@ -151,35 +151,35 @@ impl FeedInfo {
         text
     }
 
-    /// The store's log.
+    /// Returns the store's log.
     pub fn log(&self) -> Log {
-        // BASE/locks/ID.
+        // The lock's path is BASE/locks/ID.
         Log::of(self.lock.ancestors().nth(2).unwrap_or(&self.folder))
     }
 
-    /// Record and block sizes.
+    /// Returns record and block sizes.
     pub fn geometry(&self) -> Geometry {
         let layout = &self.layout;
         Geometry::new(layout.record_size(), layout.time_field().offset, layout.unit())
     }
 
-    /// The store's base directory.
+    /// Returns the store's base directory.
     pub fn base(&self) -> &Path {
         self.folder.ancestors().nth(2).unwrap_or(&self.folder)
     }
 
-    /// The feed's registry file.
+    /// Returns the path of the feed registry.
     pub fn registry_path(&self) -> PathBuf {
         self.folder.join("feed_registry.bin")
     }
 
-    /// The feed's live page.
+    /// Returns the path of the live page.
     pub fn live_path(&self) -> PathBuf {
         self.folder.join("live")
     }
 }
 
-/// A `feed.json` as it should be, read at one go.
+/// A valid `feed.json`, deserialized in one pass.
 #[derive(Deserialize)]
 struct InfoJson {
     feed_id: String,
@@ -189,15 +189,15 @@ struct InfoJson {
 
 impl InfoJson {
     fn read(bytes: &[u8]) -> Option<(FeedSpec, String, u64)> {
-        // As text: the strings of what is passed over would not be looked at otherwise.
+        // Check for UTF-8 first: serde_json does not check strings in parts that it skips.
         let text = std::str::from_utf8(bytes).ok()?;
         let read: InfoJson = serde_json::from_str(text).ok()?;
         Some((read.spec.into_spec().ok()?, read.feed_id, read.created_us))
     }
 }
 
-/// The spec, id and making in a `feed.json` that is not quite as it should be, part by part, so
-/// that an error names the part.
+/// Reads the spec, id and creation time part by part from a `feed.json` that is not valid, so that
+/// an error names the part.
 fn read_by_value(path: &Path, bytes: &[u8]) -> Result<(FeedSpec, String, u64)> {
     let wrong = |what: String| Error::damaged(path, 0, what);
     let mut json: Value = serde_json::from_slice(bytes).map_err(|e| wrong(e.to_string()))?;
@@ -207,13 +207,12 @@ fn read_by_value(path: &Path, bytes: &[u8]) -> Result<(FeedSpec, String, u64)> {
     Ok((spec, feed_id, json.get("created_us").and_then(Value::as_u64).unwrap_or(0)))
 }
 
-/// What stands in the checksum's place while it is computed.
+/// The digits in the checksum's place while the checksum is computed.
 const NO_SUM: &str = "00000000";
-/// The checksum stands last: its digits, and behind them a quote, a line's end, a brace and
-/// another.
+/// The checksum comes last: its digits, then a quote, a newline, a brace and a newline.
 const SUM_FROM_END: usize = NO_SUM.len() + 4;
 
-/// Whether the text of a `feed.json` agrees with its checksum.
+/// Whether the text of a `feed.json` matches its checksum.
 fn checks(bytes: &[u8]) -> bool {
     let Some(at) = bytes.len().checked_sub(SUM_FROM_END) else { return false };
     let digits = String::from_utf8_lossy(&bytes[at..at + NO_SUM.len()]).into_owned();

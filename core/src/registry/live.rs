@@ -1,4 +1,4 @@
-//! The live page: the few words that writer and readers share (FORMAT.md, live).
+//! The live page: the few words that a writer and its readers share (FORMAT.md, live).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::registry::feed::Identity;
 use crate::registry::global::check_head;
 
 const MAGIC: &[u8; 8] = b"DEEPWLIV";
-/// Size of the page, in bytes.
+/// The size of the page, in bytes.
 pub const PAGE_SIZE: usize = 4096;
 const SAMPLES: u64 = 16;
 const SAMPLE_SIZE: usize = 16;
@@ -35,15 +35,16 @@ offsets! {
     } = 776;
 }
 const STAMP_SIZE: usize = 72;
-/// Two stamps: a session overwrites the older one, so that one always holds.
+/// Two stamps. A session overwrites the older one, so one is always intact.
 const STAMPS_AT: [usize; 2] = [128, 1536];
 const STATE_AT: usize = 256;
-/// Where the word is that rules: every record below it exists.
+/// Offset of `published`. It decides which records exist: all below this seq.
 pub const PUBLISHED_AT: usize = 320;
 const SEGMENT_AT: usize = 1024;
-/// Guarded: one of the two says the same as `published`.
+/// Offsets of the vouchers, two guarded words. One of them always equals `published`. Both are zero
+/// if the writer keeps none.
 const VOUCHERS_AT: [usize; 2] = [328, 336];
-/// Where nothing is stored.
+/// Ranges without a meaning. They must be zero.
 const UNUSED: [(usize, usize); 6] = [
     (STAMPS_AT[0] + STAMP_SIZE, STATE_AT),
     (STATE_AT + 8, PUBLISHED_AT),
@@ -56,42 +57,42 @@ const UNUSED: [(usize, usize); 6] = [
 const OPEN: u64 = 1;
 const CLOSED: u64 = 2;
 
-/// Who writes, or wrote last.
+/// The process that writes the feed, or wrote it last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionStamp {
-    /// The session.
+    /// The session's id.
     pub session_id: u64,
     /// The writer's process.
     pub pid: u32,
-    /// Its start, in clock ticks since boot.
+    /// When that process started, in clock ticks since boot.
     pub pid_start: u64,
-    /// The boot it ran in.
+    /// The boot that the process ran in.
     pub boot_id: [u8; 16],
-    /// When it opened the feed, wall-clock microseconds.
+    /// When the process opened the feed, in wall-clock microseconds.
     pub opened_us: u64,
 }
 
 /// Counts of the current or last session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Rows that were refused.
+    /// Rows that were rejected.
     pub rejected: u64,
-    /// Messages that were not for this feed.
+    /// Messages that were skipped because they are not for this feed.
     pub passed_over: u64,
     /// Records older than one before them.
     pub late: u64,
 }
 
-/// A feed's live page, mapped; or a copy of it.
+/// A feed's live page, mapped or copied.
 pub struct LivePage {
     map: Map,
     identity: (u64, u64),
-    /// Of a page that is stored to, for its modification time.
+    /// The file of a writable page, to update its modification time.
     file: Option<File>,
 }
 
 impl LivePage {
-    /// Makes the page of a new feed.
+    /// Creates the page of a new feed.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -100,8 +101,8 @@ impl LivePage {
         file::sync(&file, path)
     }
 
-    /// Makes the page of a staged session, in shared memory, beside the path it is to have: it is
-    /// there for nobody before [`LivePage::appear`].
+    /// Creates the page of a staged session in shared memory, under a temporary name beside `path`.
+    /// [`LivePage::appear`] makes it visible.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -117,7 +118,7 @@ impl LivePage {
         Ok(LivePage { identity: file::identity(&file, &unborn)?, map, file: Some(file) })
     }
 
-    /// Gives a page made by [`LivePage::create_staged`] its name, in the place of an older one.
+    /// Renames a page made by [`LivePage::create_staged`] to `path`, replacing an older one.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -125,8 +126,8 @@ impl LivePage {
         file::rename("cannot replace", &unborn(path), path)
     }
 
-    /// Makes a page to go on where this one, which somebody has unlinked, ends; at `path`, to be
-    /// named by [`LivePage::appear`].
+    /// Creates a page that continues this one, which was unlinked, beside `path`.
+    /// [`LivePage::appear`] makes it visible.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -136,20 +137,20 @@ impl LivePage {
         Ok(next)
     }
 
-    /// Takes over what another page says, its session too.
+    /// Copies the content of another page, including its session.
     pub fn take_over(&self, other: &LivePage) {
         for word in (STATE_AT..SEGMENT_AT).step_by(8) {
             let word = (self.map.u64_at(word), other.map.u64_at(word).load(Ordering::Relaxed));
             word.0.store(word.1, Ordering::Relaxed);
         }
-        // With Release, behind all of it.
+        // The stamp is stored with Release, after all other words.
         if let Some(stamp) = other.session() {
             self.stamp_with(&stamp);
         }
         self.touch();
     }
 
-    /// Moves the file's modification time, after stores that a backup must not miss.
+    /// Updates the file's modification time, after stores that a backup must not miss.
     pub fn touch(&self) {
         if let Some(file) = &self.file {
             file::touch(file);
@@ -197,8 +198,8 @@ impl LivePage {
         LivePage::of(&file, path, id, writable)
     }
 
-    /// Copies the page, for one look; `None` if somebody stores to it just then, or where
-    /// [`LivePage::open`] has to say what is wrong.
+    /// Copies the page for a single look. Returns `None` if the page changes meanwhile, or if it
+    /// cannot be read; [`LivePage::open`] then returns the error.
     pub fn copy(path: &Path, id: &Identity) -> Option<LivePage> {
         let (file, known) = file::open_known(path, false).ok()?;
         let map = Map::copy(&file, path, PAGE_SIZE).ok()?;
@@ -218,7 +219,7 @@ impl LivePage {
         LivePage::of(&file, path, id, false)
     }
 
-    /// Maps the first page of a file of at least that size.
+    /// Maps the first page of a file that is at least as large as a page.
     ///
     /// # Errors
     /// As [`LivePage::open`].
@@ -248,33 +249,33 @@ impl LivePage {
         Ok(LivePage { identity, map, file: None })
     }
 
-    /// Device and inode of the file that is mapped.
+    /// Returns device and inode of the file that is mapped.
     pub fn identity(&self) -> (u64, u64) {
         self.identity
     }
 
-    /// Whether the page is still there.
+    /// Checks that all parts of the page used so far were really there.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the file was cut short.
+    /// [`Error::Damaged`] if the file was cut short or could not be read.
     pub fn check(&self) -> Result<()> {
         self.map.check()
     }
 
-    /// The id of the staged session's segments; 0 for a page on disk.
+    /// Returns the id of the staged session's segments; 0 for a page on disk.
     pub fn segment_id(&self) -> u64 {
         self.map.u64_at(SEGMENT_AT).load(Ordering::Acquire)
     }
 
-    /// Every record below this seq exists.
+    /// Returns the published seq: every record below it exists.
     #[inline]
     pub fn published(&self) -> u64 {
         // SYNC: published; pairs with the Release in `publish`.
         self.map.u64_at(PUBLISHED_AT).load(Ordering::Acquire)
     }
 
-    /// The same, if one of the words beside it vouches for it. A page whose writer keeps no such
-    /// words is believed without.
+    /// Like [`LivePage::published`], but returns `None` if no voucher confirms the value. A page
+    /// whose writer keeps no vouchers needs none.
     pub fn try_published(&self) -> Option<u64> {
         let mut published = self.published();
         loop {
@@ -286,18 +287,18 @@ impl LivePage {
                 let unvouched = words == [0, 0] && published <= GUARDED_MAX;
                 return (vouched || unvouched).then_some(published);
             }
-            // It moves, so somebody lives who stores what is right; the words are of later ones.
+            // `published` moved, so a live writer keeps it right; the vouchers are of later values.
             published = again;
         }
     }
 
-    /// The count, if the page by itself is to be believed. Whether the files have what it says, a
-    /// look at the open chunks has to tell.
+    /// Returns the published seq if the page itself is trustworthy. The caller must still check the
+    /// open chunks, because the files may hold less than the page says.
     pub fn believed(&self) -> Option<u64> {
         self.session().and(self.try_published())
     }
 
-    /// Whether [`LivePage::believed`] has a count.
+    /// Whether [`LivePage::believed`] returns a seq.
     pub fn is_believed(&self) -> bool {
         self.believed().is_some()
     }
@@ -305,46 +306,46 @@ impl LivePage {
     /// Commits every record below `seq`.
     #[inline]
     pub fn publish(&self, seq: u64) {
-        // Over the older one of the two words, so that at every moment one is of what is published.
+        // Overwrite the older voucher, so that at every moment one of the two equals `published`.
         let now = self.map.u64_at(PUBLISHED_AT).load(Ordering::Relaxed);
         let first = self.map.u64_at(VOUCHERS_AT[0]).load(Ordering::Relaxed) & GUARDED_MAX;
         let older = self.map.u64_at(VOUCHERS_AT[usize::from(first == now)]);
-        // SYNC: vouchers; pairs with the Acquire in `try_published`: who sees this one sees that
-        // what was published before it is.
+        // SYNC: vouchers; pairs with the Acquire in `try_published`: a reader that sees this
+        // voucher sees at least the `published` before it.
         older.store(guard(seq), Ordering::Release);
         // SYNC: published; pairs with the Acquire in `published`.
         self.map.u64_at(PUBLISHED_AT).store(seq, Ordering::Release);
         faults::value("live.published", seq);
     }
 
-    /// Says that this page's writer keeps no words beside `published`: who appends to a ring stores
-    /// that one word.
+    /// Clears the vouchers, to show that this page's writer keeps none. The writer of a ring stores
+    /// only `published`.
     pub fn vouch_for_nothing(&self) {
         for at in VOUCHERS_AT {
             self.map.u64_at(at).store(0, Ordering::Release);
         }
     }
 
-    /// The session on the page, if the page is to be believed: intact, of this boot, and of this
-    /// very file (a copied store has another inode).
+    /// Returns the session on the page if its stamp is intact, of this boot, and of this very file
+    /// (a copied store has another inode).
     pub fn session(&self) -> Option<SessionStamp> {
         let stamps = STAMPS_AT.into_iter().filter_map(|at| self.stamp(at));
         stamps.max_by_key(|stamp| stamp.session_id)
     }
 
-    /// The file.
+    /// Returns the page's path.
     pub fn path(&self) -> &Path {
         self.map.path()
     }
 
-    /// The newest session whose stamp checks, whatever boot or file it is of: not to be believed
-    /// as to what is published, but there was such a session.
+    /// Returns the newest session with an intact stamp, of any boot or file. It proves that there
+    /// was such a session, not that `published` is right.
     pub fn newest_stamp(&self) -> Option<SessionStamp> {
         let stamps = STAMPS_AT.into_iter().filter_map(|at| self.any_stamp(at));
         stamps.map(|(stamp, _)| stamp).max_by_key(|stamp| stamp.session_id)
     }
 
-    /// What `published` says, if a word beside it vouches for it.
+    /// Returns `published` if a voucher confirms it.
     pub fn vouched(&self) -> Option<u64> {
         let published = self.published();
         // SYNC: vouchers; pairs with the Release in `publish`.
@@ -361,14 +362,14 @@ impl LivePage {
         })
     }
 
-    /// Whether the guarded words of the page check.
+    /// Whether the guarded words of the page are valid.
     pub fn words_check(&self) -> bool {
         let state = unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire));
         matches!(state, Some(OPEN | CLOSED)) && self.try_published().is_some()
     }
 
-    /// Whether the stamp that a session left must have been damaged since: it is neither whole nor
-    /// an older one, nor one that was never written or not to its end.
+    /// Whether the stamp in this session's place is damaged. An intact stamp, an older one, and one
+    /// that was never written or not finished are not.
     pub fn stamp_is_broken(&self, session_id: u64) -> bool {
         let mut bytes = [0; STAMP_SIZE];
         self.map.read(STAMPS_AT[(session_id % 2) as usize], &mut bytes);
@@ -376,8 +377,7 @@ impl LivePage {
         sum != 0 && sum != u64::from(crc(&bytes[..STAMP_CRC]))
     }
 
-    /// The first byte of the page that should be zero, since nothing has a meaning there, and is
-    /// not.
+    /// Returns the first byte that is not zero although it has no meaning.
     pub fn stray_byte(&self) -> Option<usize> {
         let mut page = [0; PAGE_SIZE];
         self.map.read(0, &mut page);
@@ -390,7 +390,7 @@ impl LivePage {
         (identity == self.identity && this_boot).then_some(stamp)
     }
 
-    /// A stamp that checks, and the device and inode of the page that it was made on.
+    /// Returns an intact stamp, with device and inode of the page that it was made on.
     fn any_stamp(&self, at: usize) -> Option<(SessionStamp, (u64, u64))> {
         let mut bytes = [0; STAMP_SIZE];
         self.map.read(at, &mut bytes);
@@ -406,7 +406,7 @@ impl LivePage {
             .then(|| (stamp, (get_u64(&bytes, DEVICE), get_u64(&bytes, INODE))))
     }
 
-    /// Whether a writer opened the feed and has not closed it; says nothing of whether it lives.
+    /// Whether a writer opened the feed and has not closed it. That writer may be dead.
     pub fn is_open(&self) -> bool {
         // SYNC: state; pairs with the Release in `begin` and `end`.
         unguard(self.map.u64_at(STATE_AT).load(Ordering::Acquire)) == Some(OPEN)
@@ -424,7 +424,7 @@ impl LivePage {
         let sum = u64::from(crc(&bytes[..STAMP_CRC]));
         put_u64(&mut bytes, STAMP_CRC, sum);
         let at = STAMPS_AT[(stamp.session_id % 2) as usize];
-        // Without its sum while it is not whole: a stamp with a wrong one is damaged.
+        // Clear the sum while the stamp is incomplete: a wrong sum would mean damage.
         self.map.u64_at(at + STAMP_CRC).store(0, Ordering::Release);
         for word in (0..STAMP_SIZE).step_by(8) {
             self.map.u64_at(at + word).store(get_u64(&bytes, word), Ordering::Release);
@@ -434,13 +434,13 @@ impl LivePage {
 
     /// Opens a session whose first record will be `seq`.
     pub fn begin(&self, stamp: &SessionStamp, seq: u64, running_max: u64) {
-        // `published` goes first: a reader that believes the new stamp must find the new count.
+        // Store `published` first: a reader that trusts the new stamp must find the new seq.
         self.publish(seq);
         self.stamp_with(stamp);
         for at in (REJECTED_AT..=LATE_AT).step_by(8) {
             self.map.u64_at(at).store(0, Ordering::Relaxed);
         }
-        // Samples of another boot have times that mean nothing now.
+        // The times of samples from another boot mean nothing now.
         self.map.u64_at(SAMPLE_COUNT_AT).store(0, Ordering::Release);
         self.map.u64_at(RUNNING_MAX_AT).store(running_max, Ordering::Relaxed);
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Relaxed);
@@ -458,18 +458,18 @@ impl LivePage {
         faults::step("live.closed");
     }
 
-    /// The newest record time so far.
+    /// Returns the newest record time so far.
     pub fn running_max(&self) -> u64 {
         self.map.u64_at(RUNNING_MAX_AT).load(Ordering::Relaxed)
     }
 
-    /// Notes the newest record time so far.
+    /// Stores the newest record time so far.
     #[inline]
     pub fn set_running_max(&self, time: u64) {
         self.map.u64_at(RUNNING_MAX_AT).store(time, Ordering::Relaxed);
     }
 
-    /// The counts of the current or last session.
+    /// Returns the counts of the current or last session.
     pub fn counters(&self) -> Counters {
         Counters {
             rejected: self.map.u64_at(REJECTED_AT).load(Ordering::Relaxed),
@@ -485,33 +485,34 @@ impl LivePage {
         self.map.u64_at(LATE_AT).store(counters.late, Ordering::Relaxed);
     }
 
-    /// Every record below this seq is on disk.
+    /// Returns the durable seq: every record below it is on disk.
     pub fn durable(&self) -> u64 {
         self.map.u64_at(DURABLE_AT).load(Ordering::Acquire)
     }
 
-    /// Notes that every record below `seq` is on disk.
+    /// Stores that every record below `seq` is on disk.
     pub fn set_durable(&self, seq: u64) {
         self.map.u64_at(DURABLE_AT).store(seq, Ordering::Release);
         faults::value("live.durable", seq);
     }
 
-    /// Notes that records were published just now.
+    /// Stores when records were last published.
     pub fn set_last_publish(&self, wall_us: u64, boot_ns: u64) {
         self.map.u64_at(LAST_PUBLISH_US_AT).store(wall_us, Ordering::Relaxed);
         self.map.u64_at(LAST_PUBLISH_BOOT_AT).store(boot_ns, Ordering::Relaxed);
     }
 
-    /// When records were last published, wall-clock microseconds and nanoseconds since boot; `None`
-    /// if none ever were. The second is of the boot that they came in, which may not be this one.
+    /// Returns when records were last published, in wall-clock microseconds and in nanoseconds
+    /// since boot; `None` if none ever were. The second number is of the boot at that time, which
+    /// may not be the current one.
     pub fn last_publish(&self) -> Option<(u64, u64)> {
         let wall_us = self.map.u64_at(LAST_PUBLISH_US_AT).load(Ordering::Relaxed);
         let boot_ns = self.map.u64_at(LAST_PUBLISH_BOOT_AT).load(Ordering::Relaxed);
         (wall_us > 0).then_some((wall_us, boot_ns))
     }
 
-    /// Samples of the published count (nanoseconds since boot, seq), oldest first: one a second
-    /// while records come, of this session, 16 at most.
+    /// Returns this session's samples of `published` as (nanoseconds since boot, seq), oldest
+    /// first. There is one per second while records arrive, and at most 16.
     pub fn samples(&self) -> Vec<(u64, u64)> {
         let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Acquire);
         let samples = (count.saturating_sub(SAMPLES)..count).map(|i| {
@@ -524,7 +525,7 @@ impl LivePage {
         samples
     }
 
-    /// Adds a sample of the published count to the ring of samples, one a second.
+    /// Adds a sample of `published`. Call it at most once a second.
     pub fn sample(&self, boot_ns: u64, published: u64) {
         let count = self.map.u64_at(SAMPLE_COUNT_AT).load(Ordering::Relaxed);
         let at = SAMPLES_AT + (count % SAMPLES) as usize * SAMPLE_SIZE;
@@ -533,21 +534,23 @@ impl LivePage {
         self.map.u64_at(SAMPLE_COUNT_AT).store(count + 1, Ordering::Release);
     }
 
-    /// Records a second over the last ten seconds, by arrival; over the time since the session
-    /// began, and at least a second, where that is shorter.
+    /// Returns the records per second that arrived in the last ten seconds. If the session is
+    /// younger, it counts from the session's begin, and over at least one second.
     pub fn rate(&self, now_boot_ns: u64) -> f64 {
         const SECOND_NS: u64 = 1_000_000_000;
         const WINDOW_NS: u64 = 10 * SECOND_NS;
         let samples = self.samples();
         let now = self.published();
-        // What was there when the window began: the last sample before it, or the session's first.
+        // Start from the last sample before the window, or from the session's first.
         let samples: Vec<_> = samples.into_iter().filter(|s| s.0 <= now_boot_ns).collect();
         let began = now_boot_ns.saturating_sub(WINDOW_NS);
         let before = samples.iter().rfind(|s| s.0 <= began).or(samples.first());
         let Some(&(time, then)) = before else { return 0.0 };
-        // A session that opened since began with the count that there was.
+        // A session that opened later began with a sample of the same count; use that sample's
+        // time.
         let time = samples.iter().rfind(|s| s.1 == then).map_or(time, |s| s.0);
-        // A sample is taken once a second while records come; an older one has none behind it.
+        // Samples are taken once a second while records arrive. If the sample is older, nothing
+        // arrived right after it, so the window's length is the right divisor.
         let elapsed = match now_boot_ns - time {
             recent if recent < WINDOW_NS * 6 / 5 => recent.max(SECOND_NS),
             _ => WINDOW_NS,
@@ -556,7 +559,7 @@ impl LivePage {
     }
 }
 
-/// The name that a page in shared memory is made under.
+/// Returns the temporary name under which a page in shared memory is made.
 fn unborn(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
@@ -569,7 +572,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_of_the_last_ten_seconds() {
+    fn the_rate_covers_the_last_ten_seconds() {
         const SECOND: u64 = 1_000_000_000;
         let folder = tempfile::tempdir().unwrap();
         let id = Identity { store_id: [1; 16], feed_id: 2, layout_hash: 3 };
@@ -577,7 +580,7 @@ mod tests {
         LivePage::create(&path, &id, 0o600).unwrap();
         let page = LivePage::open(&path, &id, true).unwrap();
         assert_eq!(page.rate(99 * SECOND), 0.0);
-        // One row, just come to a new session.
+        // A new session receives one row.
         page.sample(100 * SECOND, 0);
         page.publish(1);
         page.sample(101 * SECOND, 1);
@@ -585,7 +588,7 @@ mod tests {
         assert_eq!(page.rate(101 * SECOND), 1.0);
         assert_eq!(page.rate(105 * SECOND), 0.2);
         assert_eq!(page.rate(111 * SECOND), 0.0, "it came over ten seconds ago");
-        // Fifty a second for half a minute, then nothing.
+        // Fifty rows a second arrive for half a minute, then none.
         for second in 1..=30 {
             page.publish(1 + 50 * second);
             page.sample((200 + second) * SECOND, 1 + 50 * second);
@@ -593,7 +596,7 @@ mod tests {
         assert_eq!(page.rate(230 * SECOND), 50.0);
         assert_eq!(page.rate(235 * SECOND), 25.0);
         assert_eq!(page.rate(245 * SECOND), 0.0);
-        // Another session, of which two seconds have passed.
+        // A later session has been open for two seconds.
         page.sample(300 * SECOND, 1501);
         page.publish(1601);
         page.sample(301 * SECOND, 1551);
