@@ -1,33 +1,35 @@
-//! How the writer of a ring and its readers agree (FORMAT.md, NAME.ring), over any [`Memory`].
+//! The protocol between the writer of a ring and its readers (FORMAT.md, NAME.ring), over any
+//! [`Memory`].
 
 use std::sync::atomic::Ordering;
 
 use crate::os::memory::{Memory, Site};
 use crate::registry::live::PUBLISHED_AT;
 
-/// What is more than a ring below it may be overwritten.
+/// Offset of `reserved`. Records more than a ring's length below it may be overwritten.
 pub const RESERVED_AT: usize = 1152;
-/// Where the newest record lies once more, if it came alone: first the seq behind it.
+/// Offset of the seq after the newest record. If that record was published alone, a copy of it is
+/// in the words below.
 pub const NEWEST_END_AT: usize = 344;
-/// Its first bytes, in the cache line of `published`.
+/// Offset of the copy's first bytes, in the cache line of `published`.
 pub const NEWEST_HEAD_AT: usize = 352;
-/// The rest of it, in the line beside that one.
+/// Offset of the rest of the copy, in the neighbouring cache line.
 pub const NEWEST_REST_AT: usize = 264;
 const NEWEST_HEAD_WORDS: usize = 4;
-/// The largest record for which there is room, in bytes.
+/// The largest record that the copy has room for, in bytes.
 const NEWEST_MAX: usize = 8 * NEWEST_HEAD_WORDS + 56;
 const _: () = assert!(NEWEST_MAX == 88, "by_size! has a case for each size");
-/// The segment id of the ring that follows; 0 while there is none.
+/// Offset of the segment id of the ring that follows; 0 while there is none.
 pub const REPLACED_BY_AT: usize = 1280;
 
 const RESERVED: Site = Site::relaxed("ring.reserved");
-// SYNC: ring.reserved; pairs with `CHECK`: whoever copied a byte stored behind this fence loads a
-// `reserved` that covers it.
+// SYNC: ring.reserved; pairs with `CHECK`: a reader that copied a byte stored after this fence
+// loads a `reserved` that covers that byte.
 const RESERVE: Site = Site::new("ring.reserve", Ordering::Release);
 const NEWEST_END: Site = Site::relaxed("ring.newest_end");
 const NEWEST: Site = Site::relaxed("ring.newest");
-// SYNC: ring.newest_end; pairs with `CHECK_NEWEST`: whoever copied a byte stored behind this fence
-// loads a `newest_end` that is no older.
+// SYNC: ring.newest_end; pairs with `CHECK_NEWEST`: a reader that copied a byte stored after this
+// fence loads a `newest_end` that is at least as new.
 const BEGIN_NEWEST: Site = Site::new("ring.begin_newest", Ordering::Release);
 // SYNC: published; pairs with `SEE_PUBLISHED`.
 const PUBLISH: Site = Site::new("ring.publish", Ordering::Release);
@@ -42,32 +44,32 @@ const REPLACE: Site = Site::new("ring.replace", Ordering::Release);
 // SYNC: ring.replaced_by; pairs with `REPLACE`.
 const SEE_REPLACED: Site = Site::new("ring.see_replaced", Ordering::Acquire);
 
-/// The sites whose order a reader's eyes depend on; each is shown to be needed.
+/// The sites whose ordering readers depend on. A loom test shows that each one is needed.
 pub const SITES: [Site; 8] =
     [RESERVE, BEGIN_NEWEST, PUBLISH, SEE_PUBLISHED, CHECK, CHECK_NEWEST, REPLACE, SEE_REPLACED];
 
-/// Says that records below `seq` are about to be stored. Before the first of them is.
+/// Announces that records below `seq` are about to be stored. Call it before storing the first.
 #[inline]
 pub fn reserve(memory: &impl Memory, seq: u64) {
     memory.store(RESERVED_AT, seq, RESERVED);
     memory.fence(RESERVE);
 }
 
-/// Stores records at byte `at` and publishes every record below `seq`. They are reserved.
+/// Stores records at byte `at` and publishes every record below `seq`. They must be reserved.
 #[inline(always)]
 pub fn commit(memory: &impl Memory, at: usize, records: &[u8], seq: u64) {
     memory.put(at, records);
     memory.store(PUBLISHED_AT, seq, PUBLISH);
 }
 
-/// Whether records of that size lie beside `published` when they come alone.
+/// Whether a record of this size, published alone, is also copied beside `published`.
 #[inline(always)]
 pub fn fits_beside(record_size: usize) -> bool {
     record_size <= NEWEST_MAX && record_size.is_multiple_of(8)
 }
 
-/// Calls `$known`, of which the compiler makes one for each size of a record that fits beside
-/// `published`: without loops such a copy takes a third of the time.
+/// Calls `$known` with the record size as a constant, for each size that fits beside `published`. A
+/// copy without loops takes a third of the time.
 macro_rules! by_size {
     ($size:expr, $known:ident($($argument:expr),*), else $other:expr) => {
         by_size!($size, $known($($argument),*), $other, 8 16 24 32 40 48 56 64 72 80 88)
@@ -81,7 +83,7 @@ macro_rules! by_size {
     ($known:ident, $size:literal, ($($argument:expr),*)) => { $known::<$size>($($argument),*) };
 }
 
-/// Where a word of the newest record lies.
+/// Returns the offset of a word of the newest record's copy.
 #[inline(always)]
 fn newest_at(word: usize) -> usize {
     match word.checked_sub(NEWEST_HEAD_WORDS) {
@@ -90,8 +92,8 @@ fn newest_at(word: usize) -> usize {
     }
 }
 
-/// Stores one record at byte `at` and publishes it, as every record below `seq`; where it fits, it
-/// also lies beside `published`. It is reserved.
+/// Stores one record at byte `at` and publishes every record below `seq`. If the record fits, it is
+/// also copied beside `published`. It must be reserved.
 #[inline(always)]
 pub fn commit_one(memory: &impl Memory, at: usize, record: &[u8], seq: u64) {
     by_size!(record.len(), commit_known(memory, at, record, seq), else {
@@ -110,8 +112,8 @@ fn commit_known<const SIZE: usize>(memory: &impl Memory, at: usize, record: &[u8
     commit(memory, at, record, seq);
 }
 
-/// Copies the record before `seq` from beside `published`, which gave that seq. False if another
-/// one lies there by now, or none: what was copied is nothing then.
+/// Copies the record before `seq` from beside `published`, where `seq` is what [`published`]
+/// returned. Returns false if that record is not there, or no longer; the copy is then invalid.
 #[inline(always)]
 pub fn copy_newest(memory: &impl Memory, seq: u64, into: &mut [u8]) -> bool {
     by_size!(into.len(), copy_known(memory, seq, into), else false)
@@ -126,14 +128,14 @@ fn copy_known<const SIZE: usize>(memory: &impl Memory, seq: u64, into: &mut [u8]
     memory.load(NEWEST_END_AT, NEWEST_END) == seq
 }
 
-/// Every record below this seq was stored.
+/// Returns the published seq: every record below it was stored.
 #[inline(always)]
 pub fn published(memory: &impl Memory) -> u64 {
     memory.load(PUBLISHED_AT, SEE_PUBLISHED)
 }
 
-/// Copies records at byte `at` out, all of them below what [`published`] gave, and returns what is
-/// reserved by then: of the copy, those are whole that are at most a ring below it.
+/// Copies records from byte `at`; all must be below what [`published`] returned. Returns `reserved`
+/// as it is after the copy: copied records at most a ring's length below it are whole.
 #[inline(always)]
 pub fn copy(memory: &impl Memory, at: usize, into: &mut [u8]) -> u64 {
     memory.get(at, into);
@@ -141,27 +143,27 @@ pub fn copy(memory: &impl Memory, at: usize, into: &mut [u8]) -> u64 {
     memory.load(RESERVED_AT, RESERVED)
 }
 
-/// What is reserved now.
+/// Returns the reserved seq.
 #[inline]
 pub fn reserved(memory: &impl Memory) -> u64 {
     memory.load(RESERVED_AT, RESERVED)
 }
 
-/// Says that no record follows here, and which ring does. The caller knows that the writer is dead
-/// or has closed, and has seen all that it published.
+/// Marks the ring as ended and names the ring that follows. The caller must know that the writer is
+/// dead or has closed, and must have seen all that it published.
 pub fn replace(memory: &impl Memory, segment_id: u64) {
     memory.store(REPLACED_BY_AT, segment_id, REPLACE);
 }
 
-/// The segment id of the ring that follows, if one does; then what [`published`] gives from now on
-/// is all there will be.
+/// Returns the segment id of the ring that follows, if there is one. What [`published`] returns
+/// after that is final.
 #[inline]
 pub fn replaced_by(memory: &impl Memory) -> Option<u64> {
     Some(memory.load(REPLACED_BY_AT, SEE_REPLACED)).filter(|id| *id != 0)
 }
 
-/// The seq of the oldest record that is whole when that much is reserved, in a ring of so many
-/// records.
+/// Returns the seq of the oldest whole record, given `reserved` and the number of records that the
+/// ring holds.
 #[inline]
 pub fn oldest_whole(reserved: u64, records: u64) -> u64 {
     reserved.saturating_sub(records)

@@ -1,5 +1,4 @@
-//! What a live page says of time: when something was published last, and how much over the last
-//! seconds.
+//! Keeps the times in a live page: when records were last published, and samples for the rate.
 
 use std::time::Duration;
 
@@ -8,23 +7,23 @@ use crate::registry::live::LivePage;
 
 const SAMPLE_NS: u64 = 1_000_000_000;
 
-/// Keeps a live page's clocks.
+/// Updates the times in a live page.
 pub(super) struct Clocks {
-    /// As of the last look.
+    /// `published` at the last look.
     published: u64,
     moved_ns: u64,
     sampled_ns: u64,
 }
 
 impl Clocks {
-    /// Takes the count that the session's rate begins from.
+    /// Takes the session's first sample; the rate counts from it.
     pub fn start(page: &LivePage) -> Clocks {
         let (published, now_ns) = (page.published(), process::boottime_ns());
         page.sample(now_ns, published);
         Clocks { published, moved_ns: 0, sampled_ns: now_ns }
     }
 
-    /// Brings the page up to date; whether something was published since the last time.
+    /// Updates the page. Returns whether records were published since the last call.
     pub fn keep(&mut self, page: &LivePage) -> bool {
         let (published, now_ns) = (page.published(), process::boottime_ns());
         let moved = std::mem::replace(&mut self.published, published) != published;
@@ -39,7 +38,7 @@ impl Clocks {
         moved
     }
 
-    /// Whether something was published within the last second.
+    /// Whether records were published within the last second.
     pub fn moved_lately(&self) -> bool {
         process::boottime_ns() - self.moved_ns < Duration::from_secs(1).as_nanos() as u64
     }

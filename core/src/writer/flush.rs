@@ -1,5 +1,4 @@
-//! Staged chunks on their way to disk: their copies there, and those that are there whole and stay
-//! in memory for a while.
+//! Copies staged chunks to disk, and keeps those that are complete on disk in memory for a while.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,22 +11,22 @@ use crate::os::faults::step;
 use crate::registry::feed::{FeedRegistry, Place, Seal};
 use crate::writer::folder::Folder;
 
-/// Copied to disk as soon as this much has gathered, so that a sync has little left to do.
+/// Records are copied to disk once they reach this size, so that a sync has little left to do.
 const STREAM_BYTES: usize = 4 << 20;
 
-/// The flusher of one session. Background thread only.
+/// Flushes the chunks of one session. Background thread only.
 pub struct Flush {
     folder: Arc<Folder>,
     mode: u32,
-    /// How long a chunk stays in memory once it is on disk.
+    /// How long a chunk stays in memory after it is complete on disk.
     window: Duration,
-    /// By chunk id.
+    /// Copies in progress, with their chunk ids.
     copies: Vec<(u64, DiskCopy)>,
     kept: Vec<(ChunkPaths, Instant)>,
 }
 
 impl Flush {
-    /// A flusher into a feed's folder.
+    /// Makes a flusher that copies into a feed's folder.
     pub fn new(folder: Arc<Folder>, mode: u32, window: Duration) -> Flush {
         Flush { folder, mode, window, copies: Vec::new(), kept: Vec::new() }
     }
@@ -46,7 +45,7 @@ impl Flush {
         Ok(&mut self.copies[at].1)
     }
 
-    /// Copies records once many have gathered; a sync follows some time later.
+    /// Copies records if enough have gathered. A later sync makes them durable.
     pub fn stream(&mut self, chunk: &LiveChunk, published: u64) -> Result<()> {
         if published <= chunk.base_seq() {
             return Ok(());
@@ -74,8 +73,8 @@ impl Flush {
         self.folder.sync()
     }
 
-    /// Ends a chunk on disk, has the table say that it is there, and keeps what is in memory of it
-    /// for the live window.
+    /// Completes a chunk on disk, notes that in the table, and keeps the chunk in memory for the
+    /// live window.
     pub fn seal(
         &mut self,
         registry: &FeedRegistry,
@@ -96,7 +95,7 @@ impl Flush {
         Ok(seal)
     }
 
-    /// Unlinks what was kept for its time, or everything; says whether there was anything.
+    /// Unlinks chunks whose live window is over, or all. Returns whether there were any.
     pub fn release(&mut self, everything: bool) -> Result<bool> {
         let before = self.kept.len();
         let window = self.window;

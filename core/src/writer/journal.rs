@@ -1,4 +1,4 @@
-//! What a writer tells the store's log.
+//! Writes a writer's events to the store's log.
 
 use std::fmt::Display;
 use std::sync::Mutex;
@@ -8,22 +8,22 @@ use crate::log::Log;
 use crate::registry::feed::{ChunkEnd, Seal, SessionClose, SessionEntry};
 use crate::registry::info::FeedInfo;
 
-/// How often refused rows get a line in the log.
+/// At most how often rejected rows get a line in the log.
 const REJECTS_EVERY: Duration = Duration::from_secs(60);
 
-/// Tells the log of one session.
+/// Logs the events of one session.
 pub(super) struct Journal {
     log: Log,
     feed: String,
     session_id: u64,
-    /// Why a row was refused last.
+    /// Why the last rejected row was rejected.
     last_reject: Mutex<String>,
-    /// How many refused rows the log knows of, and since when.
+    /// The number of rejected rows in the log, and when it was logged.
     rejects: Mutex<(u64, Option<Instant>)>,
 }
 
 impl Journal {
-    /// Tells of a session that begins.
+    /// Logs that a session begins.
     pub fn open(feed: &FeedInfo, session: &SessionEntry) -> Journal {
         let log = feed.log();
         let fields: [(&str, &dyn Display); 3] =
@@ -38,17 +38,18 @@ impl Journal {
         }
     }
 
-    /// The log.
+    /// Returns the log.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// Keeps the reason that a row was refused for.
+    /// Stores why a row was rejected, for the next line about rejects.
     pub fn note_reject(&self, why: String) {
         *self.last_reject.lock().unwrap_or_else(|e| e.into_inner()) = why;
     }
 
-    /// Tells of rows refused since the last time, if that is long ago or it is the `last` chance.
+    /// Logs the number of rejected rows if it has grown and the last line is old enough, or if this
+    /// is the `last` call.
     pub fn rejects(&self, rejected: u64, last: bool) {
         let mut told = self.rejects.lock().unwrap_or_else(|e| e.into_inner());
         let due = told.1.is_none_or(|at| at.elapsed() >= REJECTS_EVERY);
@@ -66,7 +67,7 @@ impl Journal {
         self.log.event("rejects", &fields);
     }
 
-    /// Tells of a failure that ends the writing.
+    /// Logs a failure that ends the session.
     pub fn failed(&self, why: &str) {
         let fields: [(&str, &dyn Display); 3] =
             [("feed", &self.feed), ("session", &self.session_id), ("why", &why)];
@@ -74,7 +75,7 @@ impl Journal {
     }
 }
 
-/// Tells of a chunk that is sealed: its number and first seq.
+/// Logs a sealed chunk. `chunk` is its id and first seq.
 pub(super) fn log_sealed(log: &Log, feed: &FeedInfo, chunk: (u64, u64), seal: &Seal) {
     let (chunk_id, base_seq) = chunk;
     let seqs = format!("{base_seq}..{}", base_seq + seal.count);
@@ -90,7 +91,7 @@ pub(super) fn log_sealed(log: &Log, feed: &FeedInfo, chunk: (u64, u64), seal: &S
     log.event("chunk-sealed", &fields);
 }
 
-/// Tells of a session that ends.
+/// Logs that a session ends.
 pub(super) fn log_closed(log: &Log, feed: &FeedInfo, session: &SessionEntry, close: &SessionClose) {
     let seqs = format!("{}..{}", session.base_seq, close.end_seq);
     let fields: [(&str, &dyn Display); 8] = [

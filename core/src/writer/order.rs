@@ -1,21 +1,22 @@
-//! What a feed's order does to late records.
+//! Applies a feed's `order` to late records.
 
 use crate::layout::Layout;
 use crate::schema::Order;
 
-/// What [`put_in_order`] did.
+/// The result of [`put_in_order`].
 #[derive(Debug, Default)]
 pub(super) struct Sorted {
-    /// Positions in the batch of records refused.
+    /// Positions in the batch of rejected records.
     pub rejected: Vec<usize>,
-    /// The marks, moved to where their records went.
+    /// Positions of marked records among those kept.
     pub marks: Vec<usize>,
-    /// Records that were late.
+    /// Number of late records.
     pub late: u64,
 }
 
-/// Applies `order: reject` and `order: clamp`: copies what stays of `records` into `kept`, which is
-/// cleared. `newest` is the newest time before them; `marks` are positions in the batch.
+/// Applies `order: reject` or `order: clamp` to a batch. Copies the records to keep into `kept`,
+/// which is cleared first. `newest` is the newest time before the batch; `marks` are positions in
+/// the batch.
 pub(super) fn put_in_order(
     layout: &Layout,
     order: Order,

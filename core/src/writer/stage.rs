@@ -1,5 +1,5 @@
-//! What a writer has in shared memory: the followers' bell, and of a staged feed the live page and
-//! the chunks that are not on disk yet (FORMAT.md, Staged chunks).
+//! What a writer keeps in shared memory: the wait file, and for a staged feed also the live page
+//! and the chunks that are not on disk yet (FORMAT.md, Staged chunks).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,21 +16,24 @@ use crate::registry::wait::WaitFile;
 use crate::schema::Stage;
 use crate::writer::chunks::{ChunkWriter, Early, RESTAGE, Shared};
 
-/// So many bytes of staged chunks may have ended without being on disk, where chunks are small.
+/// How many bytes of staged chunks may have ended without being on disk. Chunks of more than 64 MiB
+/// may exceed it, because `BACKLOG_CHUNKS` allows at least 16 of them.
 const BACKLOG_BYTES: u64 = 1 << 30;
-/// Chunks that have ended and are not sealed: at least so many may be, and each holds files open.
+/// How many chunks may have ended without being sealed, at least and at most. Each holds files
+/// open.
 const BACKLOG_CHUNKS: (u64, u64) = (16, 256);
 
-/// The pages that the writer and its readers share. Replaced whole where somebody unlinks them.
+/// The pages that the writer and its readers share. The writer makes new ones if they are unlinked.
 pub struct Page {
     /// The live page.
     pub live: LivePage,
-    /// The followers' bell; none where there is no shared memory, and then they poll.
+    /// The wait file. `None` if there is no shared memory; followers then poll.
     pub wait: Option<WaitFile>,
 }
 
-/// Opens the pages of a session that begins at `next_seq`, and notes where they are. The page
-/// first: whoever follows the note must find the new session, or none.
+/// Opens the pages of a session that begins at `next_seq`, then notes their location in the
+/// registry. The page comes first: a reader that follows the note must find the new session, or
+/// none.
 pub fn begin(
     feed: &FeedInfo,
     registry: &FeedRegistry,
@@ -63,7 +66,7 @@ pub fn begin(
         live.appear(&path)?;
         live
     } else {
-        // Without it followers poll.
+        // Without a folder in shared memory, followers poll.
         if let Some(folder) = folder.ok().filter(|folder| Segments::can_note(folder)) {
             segments.device = file::identity_of(&folder)?.0;
             segments.folder = folder;
@@ -82,7 +85,7 @@ pub fn begin(
     Ok((Page { live, wait }, segments))
 }
 
-/// The page on disk. One that is missing is dw-repair's to put back.
+/// Opens the page on disk. If it is missing, only dw-repair may restore it.
 fn open_on_disk(feed: &FeedInfo) -> Result<LivePage> {
     LivePage::open(&feed.live_path(), &feed.id, true).map_err(|error| match error {
         Error::Io { path, .. } if !path.exists() => Error::damaged(path, 0, "it is missing"),
@@ -90,8 +93,8 @@ fn open_on_disk(feed: &FeedInfo) -> Result<LivePage> {
     })
 }
 
-/// Ends a session's stage, of which everything is on disk: what its page said last goes to the page
-/// on disk, where it is found from now on, and its memory is given back.
+/// Ends a staged session once everything is on disk. Copies its page to the page on disk, where
+/// readers look from now on, and frees its shared memory.
 pub fn end(feed: &FeedInfo, segments: &Segments, page: &LivePage) -> Result<()> {
     let on_disk = open_on_disk(feed)?;
     on_disk.take_over(page);
@@ -101,18 +104,18 @@ pub fn end(feed: &FeedInfo, segments: &Segments, page: &LivePage) -> Result<()> 
 }
 
 impl Shared {
-    /// Whether chunks are born in shared memory.
+    /// Whether chunks are created in shared memory.
     pub(super) fn is_staged(&self) -> bool {
         self.segments.kind == SegmentKind::Staged
     }
 
-    /// The place of a chunk that is being written.
+    /// Returns the place of a chunk that is being written.
     pub(super) fn open_place(&self) -> Place {
         if self.is_staged() { Place::Staged } else { Place::Live }
     }
 
-    /// So many chunks may have ended without being sealed; then the writing thread waits for the
-    /// disk.
+    /// Returns how many chunks may have ended without being sealed. If there are more, the writing
+    /// thread waits for the disk.
     pub(super) fn backlog_chunks(&self) -> usize {
         let (least, most) = BACKLOG_CHUNKS;
         let chunks = match self.is_staged() {
@@ -122,8 +125,8 @@ impl Shared {
         chunks.clamp(least, most) as usize
     }
 
-    /// Whether somebody has unlinked what this session has in shared memory: systemd does with the
-    /// files of a user who logs out.
+    /// Whether a file of this session in shared memory was unlinked. systemd unlinks the files of a
+    /// user who logs out.
     pub(super) fn is_unlinked(&self) -> bool {
         let page = self.page();
         let named = |path: PathBuf, identity| file::identity_of(&path).ok() == Some(identity);
@@ -141,12 +144,12 @@ impl Shared {
             || chunks.iter().any(|chunk| !chunk.is_named())
     }
 
-    /// Makes again what was unlinked, and has readers look there: what is published from now on is
-    /// published in the new page. Writing thread only.
+    /// Recreates files that were unlinked and directs readers to them. Records published from now
+    /// on are in the new page. Writing thread only.
     pub(super) fn restage(&self) -> Result<()> {
         let (name, mode) = (&self.feed.name, self.feed.spec.policy.file_mode);
         match self.segments.remake_folder(self.feed.base(), mode) {
-            // Followers of chunks on disk poll, where another user has taken the folder's name.
+            // Another user has taken the folder's name. Chunks are on disk, so followers can poll.
             Err(_) if !self.is_staged() => {}
             remade => remade?,
         }
@@ -165,14 +168,13 @@ impl Shared {
         };
         step("restage.page");
         *self.page.lock().unwrap_or_else(|e| e.into_inner()) = Arc::new(Page { live, wait });
-        // It was prepared in the folder that is gone.
+        // The next chunk was prepared in the removed folder.
         let _making = self.making();
         let ready = self.queue().ready.take();
         ready.map_or(Ok(()), |chunk| chunk.discard())
     }
 
-    /// Waits until memory of chunks that have ended is given back; false if there is none to wait
-    /// for.
+    /// Waits until memory of ended chunks is freed. Returns false if there is none to wait for.
     pub(super) fn wait_for_memory(&self, published: u64) -> Result<bool> {
         let mut queue = self.queue();
         let before = queue.released;
@@ -194,7 +196,7 @@ impl Shared {
         }
     }
 
-    /// Whether an error says that shared memory is full.
+    /// Whether an error means that shared memory is full.
     pub(super) fn is_memory_full(&self, error: &Error) -> bool {
         let full = std::io::ErrorKind::StorageFull;
         self.is_staged()
@@ -204,8 +206,8 @@ impl Shared {
 }
 
 impl ChunkWriter {
-    /// After somebody has unlinked what is in memory: makes it again and goes on in another chunk.
-    /// First what is published is made durable: readers will find it in memory no more.
+    /// Recreates unlinked files in shared memory and continues in another chunk. First makes
+    /// durable what is published, because readers will no longer find it in memory.
     #[cold]
     pub(super) fn go_on_elsewhere(&mut self) -> Result<()> {
         self.shared.attention.fetch_and(!RESTAGE, Ordering::AcqRel);
@@ -222,15 +224,16 @@ impl ChunkWriter {
         }
     }
 
-    /// Makes again what somebody has unlinked.
+    /// Recreates files in shared memory that were unlinked.
     pub(super) fn restage(&mut self) -> Result<()> {
         self.shared.restage()?;
         self.page = self.shared.page();
         Ok(())
     }
 
-    /// After shared memory had no room for a batch, which was taken back: ends the chunk with what
-    /// is published of it and waits until its memory is given back. False if there is none to give.
+    /// Ends the chunk at what is published and waits until its memory is freed, after shared memory
+    /// had no room for a batch and the batch was undone. Returns false if there is no memory to
+    /// free.
     pub(super) fn end_chunk_early(&mut self) -> bool {
         let Some(chunk) = self.chunk.take_if(|_| self.at > 0) else { return false };
         let chunk_id = chunk.chunk_id();
@@ -245,7 +248,7 @@ impl ChunkWriter {
         queue.failure.is_none()
     }
 
-    /// The error for a batch that shared memory has no room for.
+    /// Returns the error for a batch that does not fit into shared memory.
     pub(super) fn memory_full(&self, wanted_bytes: usize) -> Error {
         let path = self.shared.segments.folder.clone();
         Error::MemoryFull {
