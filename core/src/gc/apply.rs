@@ -1,4 +1,4 @@
-//! A plan, done: swap, sync the registry, unlink.
+//! Executes a plan: swap places, sync the registry, unlink files.
 
 use std::fmt::Display;
 
@@ -10,24 +10,24 @@ use crate::registry::feed::{Entry, FeedRegistry, Place};
 use crate::registry::info::FeedInfo;
 use crate::store::Platform;
 
-/// What came of a plan.
+/// The result of executing a plan.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Steps that somebody else got ahead of: plan again.
+    /// Number of steps that another process was ahead of. If there are any, plan again.
     pub conflicts: u64,
-    /// What could not be done, by name of the feed.
+    /// The errors, with the name of the feed.
     pub failed: Vec<(String, Error)>,
 }
 
-/// Does what a plan says, and calls `tell` with each step that is done. Steps that somebody else
-/// got ahead of are not; they are counted. What fails for one feed keeps nothing from the others.
+/// Executes a plan and calls `tell` for each step done. Steps that another process was ahead of are
+/// only counted. A failure in one feed does not stop the others.
 pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> Outcome {
     let mut outcome = Outcome::default();
     let mut done = |step: &Step| {
         log_step(platform, step);
         tell(step);
     };
-    // First: whoever deletes a feed sweeps up too, and says nothing of it.
+    // Do these first. Deleting a feed also removes leftovers, but without reporting them.
     for step in &plan.others {
         let removed = match &step.target {
             Target::Path(path) => platform.remove_leftover(path),
@@ -36,7 +36,7 @@ pub fn apply(platform: &Platform, plan: &Plan, tell: &mut dyn FnMut(&Step)) -> O
         };
         match removed {
             Ok(true) => done(step),
-            // Somebody was at work on it, and has ended that.
+            // It is no longer a leftover: another process has dealt with it.
             Ok(false) => {}
             Err(error) => outcome.failed.push((step.feed.clone(), error)),
         }
@@ -65,7 +65,7 @@ fn log_step(platform: &Platform, step: &Step) {
     platform.log().event("gc", &fields);
 }
 
-/// Does one feed's part; how many of its steps somebody else got ahead of.
+/// Executes one feed's part. Returns how many of its steps another process was ahead of.
 fn apply_to_feed(
     platform: &Platform,
     plan: &Plan,
@@ -74,14 +74,14 @@ fn apply_to_feed(
 ) -> Result<u64> {
     if let Some(step) = part.steps.iter().find(|step| step.action == Action::Delete) {
         match platform.delete_feed(&part.name) {
-            // Another has ended it.
+            // Another process has deleted it.
             Err(Error::NoFeed { .. }) => {}
             deleted => deleted.map(|()| done(step))?,
         }
         return Ok(0);
     }
-    // Nobody deletes a feed now and makes another of that name in its place: files are removed by
-    // their names.
+    // Files are removed by name. The lock keeps anyone from deleting the feed now and making
+    // another with the same name.
     let _lock = platform.lock_registry()?;
     let info = match platform.feed_info(&part.name) {
         Ok(found) if found.id == part.id => found,
@@ -115,7 +115,7 @@ fn remove_chunks(
         let won = match position {
             None => true,
             Some(at) => {
-                // A repair may have put another table in the planned one's place since.
+                // A repair may have replaced the table since the plan was made.
                 let same = matches!(registry.entry(at),
                     Ok(Entry::Chunk(chunk)) if chunk.chunk_id == chunk_id);
                 let won = same && registry.set_place(at, Place::OnDisk, Place::Expired).is_ok();
@@ -129,7 +129,7 @@ fn remove_chunks(
     }
     faults::step("gc.swapped");
     if swapped {
-        // Before the first file goes: an entry that says on-disk has its files.
+        // Sync before the first file is removed: the files of an on-disk entry must exist.
         registry.sync()?;
     }
     faults::step("gc.synced");
@@ -141,10 +141,11 @@ fn remove_chunks(
     }
     faults::step("gc.removed");
     if !ours.is_empty() {
-        // Before the table forgets them: a file that came back would belong to nothing.
+        // Sync before the table drops the entries: a file that reappeared after a power loss would
+        // belong to no entry.
         file::sync_folder(folder)?;
         let (from, to) = feed::collected_entries(info, registry)?;
-        // Another dw-gc that moves it moves it as far.
+        // If this fails, another dw-gc has moved it, and equally far.
         if to > from && registry.move_first_entry(from, to).is_ok() {
             registry.sync()?;
         }

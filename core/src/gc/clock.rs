@@ -1,28 +1,29 @@
-//! Whether the wall clock is to be believed: ages decide what is deleted, and a clock that is wrong
-//! would make everything old (FORMAT.md, Collecting).
+//! Decides whether to trust the wall clock. Ages decide what is deleted, and a wrong clock could
+//! make everything look old (FORMAT.md, Collecting).
 
 use std::collections::HashSet;
 use std::fmt;
 
 use crate::registry::feed::{Entry, Moment, SessionEnd, SessionEntry};
 
-/// What a clock may be set back by and still be believed, besides a thousandth of the time since.
+/// How far back a trusted clock may have been set, in addition to a thousandth of the time passed.
 const SLACK_US: i64 = 60_000_000;
-/// What it may be ahead by.
+/// How far ahead of the expected time a trusted clock may be, in addition to that slack.
 const AHEAD_US: i64 = 30 * 86_400 * 1_000_000;
-/// After a jump it must have run evenly for so long.
+/// How long a clock must run evenly after a jump before it is trusted.
 const STEADY_NS: u64 = 3_600 * 1_000_000_000;
 
-/// Why the wall clock is not believed.
+/// Why the wall clock is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// The feed that knows better.
+    /// The feed whose times contradict the clock.
     pub feed: String,
-    /// By how much the clock is ahead of what was expected; negative: behind.
+    /// How far the clock is ahead of the expected time; negative if it is behind.
     pub drift_us: i64,
-    /// No dw-gc has looked after the feed yet: the clock was held against the feed's own times.
+    /// Whether no dw-gc has collected the feed yet, so that the clock was compared with the feed's
+    /// own times.
     pub first: bool,
-    /// The first moment of the time since which it runs evenly.
+    /// Since when the clock has run evenly.
     pub(super) since: Moment,
 }
 
@@ -49,8 +50,8 @@ fn same_boot(then: &Moment, now: &Moment) -> bool {
     then.boot_id == now.boot_id && now.boot_id != [0; 16] && then.boot_ns <= now.boot_ns
 }
 
-/// How far the wall clock is from where it should be after `then`, if that is too far. Within a
-/// boot the time that has passed is known; across boots it is anything from nothing up.
+/// Returns how far the wall clock is from the time expected after `then`, if that is too far.
+/// Within a boot the time passed is known. Across boots it can be anything from zero up.
 fn jump(then: &Moment, now: &Moment) -> Option<i64> {
     let passed_us = match same_boot(then, now) {
         true => ((now.boot_ns - then.boot_ns) / 1000) as i64,
@@ -61,11 +62,12 @@ fn jump(then: &Moment, now: &Moment) -> Option<i64> {
     (!(-slack_us..=AHEAD_US + slack_us).contains(&drift_us)).then_some(drift_us)
 }
 
-/// Stands in for the last look of dw-gc at a feed that never had one: the newest time stamped in
-/// an earlier boot.
+/// Returns a moment to judge the clock by, for a feed that dw-gc has never collected: the newest
+/// time stamped in an earlier boot.
 ///
-/// This boot's clock is the one to judge, so times that it stamped prove nothing. But a feed that
-/// was opened in this boot says how long ago that was, and the clock can have jumped only before.
+/// Times stamped in this boot prove nothing, because its clock is the one to judge. But if the feed
+/// was opened in this boot, the time passed since then is known, and the clock can have jumped only
+/// before.
 pub(super) fn first_known(created_us: u64, entries: &[Entry], now: &Moment) -> Moment {
     let mut known = Moment { wall_us: created_us, ..Moment::default() };
     let mut earlier = HashSet::new();
@@ -81,7 +83,7 @@ pub(super) fn first_known(created_us: u64, entries: &[Entry], now: &Moment) -> M
                     continue;
                 }
                 earlier.insert(session.session_id);
-                // Other ends are stamped by the next writer, perhaps in another boot.
+                // For any other end, the next writer stamps the time, perhaps in another boot.
                 let own = [SessionEnd::Ended, SessionEnd::Signal, SessionEnd::Error];
                 let close = session.close.filter(|close| own.contains(&close.reason));
                 let closed_us = close.map_or(0, |close| close.closed_us);
@@ -96,12 +98,13 @@ pub(super) fn first_known(created_us: u64, entries: &[Entry], now: &Moment) -> M
     known
 }
 
-/// Judges the clock by when a feed was last looked after, and by when a jump was first seen.
+/// Judges the clock by the moment of the feed's last collection and the moment a jump was first
+/// seen.
 ///
-/// A machine may have been off for two months, and a clock may have been wrong until now: in both
-/// cases what it says from here on counts, once it has run evenly for an hour of this boot.
+/// A jump may mean that the machine was off for two months, or that the clock was wrong until now.
+/// In both cases the clock is trusted again once it has run evenly for an hour of this boot.
 ///
-/// `first`: no dw-gc has looked after the feed, and `last` is from [`first_known`].
+/// `first` means that no dw-gc has collected the feed; `last` is then from [`first_known`].
 pub(super) fn judge(
     feed: &str,
     last: &Moment,
@@ -122,8 +125,8 @@ pub(super) fn judge(
     Some(Doubt { feed: feed.to_owned(), drift_us, first, since })
 }
 
-/// How long ago a chunk was sealed, in microseconds, at most: by the wall clock, and within a boot
-/// by how long ago it was begun, which no clock that is set can change.
+/// Returns a sealed chunk's age in microseconds, by the wall clock. Within a boot the age is at
+/// most the time since the chunk was begun, which setting the clock cannot change.
 pub(super) fn age_us(sealed_us: u64, begun: &Moment, now: &Moment) -> u64 {
     let age = now.wall_us.saturating_sub(sealed_us);
     match same_boot(begun, now) {
@@ -132,8 +135,9 @@ pub(super) fn age_us(sealed_us: u64, begun: &Moment, now: &Moment) -> u64 {
     }
 }
 
-/// When chunks were sealed, oldest first, by clocks that may have been wrong: never before the feed
-/// was made or an earlier chunk was sealed, and one dated after `now` no later than the next.
+/// Returns when chunks were sealed, oldest first, corrected for clocks that may have been wrong. A
+/// corrected time is never before the feed was made or an earlier chunk was sealed. A time after
+/// `now_us` becomes that of the next chunk, or `now_us` if there is none.
 pub(super) fn arrivals_us(created_us: u64, sealed_us: &[u64], now_us: u64) -> Vec<u64> {
     let mut floor = if created_us <= now_us { created_us } else { 0 };
     let known: Vec<Option<u64>> = sealed_us
@@ -167,7 +171,7 @@ mod tests {
     const DAY_US: u64 = 86_400 * 1_000_000;
     const NEVER: Moment = Moment { wall_us: 0, boot_ns: 0, boot_id: [0; 16] };
 
-    /// A moment, times in seconds.
+    /// Returns a moment; times are in seconds.
     fn at(boot: u8, wall: u64, running: u64) -> Moment {
         let (wall_us, boot_ns) = (wall * 1_000_000, running * 1_000_000_000);
         Moment { wall_us, boot_ns, boot_id: [boot; 16] }
@@ -178,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_as_time_does_is_believed() {
+    fn a_steady_clock_is_trusted() {
         let last = at(1, 1_000_000, 500);
         for (boot, wall, running) in [
             (1, 1_000_000, 500),
@@ -186,9 +190,9 @@ mod tests {
             // Set back a little, or ahead by less than the limit.
             (1, 1_000_850, 1400),
             (1, 1_000_900 + 29 * 86_400, 1400),
-            // Two months asleep.
+            // The machine slept for two months.
             (1, 1_000_000 + 60 * 86_400, 500 + 60 * 86_400),
-            // Another boot: any time may have passed.
+            // In another boot, any time may have passed.
             (2, 1_000_000, 5),
             (2, 1_000_000 + 29 * 86_400, 5),
             (2, 999_950, 5),
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumped_is_not() {
+    fn a_clock_that_jumped_is_not_trusted() {
         let last = at(1, 1_000_000, 500);
         for (boot, wall, running, drift) in [
             (1, 1_000_800, 1400, -100),
@@ -210,7 +214,7 @@ mod tests {
         ] {
             let found = drift_s(last, NEVER, at(boot, wall, running));
             match drift {
-                // Words that no clock ever showed: any doubt will do.
+                // No clock shows such a time; any doubt will do.
                 i64::MAX => assert!(found.is_some()),
                 drift => assert_eq!(found, Some(drift), "{boot} {wall} {running}"),
             }
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn after_an_hour_of_this_boot_it_is_believed_again() {
+    fn a_clock_that_ran_evenly_for_an_hour_is_trusted_again() {
         let last = at(1, 1_000_000, 500);
         let now = |running: u64| at(2, 9_000_000 + running, running);
         let first = judge("t", &last, false, &NEVER, &now(10)).unwrap();
@@ -226,18 +230,18 @@ mod tests {
         let second = judge("t", &last, false, &first.since, &now(3000)).unwrap();
         assert_eq!(second.since, now(10), "still the same hour");
         assert_eq!(judge("t", &last, false, &first.since, &now(3610)), None);
-        // Set right meanwhile: that is another jump, and another hour.
+        // The clock is corrected meanwhile. That is another jump, and starts another hour.
         let again = judge("t", &last, false, &first.since, &at(2, 8_000_000, 3610)).unwrap();
         assert_eq!(again.since, at(2, 8_000_000, 3610));
-        // Another boot: the hour begins anew.
+        // A reboot starts another hour.
         let rebooted = judge("t", &last, false, &first.since, &at(3, 9_005_000, 10)).unwrap();
         assert_eq!(rebooted.since, at(3, 9_005_000, 10));
-        // Back where it was: nothing was wrong.
+        // The clock is back where it was, so it can be trusted.
         assert_eq!(judge("t", &last, false, &first.since, &at(2, 1_000_100, 3610)), None);
     }
 
     #[test]
-    fn a_feed_never_looked_after_has_times_of_its_own() {
+    fn a_feed_never_collected_is_judged_by_its_own_times() {
         let session = |boot: u8, opened: Moment, closed: Option<(u64, SessionEnd)>| {
             Entry::Session(SessionEntry {
                 position: 0,
@@ -260,14 +264,14 @@ mod tests {
             judge("t", &last, true, &NEVER, &now).map(|doubt| doubt.drift_us / 1_000_000)
         };
         let day = 86_400;
-        // Only its making is known.
+        // Only the feed's creation time is known.
         assert_eq!(drift_s(1000, &[], at(1, 1000 + 29 * day, 5)), None);
         assert_eq!(drift_s(1000, &[], at(1, 1000 + 31 * day, 5)), Some(31 * day as i64));
         assert_eq!(drift_s(1000, &[], at(1, 900, 5)), Some(-100));
-        // Written for two months of one boot.
+        // The feed is written for two months within one boot.
         let long = [session(1, at(1, 1010, 10), None)];
         assert_eq!(drift_s(1000, &long, at(1, 1000 + 60 * day, 60 * day)), None);
-        // The clock was set after the writer began: at boot it showed 1970, or was far ahead.
+        // The clock was set after the writer opened; until then it showed 1970, or was far ahead.
         assert_eq!(drift_s(1000, &[session(1, at(1, 0, 10), None)], at(1, 1050, 60)), None);
         let ahead = [session(1, at(1, 90 * day, 10), None)];
         assert_eq!(drift_s(1000, &ahead, at(1, 1050, 60)), None);
@@ -276,11 +280,11 @@ mod tests {
         let before = session(1, at(1, 1010, 10), Some((2000, SessionEnd::Ended)));
         let wrong = [before, session(2, at(2, 90 * day, 10), None)];
         assert_eq!(drift_s(1000, &wrong, at(2, 90 * day + 50, 60)), Some(90 * day as i64 - 2000));
-        // A crash was noted by this boot's writer: its time proves nothing.
+        // This boot's writer stamped the end of the crashed session, so that time proves nothing.
         let crashed = session(1, at(1, 1010, 10), Some((90 * day, SessionEnd::Crashed)));
         let wrong = [crashed, session(2, at(2, 90 * day, 10), None)];
         assert_eq!(drift_s(1000, &wrong, at(2, 90 * day + 50, 60)), Some(90 * day as i64 - 1010));
-        // An hour on, evenly, it is believed.
+        // After an even hour the clock is trusted.
         let now = |running: u64| at(2, 90 * day + running, running);
         let last = first_known(1_000_000_000, &wrong, &now(60));
         let doubt = judge("t", &last, true, &NEVER, &now(60)).unwrap();
@@ -289,18 +293,18 @@ mod tests {
     }
 
     #[test]
-    fn ages_within_a_boot_are_not_the_wall_clocks() {
+    fn a_clock_set_ahead_does_not_age_chunks_of_this_boot() {
         let begun = at(1, 1000, 100);
         assert_eq!(age_us(1_010_000_000, &begun, &at(1, 1060, 160)), 50_000_000);
-        // Set ahead by a year.
+        // The clock is set ahead by a year.
         assert_eq!(age_us(1_010_000_000, &begun, &at(1, 32_000_000, 160)), 60_000_000);
-        // Another boot: the wall clock is all there is.
+        // In another boot, the wall clock is all there is.
         assert_eq!(age_us(1_010_000_000, &begun, &at(2, 2010, 160)), 1_000_000_000);
         assert_eq!(age_us(5_000_000_000, &begun, &at(2, 2010, 160)), 0, "sealed in the future");
     }
 
     #[test]
-    fn chunks_arrived_in_their_order_whatever_the_clock_said() {
+    fn arrival_times_never_decrease_whatever_the_clock_said() {
         let year = |n: u64| (2000 + n) * 365 * DAY_US;
         let arrivals = |made: u64, years: &[u64]| {
             let sealed: Vec<u64> = years.iter().map(|n| year(*n)).collect();
