@@ -3,6 +3,10 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often a limit of the process or the system was met.
+static LIMITS_MET: AtomicU64 = AtomicU64::new(0);
 
 /// The library's result.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -96,7 +100,24 @@ pub enum Error {
 impl Error {
     /// Wraps a system error with what was being done and to which file.
     pub fn io(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
-        Error::Io { doing, path: path.as_ref().to_owned(), source }
+        let error = Error::Io { doing, path: path.as_ref().to_owned(), source };
+        if error.is_limit() {
+            LIMITS_MET.fetch_add(1, Ordering::Relaxed);
+        }
+        error
+    }
+
+    /// Does something that decides by what it finds, and gives its answer only if no limit was met
+    /// on the way, however deep: what could not be opened would pass for missing.
+    pub(crate) fn unless_limited<T>(look: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = LIMITS_MET.load(Ordering::Relaxed);
+        let found = look()?;
+        if LIMITS_MET.load(Ordering::Relaxed) == before {
+            return Ok(found);
+        }
+        let what = "a limit of open files or of memory kept it from looking at everything; raise \
+                    the limits of the process (ulimit -n, ulimit -v)";
+        Err(Error::Invalid(what.to_owned()))
     }
 
     /// Whether a limit of the process or the system was met: of files open, or of memory. It says
@@ -115,10 +136,19 @@ impl Error {
         source.raw_os_error().is_some_and(|number| numbers.contains(&number))
     }
 
+    /// Whether it says nothing of the file that was asked for: a limit was met, we may not look, or
+    /// the disk failed. Such an error must never pass for a file that is not there.
+    pub fn says_nothing(&self) -> bool {
+        self.is_limit() || self.is_denied() || self.is_of(&[libc::EIO])
+    }
+
     /// What to do about it, where the message itself does not say.
     pub fn remedy(&self) -> Option<&'static str> {
         if self.is_of(&[libc::EMFILE]) {
             return Some("raise the limit of open files (ulimit -n)");
+        }
+        if self.is_of(&[libc::ENOMEM]) {
+            return Some("raise the limit of address space (ulimit -v), or free memory");
         }
         let Error::Damaged { path, .. } = self else { return None };
         let name = path.file_name().and_then(|name| name.to_str());
@@ -143,6 +173,28 @@ impl Error {
     /// Damage at byte `offset` of `path`.
     pub fn damaged(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
         Error::Damaged { path: path.as_ref().to_owned(), offset, what: what.into() }
+    }
+}
+
+/// What was asked for, `None` where it is not there or is not what it should be.
+///
+/// # Errors
+/// An error that says nothing of that.
+pub fn sound<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if !error.says_nothing() => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// What was asked for, `None` where it is not there.
+///
+/// # Errors
+/// Any other.
+pub fn there<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Err(error) if error.is_not_found() || error.is_of(&[libc::ENOTDIR]) => Ok(None),
+        result => result.map(Some),
     }
 }
 

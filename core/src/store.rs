@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::FORMAT_VERSION;
 use crate::chunk::ChunkPaths;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::layout::Layout;
 use crate::log::Log;
 use crate::os::dir::Dir;
@@ -76,13 +76,14 @@ impl Platform {
     /// [`Error::NoStore`] if there is none, [`Error::Version`] if it is of a format this build does
     /// not know, [`Error::Damaged`] for a manifest that does not read.
     pub fn open(base: impl AsRef<Path>) -> Result<Platform> {
+        process::learn_boot_id()?;
         let base = base.as_ref();
         let path = base.join("manifest.json");
         let no_store = |why: &str| Error::NoStore { base: base.to_owned(), why: why.to_owned() };
         let bytes = match file::read_whole(&path, MANIFEST_LIMIT) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                let registry = fs::metadata(base.join("registry.bin")).map(|meta| meta.len()).ok();
-                let why = match (base.exists(), registry) {
+                let registry = file::entry_of(&base.join("registry.bin"))?.map(|meta| meta.len());
+                let why = match (file::entry_of(base)?.is_some(), registry) {
                     (false, _) => "there is no such directory",
                     // Without feeds: whoever began to make the store did not end it.
                     (true, None | Some(EMPTY_REGISTRY)) => "it has no manifest.json",
@@ -268,7 +269,7 @@ impl Platform {
         self.sweep()?;
         let mut registry = self.registry()?;
         match self.info_in(&registry, &spec.feed_name) {
-            Ok(old) if is_deleted(&old) => {
+            Ok(old) if is_deleted(&old)? => {
                 self.delete_from(&mut registry, &spec.feed_name)?;
                 self.make_feed(&mut registry, spec, layout)
             }
@@ -293,8 +294,8 @@ impl Platform {
         };
         let (folder, lock, id) =
             (self.folder(name), self.lock_path(entry.id), self.identity(entry));
-        let is_lost = |file| FeedInfo::load_from(&folder.join(file), &folder, &lock, &id).is_err();
-        if !folder.is_dir() || ![SPEC_FILE, SPEC_COPY].into_iter().all(is_lost) {
+        let load = |file| sound(FeedInfo::load_from(&folder.join(file), &folder, &lock, &id));
+        if !folder.is_dir() || load(SPEC_FILE)?.is_some() || load(SPEC_COPY)?.is_some() {
             return Ok(false);
         }
         let info = FeedInfo {
@@ -441,11 +442,11 @@ impl Platform {
         let folder = self.folder(name);
         let id = self.identity(&entry);
         let place = FeedPlace { id, folder, lock: self.lock_path(entry.id) };
-        let info = self.info_in(registry, name).ok();
+        let info = sound(self.info_in(registry, name))?;
         let _feed_lock = place.lockable(name, info.as_ref()).take()?;
         let FeedPlace { id, folder, .. } = &place;
         // A registry too damaged to be marked must not keep a feed from being deleted.
-        if let Ok(feed) = FeedRegistry::open(&folder.join("feed_registry.bin"), id, true) {
+        if let Some(feed) = sound(FeedRegistry::open(&folder.join(REGISTRY_FILE), id, true))? {
             feed.set_deleted();
             // On disk before the store forgets the feed: without the mark its folder would pass for
             // data that somebody misses.
@@ -461,7 +462,7 @@ impl Platform {
     /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.
     fn bury(&self, folder: &Path, feed_id: u64) -> Result<()> {
         let dead = self.folder(&format!("{DELETED}{feed_id:016x}"));
-        if folder.symlink_metadata().is_err() {
+        if file::entry_of(folder)?.is_none() {
             return Ok(());
         }
         file::rename("cannot remove", folder, &dead)?;
@@ -475,7 +476,7 @@ impl Platform {
         if !dead.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
             return remove_any(dead);
         }
-        let left = FeedRegistry::peek(&dead.join(REGISTRY_FILE)).ok();
+        let left = sound(FeedRegistry::peek(&dead.join(REGISTRY_FILE)))?;
         let own = left.filter(|left| {
             let name = format!("{DELETED}{:016x}", left.id.feed_id);
             left.id.store_id == self.store_id && dead.ends_with(name)
@@ -570,10 +571,10 @@ impl Platform {
     /// who was killed before it was entered, or after it was struck out. One that has records and
     /// was not deleted is somebody's data.
     fn remove_unregistered(&self, folder: &Path) -> Result<()> {
-        let left = FeedRegistry::peek(&folder.join("feed_registry.bin")).map_err(|e| {
+        let left = FeedRegistry::peek(&folder.join(REGISTRY_FILE)).map_err(|e| {
             let what =
                 format!("a folder the registry does not name, and no feed; move it away ({e})");
-            Error::damaged(folder, 0, what)
+            if e.says_nothing() { e } else { Error::damaged(folder, 0, what) }
         })?;
         let lock = Lock::try_feed(&self.lock_path(left.id.feed_id))?;
         if lock.is_none() || (left.chunks && !left.deleted) {
@@ -656,9 +657,9 @@ fn remove_any(path: &Path) -> Result<()> {
 }
 
 /// Whether somebody began to delete a feed that the registry still names.
-fn is_deleted(feed: &FeedInfo) -> bool {
+fn is_deleted(feed: &FeedInfo) -> Result<bool> {
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false);
-    registry.and_then(|registry| registry.is_deleted()).unwrap_or(false)
+    Ok(sound(registry.and_then(|registry| registry.is_deleted()))?.unwrap_or(false))
 }
 
 /// Makes everything a feed consists of in `folder`, durable.

@@ -418,7 +418,7 @@ fn a_reader_of_acks_that_has_stalled_stops_no_sync() {
     let mut input = child.stdin.take().unwrap();
     for n in 1..=50u64 {
         writeln!(input, "{n},{n}").unwrap();
-        let durable = || open(&env, "t").live().map(|page| page.durable());
+        let durable = || open(&env, "t").live().unwrap().map(|page| page.durable());
         until("a durable row, acknowledged or not", || durable().filter(|d| *d == n));
     }
     drop(input);

@@ -36,6 +36,7 @@ mod ring;
 mod round_trip;
 mod rsync;
 mod sample;
+mod scarce;
 #[allow(dead_code)]
 mod small_disk;
 mod sqlite;

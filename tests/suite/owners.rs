@@ -428,3 +428,54 @@ fn what_root_makes_in_a_store_belongs_to_the_stores_owner() {
     }
     owner(&env, "dw-gc; dw-repair --all; dw-mkfeed staged --delete --yes; dw-mkfeed new ts:uint64");
 }
+
+#[test]
+fn a_file_that_may_not_be_read_does_not_pass_for_one_that_is_gone() {
+    const TEST: &str = "a_file_that_may_not_be_read_does_not_pass_for_one_that_is_gone";
+    let env = TestEnv::new();
+    if !can_be_others(&env, TEST) {
+        return;
+    }
+    env.quiet("install -d -o 1500 -g 1500 store");
+    for (name, options) in [("disk", ""), ("staged", "--stage shm"), ("ring", "--ring")] {
+        owner(&env, &format!("dw-mkfeed {name} ts:uint64 {options}"));
+        let mut writer = Running::start(&env, &[name, "--columns", "ts"]);
+        writer.send(&rows(0, 100));
+        until("the rows", || (times(&env, name).lines().count() == 100).then_some(()));
+        // Killed: what it says last is in its live page alone.
+        drop(writer);
+    }
+    let memory = segments(&env);
+    let closed = [
+        ("disk", env.base().join("feeds/disk/live")),
+        ("staged", memory.join("staged.live")),
+        ("staged", memory.join("staged.chunks")),
+        ("staged", memory.clone()),
+        ("ring", memory.join("ring.ring")),
+        ("ring", memory.clone()),
+    ];
+    for (name, path) in &closed {
+        let mode = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o0)).unwrap();
+        for tool in ["dw-cat", "dw-ls", "dw-write --columns ts", "dw-repair --dry-run", "dw-repair"]
+        {
+            let (code, said) = status(&as_user(&env, OWNER, &format!("{tool} {name} <<< 7")));
+            let what = format!("{} closed, {tool}: {said}", path.display());
+            assert!(matches!(code, Some(1 | 2)), "{what}");
+            assert!(code == Some(2) || tool == "dw-ls", "{what}");
+            assert!(said.contains("Permission denied"), "{what}");
+            for lie in ["is gone", "damaged", "missing", "machine stopped", "left out"] {
+                assert!(!said.contains(lie), "{what}");
+            }
+        }
+        as_user(&env, OWNER, "dw-gc");
+        fs::set_permissions(path, mode).unwrap();
+    }
+    for name in ["disk", "staged", "ring"] {
+        owner(&env, &format!("echo 100 | dw-write {name} --columns ts"));
+        let out = owner(&env, &format!("dw-cat {name} -o csv --no-header --with-seq"));
+        let wanted: String = (0..=100).map(|n| format!("{n},{n}\n")).collect();
+        assert!(out == wanted, "{name}: {}", out.lines().count());
+        assert!(owner(&env, &format!("dw-ls {name} --sessions")).contains("crashed"), "{name}");
+    }
+}

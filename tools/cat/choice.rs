@@ -59,14 +59,14 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         let parse = |text: &String| Filter::parse(reader.layout(), text);
         let filters = request.where_.iter().map(parse).collect::<deepwater::Result<_>>()?;
         let snapshot = reader.snapshot_with(request.look())?;
-        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+        if let Some(text) = reader.what_is_cut_off(&snapshot)? {
             // A scan tells which of the seqs that are asked for it leaves out.
             match request.follow {
                 true => messages::partial(text),
                 false => messages::warn(text),
             }
         }
-        match reader.what_is_unproven(&snapshot) {
+        match reader.what_is_unproven(&snapshot)? {
             Some((text, true)) => messages::partial(text),
             Some((text, false)) => messages::warn(text),
             None => {}

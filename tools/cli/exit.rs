@@ -62,7 +62,11 @@ fn finish(out: &mut Out, result: anyhow::Result<Exit>) -> Exit {
         messages::fatal(describe(&error));
         Exit::Failed
     });
-    if exit == Exit::Ok && messages::seen_partial() { Exit::Partial } else { exit }
+    match exit {
+        Exit::Ok | Exit::Partial if messages::seen_limit() => Exit::Failed,
+        Exit::Ok if messages::seen_partial() => Exit::Partial,
+        exit => exit,
+    }
 }
 
 /// Help and versions are clap errors that go to stdout and succeed; anything else stays.

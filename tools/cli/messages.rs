@@ -16,6 +16,7 @@ use super::color;
 static NAME: OnceLock<&'static str> = OnceLock::new();
 static LEVEL: AtomicU8 = AtomicU8::new(NORMAL);
 static PARTIAL: AtomicBool = AtomicBool::new(false);
+static FAILED: AtomicBool = AtomicBool::new(false);
 
 const QUIET: u8 = 0;
 const NORMAL: u8 = 1;
@@ -64,6 +65,22 @@ pub fn fatal(text: impl fmt::Display) {
 pub fn partial(text: impl fmt::Display) {
     mark_partial();
     print(RED, text);
+}
+
+/// An error of one feed after which the tool goes on with the others. A limit of the process says
+/// nothing of the feed: then the exit status will be 2.
+pub fn feed_error(feed: &str, error: &deepwater::Error) {
+    if error.is_limit() {
+        FAILED.store(true, Ordering::Relaxed);
+    }
+    let remedy = error.remedy().filter(|_| error.is_limit());
+    let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
+    partial(format!("{feed}: {error}{remedy}"));
+}
+
+/// Whether a limit was met on the way.
+pub fn seen_limit() -> bool {
+    FAILED.load(Ordering::Relaxed)
 }
 
 /// What casts doubt on a feed's records, and what to do if that does not say.

@@ -73,7 +73,7 @@ fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()
         }
         tell(&plan);
         for (feed, error) in &outcome.failed {
-            messages::partial(format!("{feed}: {error}"));
+            messages::feed_error(feed, error);
         }
         if outcome.conflicts > 0 {
             messages::partial("others collect as fast as this plans; what is left, they will do");
@@ -123,7 +123,7 @@ fn tell(plan: &Plan) {
         messages::partial(format!("{doubt}{others}"));
     }
     for (feed, error) in &plan.failed {
-        messages::partial(format!("{feed}: {error}"));
+        messages::feed_error(feed, error);
     }
     if plan.short_bytes > 0 {
         messages::partial(format!(

@@ -41,8 +41,8 @@ pub const GAP_TITLES: [&str; 8] =
     ["FEED", "FROM", "TO", ">LASTED", "WHY", ">SEQ", ">ROWS", ">SESSION"];
 
 /// The gaps of a feed, oldest first.
-pub fn gaps(feed: &Feed, zone: &TimeZone, section: &mut Section) {
-    for gap in of_feed(feed) {
+pub fn gaps(feed: &Feed, zone: &TimeZone, section: &mut Section) -> deepwater::Result<()> {
+    for gap in of_feed(feed)? {
         let (lo, hi) = gap.seqs;
         let dash = || "-".to_owned();
         let lasted = gap.to_us.map(|to| Duration::from_micros(to.saturating_sub(gap.from_us)));
@@ -62,48 +62,53 @@ pub fn gaps(feed: &Feed, zone: &TimeZone, section: &mut Section) {
         });
         section.add(cells, &object);
     }
+    Ok(())
 }
 
-fn of_feed(feed: &Feed) -> Vec<Gap> {
+fn of_feed(feed: &Feed) -> deepwater::Result<Vec<Gap>> {
     let mut gaps: Vec<Gap> = collected(feed).into_iter().collect();
     let sessions = &feed.snapshot.sessions;
     for (i, session) in sessions.iter().enumerate() {
         gaps.extend(rejected(feed, session));
-        gaps.extend(after(feed, session, sessions.get(i + 1)));
+        gaps.extend(after(feed, session, sessions.get(i + 1))?);
     }
     gaps.extend(missing(feed));
     gaps.sort_by_key(|gap| (gap.from_us, gap.seqs));
-    gaps
+    Ok(gaps)
 }
 
 /// From the end of a session to the next one, or to now.
-fn after(feed: &Feed, session: &SessionEntry, next: Option<&SessionEntry>) -> Option<Gap> {
+fn after(
+    feed: &Feed,
+    session: &SessionEntry,
+    next: Option<&SessionEntry>,
+) -> deepwater::Result<Option<Gap>> {
     let (reason, from_us, end_seq) = match session.close {
         Some(close) => (close.reason, close.closed_us, close.end_seq),
-        None if feed.writer.is_some() => return None,
+        None if feed.writer.is_some() => return Ok(None),
         None => {
-            let (reason, last_seen_us) = feed.reader.unclean_end(session);
+            let (reason, last_seen_us) = feed.reader.unclean_end(session)?;
             (reason, last_seen_us, feed.snapshot.end_seq)
         }
     };
     if next.is_none() && feed.writer.is_some() {
         // A writer is about to begin its session.
-        return None;
+        return Ok(None);
     }
-    Some(Gap {
+    Ok(Some(Gap {
         why: reason.as_str(),
         from_us,
         to_us: next.map(|next| next.opened_us),
         seqs: (end_seq, next.map_or(end_seq, |next| next.base_seq)),
         rows: None,
         session: Some(session.session_id),
-    })
+    }))
 }
 
 fn rejected(feed: &Feed, session: &SessionEntry) -> Option<Gap> {
     let (counters, end_seq) = match session.close {
         Some(close) => (close.counters, close.end_seq),
-        None => (feed.reader.live()?.counters(), feed.snapshot.end_seq),
+        None => (feed.live.as_ref()?.counters(), feed.snapshot.end_seq),
     };
     (counters.rejected > 0).then(|| Gap {
         why: "rejected",

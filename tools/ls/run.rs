@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use deepwater::Platform;
@@ -12,6 +13,7 @@ use deepwater::os::process;
 use deepwater::reader::{Reader, RingState, Snapshot, SnapshotChunk};
 use deepwater::registry::feed::{ChunkEnd, SessionEntry};
 use deepwater::registry::holder::writer_of;
+use deepwater::registry::live::LivePage;
 use deepwater::schema::Stage;
 use deepwater::show;
 use deepwater::text::describe::describe;
@@ -61,7 +63,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
         match Feed::look(&platform, name) {
             // Told at once and closed again: there may be more feeds than files may be open.
             Ok(feed) => lists.add(&feed, out)?,
-            Err(error) => messages::partial(format!("{name}: {error}")),
+            Err(error) => messages::feed_error(name, &error),
         }
     }
     lists.end(out)?;
@@ -117,7 +119,7 @@ impl<'a> Lists<'a> {
             };
         }
         for (details, section) in &mut self.sections {
-            details(feed, zone, section);
+            details(feed, zone, section)?;
         }
         // The others come after all of the first.
         self.sections[0].1.put_objects(out)
@@ -143,7 +145,7 @@ impl<'a> Lists<'a> {
 }
 
 /// Adds what is to be told of a feed.
-type Details = fn(&Feed, &TimeZone, &mut Section);
+type Details = fn(&Feed, &TimeZone, &mut Section) -> deepwater::Result<()>;
 
 /// A list with any number of rows a feed.
 pub(super) struct Section {
@@ -179,6 +181,8 @@ impl Section {
 pub(super) struct Feed {
     pub(super) reader: Reader,
     pub(super) snapshot: Snapshot,
+    /// The live page, if there is one.
+    pub(super) live: Option<Arc<LivePage>>,
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
@@ -195,13 +199,13 @@ impl Feed {
         let reader = platform.create_reader(name)?;
         let (snapshot, missing) = loop {
             let snapshot = reader.snapshot_with(Look::All)?;
-            let missing = missing_files(&reader, &snapshot);
+            let missing = missing_files(&reader, &snapshot)?;
             // dw-gc was at work between the look at the table and that at the files.
             if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
                 break (snapshot, missing);
             }
         };
-        if let Some(text) = reader.what_is_cut_off(&snapshot) {
+        if let Some(text) = reader.what_is_cut_off(&snapshot)? {
             messages::partial(text);
         }
         let times = reader.times(&snapshot)?;
@@ -209,17 +213,17 @@ impl Feed {
         for doubt in &snapshot.doubts {
             messages::doubt(name, doubt);
         }
-        let rate = reader.live().map_or(0.0, |live| live.rate(process::boottime_ns()));
+        let live = reader.live()?;
+        let rate = live.as_ref().map_or(0.0, |live| live.rate(process::boottime_ns()));
         let bytes = snapshot.chunks.iter().map(|chunk| chunk_bytes(&reader, chunk)).sum::<u64>()
             + snapshot.ring.as_ref().map_or(0, |part| part.ring.file_bytes());
         let ring = match &snapshot.ring {
             Some(part) => Some(RingState::of(&part.ring, reader.feed())?),
             None => (!reader.feed().spec.policy.persist).then(RingState::default),
         };
-        let live = reader.live();
-        let writer = writer_of(&reader.feed().lock, live.as_deref());
-        let backlog = backlog(&reader);
-        Ok(Feed { reader, snapshot, times, rate, bytes, ring, backlog, writer })
+        let writer = writer_of(&reader.feed().lock, live.as_deref())?;
+        let backlog = backlog(&reader)?;
+        Ok(Feed { reader, snapshot, live, times, rate, bytes, ring, backlog, writer })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -252,10 +256,10 @@ impl Feed {
     }
 }
 
-fn backlog(reader: &Reader) -> Option<u64> {
-    let view = reader.view();
-    let page = view.page.as_ref().filter(|page| view.is_staged() && page.is_open())?;
-    Some(page.published().saturating_sub(page.durable()))
+fn backlog(reader: &Reader) -> deepwater::Result<Option<u64>> {
+    let view = reader.view()?;
+    let page = view.page.as_ref().filter(|page| view.is_staged() && page.is_open());
+    Ok(page.map(|page| page.published().saturating_sub(page.durable())))
 }
 
 fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
@@ -265,22 +269,30 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
 }
 
 /// Chunk files that are gone or shorter than their records, in words.
-fn missing_files(reader: &Reader, snapshot: &Snapshot) -> Vec<(SnapshotChunk, String)> {
+fn missing_files(
+    reader: &Reader,
+    snapshot: &Snapshot,
+) -> deepwater::Result<Vec<(SnapshotChunk, String)>> {
     let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
         // Once more: a chunk may go from memory to disk between two looks.
-        if let Some(what) = missing_file(reader, chunk).and_then(|_| missing_file(reader, chunk)) {
+        let what = match missing_file(reader, chunk)? {
+            Some(_) => missing_file(reader, chunk)?,
+            None => None,
+        };
+        if let Some(what) = what {
             let (lo, hi) = (chunk.entry.base_seq, chunk.end_seq);
             missing.push((*chunk, format!("{what}; seq {lo}..{hi}")));
         }
     }
-    missing
+    Ok(missing)
 }
 
-fn missing_file(reader: &Reader, chunk: &SnapshotChunk) -> Option<String> {
+fn missing_file(reader: &Reader, chunk: &SnapshotChunk) -> deepwater::Result<Option<String>> {
     let paths = match reader.chunk_paths(chunk) {
         Ok(paths) => paths,
-        Err(error) => return Some(error.to_string()),
+        Err(error) if error.is_limit() => return Err(error),
+        Err(error) => return Ok(Some(error.to_string())),
     };
     let needed = chunk.count() * reader.layout().record_size() as u64;
     for (path, needed) in [(&paths.data, needed), (&paths.index, 1)] {
@@ -289,9 +301,9 @@ fn missing_file(reader: &Reader, chunk: &SnapshotChunk) -> Option<String> {
             Ok(meta) => format!("{} bytes, where its records take {needed}", meta.len()),
             Err(error) => system_text(&error),
         };
-        return Some(format!("{}: {what}", path.display()));
+        return Ok(Some(format!("{}: {what}", path.display())));
     }
-    None
+    Ok(None)
 }
 
 pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
@@ -372,7 +384,7 @@ fn long(feed: &Feed, first: bool, zone: &TimeZone, out: &mut Out) -> anyhow::Res
     }
     out.text(&policy(feed))?;
     if let Some(backlog) = feed.backlog {
-        let folder = feed.reader.view().segments.map(|s| s.folder).unwrap_or_default();
+        let folder = feed.reader.view()?.segments.map(|s| s.folder).unwrap_or_default();
         let backlog = grouped(backlog);
         let line = format!("  staged in {}: {backlog} records not on disk yet\n", folder.display());
         out.text(&line)?;
@@ -420,7 +432,7 @@ const CHUNK_TITLES: [&str; 11] = [
     "ENDED",
 ];
 
-fn chunks(feed: &Feed, zone: &TimeZone, section: &mut Section) {
+fn chunks(feed: &Feed, zone: &TimeZone, section: &mut Section) -> deepwater::Result<()> {
     for chunk in &feed.snapshot.chunks {
         let (entry, seal) = (chunk.entry, chunk.entry.seal);
         let times = feed.reader.chunk_times(chunk).ok();
@@ -453,6 +465,7 @@ fn chunks(feed: &Feed, zone: &TimeZone, section: &mut Section) {
         });
         section.add(cells, &object);
     }
+    Ok(())
 }
 
 /// Why a session is over; one without a close, whose writer is gone, has crashed and the next
@@ -480,11 +493,11 @@ const SESSION_TITLES: [&str; 11] = [
     ">PID",
 ];
 
-fn sessions(feed: &Feed, zone: &TimeZone, section: &mut Section) {
+fn sessions(feed: &Feed, zone: &TimeZone, section: &mut Section) -> deepwater::Result<()> {
     for session in &feed.snapshot.sessions {
         let close = session.close;
         let end_seq = close.map_or(feed.snapshot.end_seq, |close| close.end_seq);
-        let live = || feed.reader.live().map(|live| live.counters());
+        let live = || feed.live.as_ref().map(|live| live.counters());
         let counters = close.map(|close| close.counters).or_else(live).unwrap_or_default();
         let reason = session_end(feed, session);
         let cells = vec![
@@ -509,11 +522,12 @@ fn sessions(feed: &Feed, zone: &TimeZone, section: &mut Section) {
         });
         section.add(cells, &object);
     }
+    Ok(())
 }
 
 const HOLE_TITLES: [&str; 5] = ["FEED", ">FROM SEQ", ">TO SEQ", "NOTED", "WHY"];
 
-fn holes(feed: &Feed, zone: &TimeZone, section: &mut Section) {
+fn holes(feed: &Feed, zone: &TimeZone, section: &mut Section) -> deepwater::Result<()> {
     for hole in &feed.snapshot.holes {
         let why = range_word(hole.reason);
         let (lo, hi) = hole.seqs;
@@ -526,4 +540,5 @@ fn holes(feed: &Feed, zone: &TimeZone, section: &mut Section) {
         });
         section.add(cells, &object);
     }
+    Ok(())
 }

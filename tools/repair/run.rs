@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use deepwater::Platform;
 use deepwater::chunk::{Shown, json_number};
+use deepwater::os::file;
 use deepwater::os::lock::Lock;
 use deepwater::repair::{self, Action, Finding, Options, Plan, store};
 use deepwater::show;
@@ -81,9 +80,13 @@ fn readable(files: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<()> {
             Ok(_) => continue,
             Err(error) => Err(error),
         };
-        if let Err(error) = opened
-            && error.kind() == io::ErrorKind::PermissionDenied
-        {
+        let Err(error) = opened.map_err(|e| deepwater::Error::io("cannot open", &path, e)) else {
+            continue;
+        };
+        if error.is_limit() {
+            return Err(error.into());
+        }
+        if error.is_denied() {
             let path = path.display();
             let why = format!("cannot open {path}; run dw-repair as the user who owns the store");
             return Err(anyhow::Error::from(error).context(why));
@@ -97,10 +100,10 @@ fn readable_feed(platform: &Platform, name: &str) -> anyhow::Result<()> {
     let folder = platform.base().join("feeds").join(name);
     match fs::read_dir(&folder) {
         Ok(files) => readable(files.flatten().map(|item| item.path())),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(error).with_context(|| format!("cannot list {}", folder.display()))
-        }
-        Err(_) => Ok(()),
+        Err(error) => match deepwater::Error::io("cannot list", folder, error) {
+            error if error.says_nothing() => Err(error.into()),
+            _ => Ok(()),
+        },
     }
 }
 
@@ -110,8 +113,9 @@ fn worse(a: Exit, b: Exit) -> Exit {
 
 fn rebuild_registry(args: &Args, base: &Path, out: &mut Out) -> anyhow::Result<Exit> {
     let mut files = vec![base.join("registry.bin"), base.join("manifest.json")];
-    for feed in fs::read_dir(base.join("feeds")).into_iter().flatten().flatten() {
-        files.push(feed.path().join("feed.json"));
+    let feeds = base.join("feeds");
+    for name in deepwater::error::sound(file::names(&feeds))?.unwrap_or_default() {
+        files.push(feeds.join(name).join("feed.json"));
     }
     readable(files)?;
     let mut plan = store::plan(base)?;
@@ -147,7 +151,10 @@ fn repair_feed(
     let lock = repair::lock(platform, name)?;
     let options = Options { force_lost: args.force_lost, written: false };
     // What keeps it from being adopted, the plan finds out and tells.
-    let _ = repair::adopt(platform, name, options, &lock);
+    match repair::adopt(platform, name, options, &lock) {
+        Err(error) if error.is_limit() || error.is_denied() => return Err(error.into()),
+        _ => {}
+    }
     let plan = plan_with_progress(platform, name, options)?;
     tell(args, &plan, out)?;
     if plan.is_empty() {

@@ -180,10 +180,10 @@ impl Files {
     fn mapped(info: &FeedInfo) -> Result<Files> {
         loop {
             let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
-            let view = LiveView::of(info, &registry);
+            let view = LiveView::of(info, &registry)?;
             let files = Files::read(info, registry, view)?;
             // Otherwise a session began meanwhile, and its page is not the one that was asked.
-            if files.view.is_current(info, &files.registry) {
+            if files.view.is_current(info, &files.registry)? {
                 return Ok(files);
             }
         }
@@ -210,7 +210,7 @@ impl Files {
         let mut refuted = None;
         if published.is_some() && info.spec.policy.persist {
             let standing = Standing::judge(info, entries.clone(), None, published);
-            refuted = standing.refutation(info, view.segments.as_ref());
+            refuted = standing.refutation(info, view.segments.as_ref())?;
             published = published.filter(|_| refuted.is_none());
         }
         Ok(Files { registry, view, published, refuted, entries, is_deleted })
@@ -451,7 +451,11 @@ impl Feed {
             return finding(false, "never written".to_owned()).value(0.0);
         };
         if session.close.is_none() {
-            if let Some(pid) = writer_of(&self.info.lock, self.live()) {
+            let writer = match writer_of(&self.info.lock, self.live()) {
+                Ok(writer) => writer,
+                Err(e) => return Finding::of_error(Check::Writer, Some(&self.info.name), &e),
+            };
+            if let Some(pid) = writer {
                 let cause = match pid {
                     0 => "being written".to_owned(),
                     pid => format!("being written by process {pid}"),

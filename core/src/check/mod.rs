@@ -274,23 +274,34 @@ fn shm_space<'a>(
 ) -> Option<Finding> {
     let room = "writers will wait for the disk; remove what else is there, or enlarge it";
     let reach = |segments: &Segments| segments.reach(platform.base(), platform.store_id());
-    let here = noted.filter(|s| s.kind != SegmentKind::Disk && reach(s) == Reach::Here);
-    let found = here.map(|segments| space(Check::ShmSpace, &segments.folder, needed, room));
+    let in_memory = noted.filter(|segments| segments.kind != SegmentKind::Disk);
+    let found = in_memory.filter_map(|segments| match reach(segments) {
+        Ok(Reach::Here) => Some(space(Check::ShmSpace, &segments.folder, needed, room)),
+        Ok(_) => None,
+        Err(error) => Some(Finding::of_error(Check::ShmSpace, None, &error)),
+    });
     found.min_by_key(|finding| finding.value.map(|bytes| bytes as u64))
 }
 
 /// What is left in shared memory that nobody needs.
 fn left_over<'a>(platform: &Platform, noted: impl Iterator<Item = &'a Segments>) -> Finding {
     let (base, store_id) = (platform.base(), platform.store_id());
-    let ours = noted.filter(|segments| segments.is_ours(base, store_id));
-    let ours = ours.map(|segments| segments.folder.clone());
-    let folders = Segments::folders(base, store_id).map(|named| named.into_iter().chain(ours));
+    let folders = || -> Result<BTreeSet<PathBuf>> {
+        let mut folders: BTreeSet<PathBuf> =
+            Segments::folders(base, store_id)?.into_iter().collect();
+        for segments in noted {
+            if segments.is_ours(base, store_id)? {
+                folders.insert(segments.folder.clone());
+            }
+        }
+        Ok(folders)
+    };
     let look = |folders: BTreeSet<PathBuf>| -> Result<Vec<Left>> {
         let left: Result<Vec<Vec<Left>>> =
             folders.iter().map(|folder| left_in(platform, folder)).collect();
         Ok(left?.into_iter().flatten().collect())
     };
-    match folders.map(Iterator::collect).and_then(look) {
+    match folders().and_then(look) {
         Ok(left) if left.is_empty() => {
             Finding::new(Check::Segments, None, false, "nothing left over".to_owned()).value(0.0)
         }

@@ -7,7 +7,7 @@ use crate::checksum::{crc, crc_append};
 
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{ChunkKey, Extent, Index};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::os::file;
 use crate::registry::feed::{
     Checkpoint, ChunkEntry, Entry, FeedRegistry, Place, SessionEnd, SessionEntry,
@@ -43,6 +43,8 @@ pub struct Standing {
     pub broken_tail: Option<(u64, u64)>,
     /// Whether the feed's records are in chunks, not in a ring.
     pub in_chunks: bool,
+    /// What kept us from looking at what would prove more: a limit, a missing permission, the disk.
+    pub trouble: Option<Error>,
 }
 
 impl Standing {
@@ -66,8 +68,11 @@ impl Standing {
         let segments = registry.segments();
         let checkpoint = registry.checkpoint();
         let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
-        if let Some(what) = standing.refutation(feed, segments.as_ref()) {
+        if let Some(what) = standing.refutation(feed, segments.as_ref())? {
             standing = standing.without_page(feed, checkpoint.as_ref(), &what);
+        }
+        if let Some(error) = standing.trouble.take() {
+            return Err(error);
         }
         if standing.proven {
             let staged = segments.is_some_and(|s| s.kind == SegmentKind::Staged);
@@ -80,21 +85,33 @@ impl Standing {
     /// page says. The writer sets the times of a record's block, in space that is allocated, before
     /// it publishes the record. Chunks whose files cannot be opened say nothing; whoever reads them
     /// names them.
-    pub fn refutation(&self, feed: &FeedInfo, segments: Option<&Segments>) -> Option<String> {
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a limit, a missing permission or the disk keeps us from looking.
+    pub fn refutation(
+        &self,
+        feed: &FeedInfo,
+        segments: Option<&Segments>,
+    ) -> Result<Option<String>> {
         if !self.believed {
-            return None;
+            return Ok(None);
         }
         let staged = segments.filter(|segments| segments.kind == SegmentKind::Staged);
         let memory = staged.map(|segments| segments.chunk_folder(&feed.name));
-        self.chunks().into_iter().find_map(|(chunk, end)| {
-            if !chunk.place.is_open() || end <= chunk.base_seq {
-                return None;
+        for (chunk, end) in self.chunks() {
+            let folder = match chunk.place.is_staged() {
+                true => memory.as_deref(),
+                false => Some(&*feed.folder),
+            };
+            let Some(folder) = folder else { continue };
+            if chunk.place.is_open()
+                && end > chunk.base_seq
+                && let Some(what) = refute_chunk(feed, folder, &chunk, end)?
+            {
+                return Ok(Some(what));
             }
-            match chunk.place.is_staged() {
-                true => refute_chunk(feed, memory.as_deref()?, &chunk, end),
-                false => refute_chunk(feed, &feed.folder, &chunk, end),
-            }
-        })
+        }
+        Ok(None)
     }
 
     /// The same, with what the disk proves in the place of a count that is refuted.
@@ -125,7 +142,7 @@ impl Standing {
         published: Option<u64>,
     ) -> Standing {
         let last = last_session(&entries);
-        let (mut doubts, mut broken_tail) = (Vec::new(), None);
+        let (mut doubts, mut broken_tail, mut trouble) = (Vec::new(), None, None);
         let (end, exact, proven) = match (published, last) {
             // Whatever the table says of sessions since: they began after the look at the page.
             (Some(published), _) => (published, true, false),
@@ -135,20 +152,32 @@ impl Standing {
                 (close.end_seq, close.reason.is_exact(), false)
             }
             (None, Some(session)) => {
-                let end = proven_end(feed, checkpoint, &entries, &session);
+                let end = proven_end(feed, checkpoint, &entries, &session, &mut trouble);
                 let tail = checkpoint.filter(|c| c.seq == end && is_open_chunk(&entries, c));
                 let error =
                     tail.and_then(|c| Some((tail_error(feed, c)?, open_block_seq(feed, c))));
                 if let Some((error, start)) = error {
                     doubts.push(format!("{error}; left out seq {start}..{end}"));
                     broken_tail = Some((start, end));
+                    trouble = trouble.or(Some(error).filter(|e| e.is_limit() || e.is_denied()));
                 }
                 (broken_tail.map_or(end, |(start, _)| start), false, true)
             }
         };
         let (believed, refuted) = (published.is_some(), None);
         let in_chunks = feed.spec.policy.persist;
-        Standing { entries, end, exact, proven, believed, refuted, doubts, broken_tail, in_chunks }
+        Standing {
+            entries,
+            end,
+            exact,
+            proven,
+            believed,
+            refuted,
+            doubts,
+            broken_tail,
+            in_chunks,
+            trouble,
+        }
     }
 
     /// Notes what else than a power loss may be the reason that the page is not believed. The page
@@ -282,6 +311,7 @@ fn proven_end(
     checkpoint: Option<&Checkpoint>,
     entries: &[Entry],
     session: &SessionEntry,
+    trouble: &mut Option<Error>,
 ) -> u64 {
     let checkpoint = checkpoint.filter(|c| c.session_id == session.session_id);
     let mut end = checkpoint.map_or(session.base_seq, |c| c.seq.max(session.base_seq));
@@ -290,7 +320,11 @@ fn proven_end(
         match chunk.seal {
             Some(seal) => end = end.max(chunk.base_seq + seal.count),
             None if chunk.place.is_open() && chunk.base_seq <= end => {
-                end = end.max(proven_blocks(feed, chunk, end).unwrap_or(end));
+                match proven_blocks(feed, chunk, end) {
+                    Ok(proven) => end = end.max(proven),
+                    Err(error) if error.says_nothing() => *trouble = trouble.take().or(Some(error)),
+                    Err(_) => {}
+                }
             }
             None => {}
         }
@@ -299,29 +333,34 @@ fn proven_end(
 }
 
 /// Why a chunk cannot hold its records below `end`, by its size and its blocks' times.
-fn refute_chunk(feed: &FeedInfo, folder: &Path, chunk: &ChunkEntry, end: u64) -> Option<String> {
+fn refute_chunk(
+    feed: &FeedInfo,
+    folder: &Path,
+    chunk: &ChunkEntry,
+    end: u64,
+) -> Result<Option<String>> {
     let geometry = feed.geometry();
     let (chunk_id, base_seq) = (chunk.chunk_id, chunk.base_seq);
     let key = ChunkKey { id: &feed.id, geometry: &geometry, chunk_id, base_seq };
     let paths = ChunkPaths::new(folder, chunk_id);
-    let index = Index::open(&paths.index, &key).ok()?;
-    let data = file::open_read(&paths.data).ok()?;
+    let Some(index) = sound(Index::open(&paths.index, &key))? else { return Ok(None) };
+    let Some(data) = sound(file::open_read(&paths.data))? else { return Ok(None) };
     let records = end - base_seq;
     if records > index.header().capacity() as u64 {
-        return Some(format!("{} has no room for those", paths.data.display()));
+        return Ok(Some(format!("{} has no room for those", paths.data.display())));
     }
     let bytes = records * geometry.record_size as u64;
     if file::is_stored(&data, &paths.data, bytes).is_ok_and(|stored| !stored) {
-        return Some(format!("{} does not have those", paths.data.display()));
+        return Ok(Some(format!("{} does not have those", paths.data.display())));
     }
     match index.first_unset(records) {
-        Ok(None) => None,
+        Ok(None) => Ok(None),
         Ok(Some(block)) => {
             let seq = base_seq + block as u64 * geometry.block_records as u64;
-            Some(format!("{} has none from seq {seq} on", paths.index.display()))
+            Ok(Some(format!("{} has none from seq {seq} on", paths.index.display())))
         }
-        Err(error) if error.is_damage() => Some(error.to_string()),
-        Err(_) => None,
+        Err(error) if error.is_damage() => Ok(Some(error.to_string())),
+        Err(error) => Err(error),
     }
 }
 
@@ -390,11 +429,11 @@ pub fn proven_blocks(feed: &FeedInfo, chunk: &ChunkEntry, end: u64) -> Result<u6
         let whole = (block as u64 + 1) * per_block;
         let extent = Extent { records: whole, sealed: false };
         // An index that ends here proves no more than what came before.
-        let Ok(entries) = index.blocks(block, 1, extent) else { break };
+        let Some(entries) = sound(index.blocks(block, 1, extent))? else { break };
         let entry = entries[0];
         let at = block as u64 * geometry.block_bytes() as u64;
-        let read = file::read_at(&data, &paths.data, at, &mut bytes);
-        let proven = read.is_ok() && entry.intact && entry.data_crc == Some(crc(&bytes));
+        let read = sound(file::read_at(&data, &paths.data, at, &mut bytes))?;
+        let proven = read.is_some() && entry.intact && entry.data_crc == Some(crc(&bytes));
         if !proven {
             break;
         }

@@ -10,7 +10,7 @@ use std::{fmt, fs};
 use crate::chunk::index::{IndexHeader, IndexSeal, RawIndex};
 use crate::chunk::proof::{Standing, last_session};
 use crate::chunk::{self, ChunkPaths};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::os::faults::step;
 use crate::os::file;
 use crate::registry::feed::{Checkpoint, ChunkEntry, Entry, FeedRegistry};
@@ -111,8 +111,7 @@ impl Stray {
 /// # Errors
 /// [`Error::Io`] where the folder cannot be listed.
 pub fn all(feed: &FeedInfo, entries: &[Entry]) -> Result<Vec<Stray>> {
-    let ids = stray_ids(feed, entries)?;
-    Ok(ids.into_values().map(|id| examine(feed, id, Look::All)).collect())
+    stray_ids(feed, entries)?.into_values().map(|id| examine(feed, id, Look::All)).collect()
 }
 
 /// Their ids, by [`chunk::order`].
@@ -158,7 +157,7 @@ pub fn doubts(
         Err(error) if error.is_not_found() => return nothing,
         ids => ids.map(drop)?,
     }
-    if writer_of(&feed.lock, page).is_some() {
+    if writer_of(&feed.lock, page)?.is_some() {
         return nothing;
     }
     match confirmed(feed, look) {
@@ -172,11 +171,11 @@ fn confirmed(feed: &FeedInfo, look: Look) -> Result<Vec<Doubt>> {
     let open = || FeedRegistry::open(&feed.registry_path(), &feed.id, false);
     loop {
         let registry = open()?;
-        let view = LiveView::of(feed, &registry);
+        let view = LiveView::of(feed, &registry)?;
         let page = view.page.as_deref();
         let standing = Standing::of(feed, &registry, page)?;
         let doubts = doubts_now(feed, &registry, &standing, page, look)?;
-        let is_over = registry.is_deleted()? || writer_of(&feed.lock, page).is_some();
+        let is_over = registry.is_deleted()? || writer_of(&feed.lock, page)?.is_some();
         if doubts.is_empty() || is_over {
             return Ok(Vec::new());
         }
@@ -198,10 +197,10 @@ fn doubts_now(
 ) -> Result<Vec<Doubt>> {
     let (checkpoint, lease) = (registry.checkpoint(), registry.lease());
     let strays = unnamed(feed, &standing.entries, look)?;
-    let strays = strays.into_iter().map(|id| examine(feed, id, look)).collect();
+    let strays = strays.into_iter().map(|id| examine(feed, id, look)).collect::<Result<_>>()?;
     let table = || feed.registry_path();
     let newer = newer_page(&standing.entries, page).map(|what| Doubt { path: table(), what });
-    let evidence = evidence(registry, strays).into_iter().map(|stray| {
+    let evidence = evidence(registry, strays)?.into_iter().map(|stray| {
         let what = match is_undurable(&stray, standing, checkpoint.as_ref(), lease) {
             true => stray.what_is_undurable(feed),
             false => stray.what(),
@@ -216,7 +215,7 @@ fn unnamed(feed: &FeedInfo, entries: &[Entry], look: Look) -> Result<Vec<u64>> {
     let next = next_id(entries);
     match look {
         Look::All => Ok(stray_ids(feed, entries)?.into_values().collect()),
-        Look::Next if paths_of(feed, next).is_empty() => Ok(Vec::new()),
+        Look::Next if paths_of(feed, next)?.is_empty() => Ok(Vec::new()),
         Look::Next => Ok(vec![next]),
     }
 }
@@ -228,13 +227,16 @@ fn next_id(entries: &[Entry]) -> u64 {
 
 /// Those of the strays that may hold records, and of whose chunk the table does not say, among the
 /// entries that are collected, that it is expired: such a file is one that dw-gc has not removed.
-pub fn evidence(registry: &FeedRegistry, strays: Vec<Stray>) -> Vec<Stray> {
+///
+/// # Errors
+/// As [`FeedRegistry::forgotten_chunks`].
+pub fn evidence(registry: &FeedRegistry, strays: Vec<Stray>) -> Result<Vec<Stray>> {
     let mut strays: Vec<Stray> = strays.into_iter().filter(Stray::is_evidence).collect();
     if !strays.is_empty() {
-        let gone = registry.forgotten_chunks();
+        let gone = registry.forgotten_chunks()?;
         strays.retain(|stray| !gone.contains(&stray.chunk_id));
     }
-    strays
+    Ok(strays)
 }
 
 /// Whether a stray is what a power loss leaves of a chunk whose entry was not on disk yet: of the
@@ -304,43 +306,52 @@ fn chunks(entries: &[Entry]) -> impl Iterator<Item = &ChunkEntry> {
     })
 }
 
-fn paths_of(feed: &FeedInfo, chunk_id: u64) -> Vec<PathBuf> {
+fn paths_of(feed: &FeedInfo, chunk_id: u64) -> Result<Vec<PathBuf>> {
     let ChunkPaths { data, index } = ChunkPaths::new(&feed.folder, chunk_id);
-    [data, index].into_iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect()
+    let mut paths = Vec::new();
+    for path in [data, index] {
+        if file::entry_of(&path)?.is_some() {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
 }
 
 /// Looks at the files of one chunk. With [`Look::Next`] a sound index without records is believed,
 /// and the data file not looked at.
-pub fn examine(feed: &FeedInfo, chunk_id: u64, look: Look) -> Stray {
+///
+/// # Errors
+/// [`Error::Io`] where the files may not or cannot be read.
+pub fn examine(feed: &FeedInfo, chunk_id: u64, look: Look) -> Result<Stray> {
     let ChunkPaths { data, index } = ChunkPaths::new(&feed.folder, chunk_id);
-    let paths = paths_of(feed, chunk_id);
+    let paths = paths_of(feed, chunk_id)?;
     let mut stray = Stray { chunk_id, paths, header: None, seal: None, holds: Holds::Unknown };
     if !stray.is_plain() {
-        return stray;
+        return Ok(stray);
     }
-    if let Ok((header, seal)) = RawIndex::peek(&index, (&feed.id, &feed.geometry())) {
+    if let Some((header, seal)) = sound(RawIndex::peek(&index, (&feed.id, &feed.geometry())))? {
         (stray.header, stray.seal) = (Some(header), seal);
     }
     // What preparing a chunk writes is the header of its index.
-    if is_zero(&index, INDEX_HEADER_END).unwrap_or(false) {
+    if is_zero(&index, INDEX_HEADER_END)? {
         let quick = look == Look::Next && stray.header.is_some();
-        if quick || is_zero(&data, 0).unwrap_or(false) {
+        if quick || is_zero(&data, 0)? {
             stray.holds = Holds::Nothing;
         }
-        return stray;
+        return Ok(stray);
     }
     // A prepared chunk begins at 0 until it is used; that its index says otherwise may not have
     // reached the disk.
     let is_placed = |header: &IndexHeader| header.base_seq > 0 || chunk::number(chunk_id) == 1;
     let header = stray.header.filter(|header| is_placed(header) && header.base_seq < MOST_SEQS);
-    let Some(header) = header else { return stray };
+    let Some(header) = header else { return Ok(stray) };
     let count = match stray.seal {
         Some(seal) => seal.count,
-        None => written_records(&data, feed).unwrap_or(0),
+        None => written_records(&data, feed)?,
     };
     let count = count.min(header.capacity() as u64);
     stray.holds = Holds::Records(header.base_seq, header.base_seq.saturating_add(count));
-    stray
+    Ok(stray)
 }
 
 /// Whether a file has nothing but zeros from that byte on. So has one that is not there.
@@ -360,21 +371,26 @@ fn is_zero(path: &Path, from: u64) -> Result<bool> {
     }
 }
 
-/// Records of a data file up to the last one that is not all zeros.
-pub fn written_records(data: &Path, feed: &FeedInfo) -> Option<u64> {
+/// Records of a data file up to the last one that is not all zeros; none where there is no file.
+///
+/// # Errors
+/// [`Error::Io`] where it may not or cannot be read.
+pub fn written_records(data: &Path, feed: &FeedInfo) -> Result<u64> {
     const STEP: u64 = 1 << 20;
-    let open = file::open_read(data).ok()?;
-    let mut end = file::size(&open, data).ok()?;
+    let Some(open) = sound(file::open_read(data))? else { return Ok(0) };
+    let mut end = file::size(&open, data)?;
     let mut bytes = vec![0; STEP as usize];
     while end > 0 {
         let from = end.saturating_sub(STEP);
         let bytes = &mut bytes[..(end - from) as usize];
-        file::read_at(&open, data, from, bytes).ok()?;
+        if sound(file::read_at(&open, data, from, bytes))?.is_none() {
+            return Ok(0);
+        }
         if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
             let written = from + last as u64 + 1;
-            return Some(written.div_ceil(feed.geometry().record_size as u64));
+            return Ok(written.div_ceil(feed.geometry().record_size as u64));
         }
         end = from;
     }
-    Some(0)
+    Ok(0)
 }

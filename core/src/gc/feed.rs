@@ -158,7 +158,7 @@ pub(super) fn look(info: &FeedInfo, wants: &Wants, now: &Moment) -> Result<Look>
     };
     let table = Table::of(&entries);
     let files = chunk_files(&info.folder)?;
-    let mut steps = unfinished(info, &registry, &table, &files);
+    let mut steps = unfinished(info, &registry, &table, &files)?;
     let kept = table.candidates(info, &files, now);
     let limit_us = info.spec.policy.retention_seconds.map(|s| s.saturating_mul(1_000_000));
     let old = kept.iter().take_while(|c| limit_us.is_some_and(|limit| c.age_us > limit)).count();
@@ -206,7 +206,7 @@ fn unfinished(
     registry: &FeedRegistry,
     table: &Table,
     files: &BTreeMap<u64, Sizes>,
-) -> Vec<Step> {
+) -> Result<Vec<Step>> {
     let expired = |chunk: &&ChunkEntry| chunk.place == Place::Expired;
     let collected: HashMap<u64, &ChunkEntry> =
         table.chunks.iter().filter(expired).map(|chunk| (chunk.chunk_id, chunk)).collect();
@@ -216,22 +216,24 @@ fn unfinished(
     let known = |id: &u64| kept.contains(id) || collected.contains_key(id);
     let forgotten = match files.keys().all(known) {
         true => HashSet::new(),
-        false => registry.forgotten_chunks(),
+        false => registry.forgotten_chunks()?,
     };
     let left = files.iter().filter(|(id, _)| {
         !kept.contains(id) && (collected.contains_key(id) || forgotten.contains(id))
     });
-    left.map(|(&chunk_id, &(bytes, disk_bytes))| Step {
-        action: Action::Finish,
-        feed: info.name.clone(),
-        chunk_id: Some(chunk_id),
-        seqs: collected.get(&chunk_id).and_then(|chunk| chunk.seal.map(|_| chunk.seqs())),
-        bytes,
-        reason: Reason::Unfinished,
-        disk_bytes,
-        target: Target::Chunk { position: None, chunk_id },
-    })
-    .collect()
+    let steps = left
+        .map(|(&chunk_id, &(bytes, disk_bytes))| Step {
+            action: Action::Finish,
+            feed: info.name.clone(),
+            chunk_id: Some(chunk_id),
+            seqs: collected.get(&chunk_id).and_then(|chunk| chunk.seal.map(|_| chunk.seqs())),
+            bytes,
+            reason: Reason::Unfinished,
+            disk_bytes,
+            target: Target::Chunk { position: None, chunk_id },
+        })
+        .collect();
+    Ok(steps)
 }
 
 /// Which entries at the head of the table nobody asks for any more: from which position, and up to

@@ -184,7 +184,7 @@ pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
                 spare.extend(look.spare.drain(..).map(|(arrived_us, step)| (arrived_us, at, step)));
                 if let Some(segments) = look.segments
                     && !folders.contains(&segments.folder)
-                    && segments.is_ours(base, store_id)
+                    && segments.is_ours(base, store_id)?
                 {
                     folders.insert(segments.folder);
                 }

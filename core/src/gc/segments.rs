@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound, there};
 use crate::gc::{Action, Reason, Step, Target, feed};
 use crate::os::file;
 use crate::os::lock::Lock;
@@ -56,11 +56,12 @@ pub(crate) struct Left {
 pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
     let listed = platform.listed()?;
     let mut all = Vec::new();
-    let Some(own) = OwnFolder::open(folder, platform.base()) else { return Ok(all) };
-    for name in file::names(folder).unwrap_or_default() {
+    let Some(own) = OwnFolder::open(folder, platform.base())? else { return Ok(all) };
+    let names = there(file::names(folder))?.unwrap_or_default();
+    for name in names {
         let Some((feed, ending)) = split(&name).filter(|_| own.is_own(&name)) else { continue };
         let entry = listed.find(feed);
-        if is_left(platform, entry, folder, ending, |info| !is_written(info))? {
+        if is_left(platform, entry, folder, ending, |info| Ok(!is_written(info)?))? {
             let path = folder.join(&name);
             all.push(Left { feed: feed.to_owned(), bytes: feed::sizes(&path).0, path });
         }
@@ -81,12 +82,13 @@ pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
             Err(Error::Locked { .. }) => return Ok(false),
             Err(error) => return Err(error),
         },
+        Err(error) if error.is_limit() => return Err(error),
         Err(_) => None,
     };
-    if !is_left(platform, platform.listed()?.find(feed), folder, ending, |_| true)? {
+    if !is_left(platform, platform.listed()?.find(feed), folder, ending, |_| Ok(true))? {
         return Ok(false);
     }
-    let Some(own) = OwnFolder::open(folder, platform.base()) else { return Ok(false) };
+    let Some(own) = OwnFolder::open(folder, platform.base())? else { return Ok(false) };
     own.remove(name)?;
     own.remove_if_empty()?;
     Ok(true)
@@ -97,8 +99,8 @@ fn split(name: &str) -> Option<(&str, &str)> {
     found.filter(|(feed, _)| !feed.is_empty())
 }
 
-fn is_written(info: &FeedInfo) -> bool {
-    Lock::feed_is_held(&info.lock) == Some(true)
+fn is_written(info: &FeedInfo) -> Result<bool> {
+    Ok(Lock::feed_is_held(&info.lock)? == Some(true))
 }
 
 /// Whether nobody needs a segment: of a feed that is not listed, or of one that nobody writes, as
@@ -108,21 +110,28 @@ fn is_left(
     entry: Option<&FeedEntry>,
     folder: &Path,
     ending: &str,
-    is_free: impl Fn(&FeedInfo) -> bool,
+    is_free: impl Fn(&FeedInfo) -> Result<bool>,
 ) -> Result<bool> {
     let Some(entry) = entry else { return Ok(true) };
     if !STAGED.contains(&ending) {
         return Ok(false);
     }
     // A feed that cannot be looked at keeps what it has.
-    let Ok(info) = platform.info_of(entry) else { return Ok(false) };
-    if !is_free(&info) {
+    let Some(info) = seen(platform.info_of(entry))? else { return Ok(false) };
+    if !is_free(&info)? {
         return Ok(false);
     }
-    let Ok(registry) = FeedRegistry::open(&info.registry_path(), &info.id, false) else {
-        return Ok(false);
-    };
+    let registry = FeedRegistry::open(&info.registry_path(), &info.id, false);
+    let Some(registry) = seen(registry)? else { return Ok(false) };
     Ok(!may_have_data(&info, &registry, folder)?)
+}
+
+/// What could be looked at; a limit that was met is an error even so.
+fn seen<T>(looked: Result<T>) -> Result<Option<T>> {
+    match looked {
+        Err(error) if !error.is_limit() => Ok(None),
+        looked => looked.map(Some),
+    }
 }
 
 /// Whether a feed's stage in that folder may have records that no disk has.
@@ -137,7 +146,7 @@ fn may_have_data(info: &FeedInfo, registry: &FeedRegistry, folder: &Path) -> Res
         .collect();
     let segments = registry.segments();
     let path = folder.join(format!("{}.live", info.name));
-    let page = LivePage::open(&path, &info.id, false).ok();
+    let page = sound(LivePage::open(&path, &info.id, false))?;
     if let Some(page) = page.as_ref().filter(|page| page.session().is_some()) {
         let id = page.session().map_or(0, |stamp| stamp.session_id);
         let closed = sessions.iter().rfind(|s| s.session_id == id).and_then(|s| s.close);
@@ -147,6 +156,6 @@ fn may_have_data(info: &FeedInfo, registry: &FeedRegistry, folder: &Path) -> Res
     // closed, may yet be saved.
     let noted = segments.filter(|s| s.kind == SegmentKind::Staged && s.folder == folder);
     let open = sessions.last().is_some_and(|session| session.close.is_none());
-    let reach = noted.map(|segments| segments.reach(info.base(), info.id.store_id));
+    let reach = noted.map(|segments| segments.reach(info.base(), info.id.store_id)).transpose()?;
     Ok(open && reach == Some(Reach::Here))
 }

@@ -17,7 +17,7 @@ use nix::sys::statvfs::statvfs;
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Whence, lseek};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, there};
 use crate::os::dir::{self, Dir};
 use crate::os::faults::{self, Io, Op};
 use crate::os::process;
@@ -416,8 +416,12 @@ pub fn read_open(file: &File, path: &Path, limit: u64) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Error::Io`].
 pub fn names(folder: &Path) -> Result<Vec<String>> {
-    let listing = fs::read_dir(folder).map_err(|e| Error::io("cannot list", folder, e))?;
-    Ok(listing.flatten().filter_map(|item| item.file_name().into_string().ok()).collect())
+    let wrong = |e| Error::io("cannot list", folder, e);
+    let mut names = Vec::new();
+    for item in fs::read_dir(folder).map_err(wrong)? {
+        names.extend(item.map_err(wrong)?.file_name().into_string().ok());
+    }
+    Ok(names)
 }
 
 /// Bytes that a user without privileges may still write to the file system that `path` lies on.
@@ -477,6 +481,14 @@ pub fn is_named(file: &File, path: &Path) -> bool {
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
+/// What a path names, a link itself; `None` if nothing has that name.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn entry_of(path: &Path) -> Result<Option<Metadata>> {
+    there(fs::symlink_metadata(path).map_err(|e| Error::io("cannot stat", path, e)))
+}
+
 /// Device and inode of what a path names, links followed.
 ///
 /// # Errors
@@ -504,7 +516,10 @@ pub fn claim_folder(path: &Path, owner: (u32, u32), mode: u32) -> Result<()> {
         let what = format!("it is not a folder of user {}; remove it", owner.0);
         Error::damaged(path, 0, what)
     };
-    let folder = Dir::open(path).map_err(|_| taken())?;
+    let folder = Dir::open(path).map_err(|error| match error.is_limit() {
+        true => error,
+        false => taken(),
+    })?;
     if is_new && process::user_id() == 0 {
         give_to(folder.file(), path, owner)?;
     }

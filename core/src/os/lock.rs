@@ -91,14 +91,23 @@ impl Lock {
 
     /// Whether somebody holds a feed's lock; `None` where we may not ask, or it is not there: then
     /// nobody ever wrote the feed, or somebody has removed the file.
-    pub fn feed_is_held(path: &Path) -> Option<bool> {
-        let file = OpenOptions::new().read(true).custom_flags(FLAGS).open(path).ok()?;
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a limit was met, or the disk failed.
+    pub fn feed_is_held(path: &Path) -> Result<Option<bool>> {
+        let file = match OpenOptions::new().read(true).custom_flags(FLAGS).open(path) {
+            Ok(file) => file,
+            Err(e) => match Error::io("cannot open the lock", path, e) {
+                error if error.says_nothing() && !error.is_denied() => return Err(error),
+                _ => return Ok(None),
+            },
+        };
         if is_foreign(&file, path) {
-            return None;
+            return Ok(None);
         }
         let mut asked = whole_file(libc::F_RDLCK);
-        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut asked)).ok()?;
-        Some(i32::from(asked.l_type) != libc::F_UNLCK)
+        let answer = fcntl(&file, FcntlArg::F_OFD_GETLK(&mut asked));
+        Ok(answer.is_ok().then_some(i32::from(asked.l_type) != libc::F_UNLCK))
     }
 
     /// Takes a lock of the kind that [`Lock::wait`] waits for, if it is free.

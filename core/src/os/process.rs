@@ -1,14 +1,16 @@
 //! This boot, this process, and the clocks.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_gettime};
+
+use crate::error::{Error, Result, there};
 
 /// The environment variable that stands in for the boot id, for tests and for virtual machines
 /// restored from a snapshot.
@@ -55,15 +57,34 @@ pub fn boot_id() -> [u8; 16] {
     if let Some(id) = super::faults::pretended_boot() {
         return id;
     }
-    static BOOT_ID: LazyLock<[u8; 16]> = LazyLock::new(read_boot_id);
-    *BOOT_ID
+    *BOOT_ID.get_or_init(|| read_boot_id().unwrap_or_default())
 }
 
-fn read_boot_id() -> [u8; 16] {
+static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
+const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Reads [`boot_id`], before anything goes by it: one that could not be read for a limit would pass
+/// for another boot.
+///
+/// # Errors
+/// [`Error::Io`]; not where there is none to be read.
+pub fn learn_boot_id() -> Result<()> {
+    if BOOT_ID.get().is_none() {
+        let read = there(read_boot_id().map_err(|e| Error::io("cannot read", BOOT_ID_FILE, e)))?;
+        BOOT_ID.get_or_init(|| read.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn read_boot_id() -> io::Result<[u8; 16]> {
     let text = match std::env::var(BOOT_ID_VARIABLE) {
         Ok(text) if !text.is_empty() => text,
-        _ => fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+        _ => fs::read_to_string(BOOT_ID_FILE)?,
     };
+    Ok(boot_id_of(&text))
+}
+
+fn boot_id_of(text: &str) -> [u8; 16] {
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
     match u128::from_str_radix(&digits, 16) {
         Ok(id) if digits.len() == 32 => id.to_be_bytes(),
@@ -93,35 +114,67 @@ pub fn wall_us() -> u64 {
     wall_ns() / 1000
 }
 
-/// When a process started, in clock ticks since boot; `None` if there is no such process.
-pub fn start_ticks(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// When a process started, in clock ticks since boot, and its state; `None` if there is no such
+/// process, or none that we may see.
+fn stat(pid: u32) -> Result<Option<(u64, char)>> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = match fs::read_to_string(&path) {
+        Ok(stat) => stat,
+        // It ended while it was looked at.
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(e) => match Error::io("cannot read", path, e) {
+            error if error.is_not_found() || error.is_denied() => return Ok(None),
+            error => return Err(error),
+        },
+    };
     // The command name, field 2, may hold blanks and parentheses; what follows the last one is
     // plain.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest).trim_start();
+    let ticks = rest.split_ascii_whitespace().nth(19).and_then(|ticks| ticks.parse().ok());
+    Ok(ticks.zip(rest.chars().next()))
+}
+
+/// When a process started, in clock ticks since boot; `None` if there is no such process.
+///
+/// # Errors
+/// [`Error::Io`] where a limit was met.
+pub fn start_ticks(pid: u32) -> Result<Option<u64>> {
+    Ok(stat(pid)?.map(|(ticks, _)| ticks))
 }
 
 /// Whether a process lives that started then: one that was killed and not yet waited for does not.
-pub fn lives(pid: u32, started: u64) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    start_ticks(pid) == Some(started) && !matches!(state, Some('Z' | 'X' | 'x'))
+///
+/// # Errors
+/// As [`start_ticks`].
+pub fn lives(pid: u32, started: u64) -> Result<bool> {
+    let is = |(ticks, state)| ticks == started && !matches!(state, 'Z' | 'X' | 'x');
+    Ok(stat(pid)?.is_some_and(is))
 }
 
 /// Whether a process has a file open that was called as `path` and is not there any more: unlinked,
 /// moved or replaced. Where we may not look into the process: true.
-pub fn has_open_unnamed(pid: u32, path: &Path) -> bool {
-    let there = fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino())).ok();
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn has_open_unnamed(pid: u32, path: &Path) -> Result<bool> {
+    let named = fs::symlink_metadata(path).map_err(|e| Error::io("cannot stat", path, e));
+    let there = there(named)?.map(|meta| (meta.dev(), meta.ino()));
     let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    let Ok(listing) = fs::read_dir(folder) else { return true };
+    let listing = match fs::read_dir(&folder) {
+        Ok(listing) => listing,
+        Err(e) => match Error::io("cannot list", folder, e) {
+            error if error.is_not_found() || error.is_denied() => return Ok(true),
+            error => return Err(error),
+        },
+    };
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-    listing.flatten().any(|item| {
+    Ok(listing.flatten().any(|item| {
         let Ok(target) = fs::read_link(item.path()) else { return false };
         let called = target.file_name().unwrap_or_default().as_encoded_bytes();
         let called = called.strip_suffix(b" (deleted)").unwrap_or(called);
         let is = || fs::metadata(item.path()).is_ok_and(|m| Some((m.dev(), m.ino())) != there);
         called == name && is()
-    })
+    }))
 }
 
 /// The user this process acts as.

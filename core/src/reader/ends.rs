@@ -5,6 +5,7 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::RawIndex;
 use crate::chunk::proof::{Standing, last_session};
 use crate::chunk::strays::written_records;
+use crate::error::{Result, sound};
 use crate::os::lock::Lock;
 use crate::os::process;
 use crate::reader::{Reader, Selection, Snapshot, SnapshotChunk, Why};
@@ -43,62 +44,82 @@ impl Unproven {
 impl Reader {
     /// What the next writer will put on record behind the last record of a staged session whose
     /// memory is gone. Nothing where a writer is at work.
-    pub(super) fn hole_ahead(&self, standing: &Standing, view: &LiveView) -> Option<RangeEntry> {
-        let session = last_session(&standing.entries)?;
-        let staged = view.staged().filter(|staged| staged.session_id == session.session_id);
-        staged.filter(|_| Lock::feed_is_held(&self.feed.lock) != Some(true))?;
+    pub(super) fn hole_ahead(
+        &self,
+        standing: &Standing,
+        view: &LiveView,
+    ) -> Result<Option<RangeEntry>> {
+        let session = last_session(&standing.entries);
+        let of_it = |s: &SessionEntry| {
+            view.staged().is_some_and(|staged| staged.session_id == s.session_id)
+        };
+        let Some((session, lease)) = session.filter(of_it).zip(self.registry.lease()) else {
+            return Ok(None);
+        };
+        if self.is_written()? {
+            return Ok(None);
+        }
         let reason = match view.end_without_page(&session) {
             SessionEnd::MemoryGone => RANGE_UNREACHABLE,
             _ => RANGE_LOST,
         };
-        let seqs = (standing.end, self.registry.lease()?);
+        let seqs = (standing.end, lease);
         let session_id = session.session_id;
         let recorded_us = process::wall_us();
-        (seqs.0 < seqs.1).then_some(RangeEntry {
-            seqs,
-            session_id,
-            recorded_us,
-            reason,
-            times: None,
-        })
+        let range = RangeEntry { seqs, session_id, recorded_us, reason, times: None };
+        Ok((seqs.0 < seqs.1).then_some(range))
+    }
+
+    /// Whether somebody holds the feed's lock, as far as we may ask.
+    fn is_written(&self) -> Result<bool> {
+        Ok(Lock::feed_is_held(&self.feed.lock)? == Some(true))
     }
 
     /// Says of a snapshot that may lack records, because they were in shared memory, why they may
     /// be missing. Nothing where a writer is at work: it has them, or they are on disk.
-    pub fn what_is_cut_off(&self, snapshot: &Snapshot) -> Option<String> {
-        let why = match snapshot.cut_off? {
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) where that cannot be found out.
+    pub fn what_is_cut_off(&self, snapshot: &Snapshot) -> Result<Option<String>> {
+        let Some(reach) = snapshot.cut_off else { return Ok(None) };
+        let why = match reach {
             Reach::OtherBoot => "was lost when the machine stopped",
             Reach::Copied => "is not part of this copy of the store",
             _ => "is gone",
         };
-        if Lock::feed_is_held(&self.feed.lock) == Some(true) {
-            return None;
+        if self.is_written()? {
+            return Ok(None);
         }
-        let folder = self.view().segments?.folder;
-        Some(format!(
+        let Some(segments) = self.view()?.segments else { return Ok(None) };
+        let folder = segments.folder;
+        Ok(Some(format!(
             "{}: the shared memory of its last writer ({}) {why}; left out: records from seq {} on \
              that were not on disk yet",
             self.feed.name,
             folder.display(),
             snapshot.end_seq
-        ))
+        )))
     }
 
     /// Says of a snapshot that ends where the disk proves no more, because nobody has closed the
     /// last session, where that is; and whether some file shows records behind it. Nothing where a
     /// writer is at work, and nothing of a session in shared memory, of which
     /// [`Reader::what_is_cut_off`] tells.
-    pub fn what_is_unproven(&self, snapshot: &Snapshot) -> Option<(String, bool)> {
-        let unproven = snapshot.unproven.as_ref().filter(|_| snapshot.cut_off.is_none())?;
-        if Lock::feed_is_held(&self.feed.lock) == Some(true) {
-            return None;
+    ///
+    /// # Errors
+    /// As [`Reader::what_is_cut_off`].
+    pub fn what_is_unproven(&self, snapshot: &Snapshot) -> Result<Option<(String, bool)>> {
+        let unproven = snapshot.unproven.as_ref().filter(|_| snapshot.cut_off.is_none());
+        let Some(unproven) = unproven else { return Ok(None) };
+        if self.is_written()? {
+            return Ok(None);
         }
         let (name, end) = (&self.feed.name, snapshot.end_seq);
         let how = match unproven.session.boot_id == process::boot_id() {
             true => "this store is a copy, made while it was written",
             false => "the machine stopped while it was written, or this store is a copy",
         };
-        let more = self.shows_more(unproven, end);
+        let more = self.shows_more(unproven, end)?;
         let what = match &more {
             Some(more) => format!("left out: {more}"),
             None => "no file shows more".to_owned(),
@@ -107,26 +128,27 @@ impl Reader {
             "{name}: {how}: records are proven below seq {end}; {what}; dw-write goes on behind \
              them, dw-repair --dry-run {name} looks first"
         );
-        Some((text, more.is_some()))
+        Ok(Some((text, more.is_some())))
     }
 
     /// What shows that there was more than the records below `end`.
-    fn shows_more(&self, unproven: &Unproven, end: u64) -> Option<String> {
+    fn shows_more(&self, unproven: &Unproven, end: u64) -> Result<Option<String>> {
         for chunk in &unproven.open {
             let paths = ChunkPaths::new(&self.feed.folder, chunk.chunk_id);
-            let written = written_records(&paths.data, &self.feed).unwrap_or(0);
-            let timed = RawIndex::read(&paths.index, (&self.feed.id, &self.feed.geometry()))
-                .map_or(0, |index| index.reaches());
+            let written = written_records(&paths.data, &self.feed)?;
+            let index = RawIndex::read(&paths.index, (&self.feed.id, &self.feed.geometry()));
+            let timed = sound(index)?.map_or(0, |index| index.reaches());
             let last = chunk.base_seq.saturating_add(written.max(timed));
             if last > end {
                 let path = if written >= timed { &paths.data } else { &paths.index };
-                return Some(format!("seq {end}..{last}, by {}", path.display()));
+                return Ok(Some(format!("seq {end}..{last}, by {}", path.display())));
             }
         }
-        let page = self.view().page?;
-        let of_it = page.newest_stamp()?.session_id == unproven.session.session_id;
-        let published = page.vouched().filter(|published| of_it && *published > end)?;
-        Some(format!("seq {end}..{published}, by {}", page.path().display()))
+        let Some(page) = self.view()?.page else { return Ok(None) };
+        let stamp = page.newest_stamp();
+        let of_it = stamp.is_some_and(|stamp| stamp.session_id == unproven.session.session_id);
+        let published = page.vouched().filter(|published| of_it && *published > end);
+        Ok(published.map(|seq| format!("seq {end}..{seq}, by {}", page.path().display())))
     }
 
     /// The seqs in a selection that are on record as lost or out of reach, in order. What lies

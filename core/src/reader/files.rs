@@ -68,7 +68,8 @@ impl ChunkFiles {
         loop {
             faults::step(step);
             let mut missing = None;
-            for folder in folders(feed, registry, &known, chunk.end_seq) {
+            let folders = folders(feed, registry, &known, chunk.end_seq);
+            for folder in folders.map_err(Missing::Damaged)? {
                 match Self::open(feed, &folder, &known) {
                     Ok(files) => return Ok(files),
                     Err(error) if error.is_not_found() => missing = missing.or(Some(error)),
@@ -76,7 +77,9 @@ impl ChunkFiles {
                 }
             }
             if let Some(error) = missing.filter(|_| unchanged) {
-                if !is_on_its_way(feed, &known) || began.elapsed() > PATIENCE {
+                if !is_on_its_way(feed, &known).map_err(Missing::Damaged)?
+                    || began.elapsed() > PATIENCE
+                {
                     return Err(Missing::Damaged(error));
                 }
                 std::thread::sleep(PAUSE);
@@ -135,8 +138,8 @@ impl ChunkFiles {
 
 /// Whether a staged chunk that was unlinked under its writer will soon be on disk: the writer looks
 /// once a second.
-fn is_on_its_way(feed: &FeedInfo, entry: &ChunkEntry) -> bool {
-    entry.place.is_staged() && Lock::feed_is_held(&feed.lock) == Some(true)
+fn is_on_its_way(feed: &FeedInfo, entry: &ChunkEntry) -> Result<bool> {
+    Ok(entry.place.is_staged() && Lock::feed_is_held(&feed.lock)? == Some(true))
 }
 
 /// The folders that may have a chunk's files, best first: the feed's; shared memory while the chunk
@@ -146,23 +149,23 @@ fn folders(
     registry: &FeedRegistry,
     entry: &ChunkEntry,
     end_seq: u64,
-) -> Vec<PathBuf> {
+) -> Result<Vec<PathBuf>> {
     let window_us = feed.spec.policy.live_window_seconds.saturating_mul(1_000_000);
     let in_window = |sealed_us: u64| process::wall_us() < sealed_us.saturating_add(window_us);
     let staged = entry.place.is_staged();
     let kept = window_us > 0 && entry.seal.is_some_and(|seal| in_window(seal.sealed_us));
     if !staged && !kept {
-        return vec![feed.folder.clone()];
+        return Ok(vec![feed.folder.clone()]);
     }
-    let segments = registry.segments().filter(|segments| {
-        segments.kind == SegmentKind::Staged
-            && segments.reach(feed.base(), feed.id.store_id) == Reach::Here
-    });
+    let segments = match registry.segments().filter(|s| s.kind == SegmentKind::Staged) {
+        Some(s) if s.reach(feed.base(), feed.id.store_id)? == Reach::Here => Some(s),
+        _ => None,
+    };
     let memory = segments.map(|segments| segments.chunk_folder(&feed.name));
     // The copy of a staged chunk is behind; what a checkpoint covers is all there.
     let covered = || registry.checkpoint().is_some_and(|checkpoint| end_seq <= checkpoint.seq);
     let disk = (!staged || memory.is_none() || covered()).then(|| feed.folder.clone());
-    memory.into_iter().chain(disk).collect()
+    Ok(memory.into_iter().chain(disk).collect())
 }
 
 /// The entry as it is now, or why the chunk is gone.

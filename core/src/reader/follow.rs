@@ -69,7 +69,11 @@ impl Table {
         let path = feed.registry_path();
         match file::identity_of(&path) {
             Ok(there) if mapped.identity().is_ok_and(|ours| ours == there) => Table::Same,
-            Ok(_) => FeedRegistry::open(&path, &feed.id, false).map_or(Table::Gone, Table::Another),
+            Ok(_) => match FeedRegistry::open(&path, &feed.id, false) {
+                Ok(registry) => Table::Another(registry),
+                Err(error) if error.says_nothing() => Table::Same,
+                Err(_) => Table::Gone,
+            },
             Err(error) if error.is_not_found() => Table::Gone,
             Err(_) => Table::Same,
         }

@@ -15,7 +15,7 @@ use crate::chunk::ChunkPaths;
 use crate::chunk::index::{Extent, Index};
 use crate::chunk::proof::{self, Standing};
 use crate::chunk::strays::{self, Look};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::layout::Layout;
 use crate::os::faults;
 use crate::registry::feed::{
@@ -266,17 +266,20 @@ impl Reader {
     pub fn open(feed: &FeedInfo) -> Result<Reader> {
         let registry: Arc<_> = FeedRegistry::open(&feed.registry_path(), &feed.id, false)?.into();
         // Without a live page sealed chunks can still be read, and what the disk proves of others.
-        let view = LiveView::of(feed, &registry);
+        let view = LiveView::of(feed, &registry)?;
         Ok(Reader { feed: feed.clone(), registry, view: Mutex::new(view) })
     }
 
     /// Which live page speaks for the feed now.
-    pub fn view(&self) -> LiveView {
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a limit, a missing permission or the disk keeps us from looking.
+    pub fn view(&self) -> Result<LiveView> {
         let mut view = self.view.lock().unwrap_or_else(|e| e.into_inner());
-        if !view.is_current(&self.feed, &self.registry) {
-            *view = view.refresh(&self.feed, &self.registry);
+        if !view.is_current(&self.feed, &self.registry)? {
+            *view = view.refresh(&self.feed, &self.registry)?;
         }
-        view.clone()
+        Ok(view.clone())
     }
 
     /// The feed.
@@ -290,17 +293,23 @@ impl Reader {
     }
 
     /// The live page, if there is one.
-    pub fn live(&self) -> Option<Arc<LivePage>> {
-        self.view().page
+    ///
+    /// # Errors
+    /// As [`Reader::view`].
+    pub fn live(&self) -> Result<Option<Arc<LivePage>>> {
+        Ok(self.view()?.page)
     }
 
     /// How a session ended that was never closed, and when it was last seen alive (wall-clock
     /// microseconds); whether its writer is gone is the lock's to say.
-    pub fn unclean_end(&self, session: &SessionEntry) -> (SessionEnd, u64) {
-        let view = self.view();
+    ///
+    /// # Errors
+    /// As [`Reader::view`].
+    pub fn unclean_end(&self, session: &SessionEntry) -> Result<(SessionEnd, u64)> {
+        let view = self.view()?;
         let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref());
-        let refuted = standing.is_ok_and(|standing| standing.refuted.is_some());
-        proof::unclean_end(&self.registry, &view, session, refuted)
+        let refuted = sound(standing)?.is_some_and(|standing| standing.refuted.is_some());
+        Ok(proof::unclean_end(&self.registry, &view, session, refuted))
     }
 
     /// What the feed holds now.
@@ -335,11 +344,11 @@ impl Reader {
 
     fn snapshot_of_mapped(&self, look: Look) -> Result<Snapshot> {
         loop {
-            let view = self.view();
+            let view = self.view()?;
             faults::step("reader.viewed");
             let standing = Standing::of(&self.feed, &self.registry, view.page.as_deref())?;
             // Otherwise a session began meanwhile, and its page is not the one that was asked.
-            if view.is_current(&self.feed, &self.registry) {
+            if view.is_current(&self.feed, &self.registry)? {
                 return self.snapshot_of(&standing, &view, look);
             }
         }
@@ -350,7 +359,7 @@ impl Reader {
         if standing.proven && view.is_staged() {
             view.refuse_other_memory(&self.feed)?;
             snapshot.cut_off = Some(view.reach);
-            snapshot.holes.extend(self.hole_ahead(standing, view));
+            snapshot.holes.extend(self.hole_ahead(standing, view)?);
         }
         snapshot.unproven = Unproven::of(standing);
         let path = self.feed.registry_path().display().to_string();
@@ -507,7 +516,7 @@ mod tests {
         let reader = platform.create_reader("t").unwrap();
         for end in [0, 5, 8191, 8192, 8193, 9999] {
             // As if the writer had published and sealed between the look at the page and the table.
-            let live = reader.live();
+            let live = reader.live().unwrap();
             let live = live.as_deref();
             let mut standing = Standing::of(&reader.feed, &reader.registry, live).unwrap();
             standing.end = end;

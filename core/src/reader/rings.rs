@@ -33,7 +33,7 @@ impl Reader {
     fn ring_part(&self, ring: Arc<Ring>, end_seq: u64) -> Result<RingPart> {
         let (head, oldest) = (*ring.head(), ring.held().0);
         ring.check()?;
-        let writing = Lock::feed_is_held(&self.feed.lock) != Some(false);
+        let writing = Lock::feed_is_held(&self.feed.lock)? != Some(false);
         let moving = writing && oldest > head.base_seq;
         let margin = if moving { ring.records() / MARGIN } else { 0 };
         let first_seq = (oldest + margin).min(end_seq);

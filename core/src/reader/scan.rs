@@ -279,6 +279,8 @@ impl Scan {
             let seqs = (chunk.entry.base_seq, chunk.end_seq);
             match self.open(chunk) {
                 Ok(open) => self.current = Some(open),
+                // It says nothing of the chunk.
+                Err(Missing::Damaged(error)) if error.is_limit() => return Err(error),
                 Err(Missing::Damaged(error)) => self.lose(&chunk, 0, seqs, None, error),
                 Err(Missing::Gone(why)) => self.lost.push((self.clip(seqs), why)),
             }

@@ -678,16 +678,17 @@ impl FeedRegistry {
     }
 
     /// The chunks that the table has as expired among the entries that are collected.
-    pub fn forgotten_chunks(&self) -> HashSet<u64> {
-        let first = self.first_entry().unwrap_or(0).min(self.entries_that_fit().unwrap_or(0));
-        if self.map.ensure(&self.file, Self::offset(first)).is_err() {
-            return HashSet::new();
-        }
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Damaged`] for a header that does not check.
+    pub fn forgotten_chunks(&self) -> Result<HashSet<u64>> {
+        let first = self.first_entry()?.min(self.entries_that_fit()?);
+        self.map.ensure(&self.file, Self::offset(first))?;
         let entries = (0..first).filter_map(|position| match self.entry(position).ok()? {
             Entry::Chunk(chunk) if chunk.place == Place::Expired => Some(chunk.chunk_id),
             _ => None,
         });
-        entries.collect()
+        Ok(entries.collect())
     }
 
     /// So many entries have room in the file as it is now.

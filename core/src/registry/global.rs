@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::FORMAT_VERSION;
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::crc;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::os::file;
 
 const MAGIC: &[u8; 8] = b"DEEPWREG";
@@ -141,7 +141,7 @@ impl Registry {
     /// [`Error::Io`].
     pub fn store(&mut self, path: &Path, mode: u32) -> Result<()> {
         self.generation += 1;
-        let old = file::open_write(path).ok();
+        let old = sound(file::open_write(path))?;
         file::replace(path, &self.encode(), mode)?;
         if let Some(old) = old {
             // Whoever has the old file open sees it is old; that the mark fails harms nothing.

@@ -2,8 +2,9 @@
 //! that holds it, and then another lock can be taken. So the live page is asked too.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::os::lock::Lock;
 use crate::os::process;
 use crate::registry::feed::{Entry, FeedRegistry, Identity};
@@ -42,7 +43,7 @@ impl<'a> Lockable<'a> {
         let Some(lock) = Lock::try_feed(self.lock)? else {
             return Err(locked(self.named_writer()));
         };
-        match self.unlocked_writer() {
+        match self.unlocked_writer()? {
             Some(pid) => Err(locked(Some(pid))),
             None => Ok(lock),
         }
@@ -56,48 +57,54 @@ impl<'a> Lockable<'a> {
     }
 
     /// A process that writes the feed though its lock is free.
-    fn unlocked_writer(&self) -> Option<u32> {
+    fn unlocked_writer(&self) -> Result<Option<u32>> {
         let registry = FeedRegistry::open(&self.folder.join("feed_registry.bin"), self.id, false);
-        let registry = registry.ok();
+        let registry = sound(registry)?;
         let view = self.info.zip(registry.as_ref()).map(|(info, r)| LiveView::of(info, r));
-        let pid = match view.and_then(|view| view.page) {
-            Some(page) => unlocked_writer(self.lock, &page)?,
-            None => {
-                let page = LivePage::open(&self.folder.join("live"), self.id, false).ok()?;
-                unlocked_writer(self.lock, &page)?
-            }
+        let page = match view.transpose()?.and_then(|view| view.page) {
+            Some(page) => Some(page),
+            None => sound(LivePage::open(&self.folder.join("live"), self.id, false))?.map(Arc::new),
         };
-        let entries = registry.and_then(|registry| registry.entries().ok()).unwrap_or_default();
-        let over = entries.iter().rev().find_map(|entry| match entry {
+        let Some(page) = page else { return Ok(None) };
+        let Some(pid) = unlocked_writer(self.lock, &page)? else { return Ok(None) };
+        let entries = registry.map(|registry| sound(registry.entries())).transpose()?.flatten();
+        let over = entries.iter().flatten().rev().find_map(|entry| match entry {
             Entry::Session(last) => Some(
                 last.session_id > pid.1 || last.close.is_some_and(|_| last.session_id == pid.1),
             ),
             _ => None,
         });
-        (over != Some(true)).then_some(pid.0)
+        Ok((over != Some(true)).then_some(pid.0))
     }
 }
 
 /// The process and the session of a writer that holds a feed's lock in a file that has lost its
 /// name, if the live page names one. Our own process does not count: it may have let go of the
 /// feed without closing it.
-pub fn unlocked_writer(lock: &Path, page: &LivePage) -> Option<(u32, u64)> {
-    let stamp = page.session().filter(|_| page.is_open())?;
-    let other = stamp.pid != std::process::id() && process::lives(stamp.pid, stamp.pid_start);
-    let holds = other && process::has_open_unnamed(stamp.pid, lock);
-    holds.then_some((stamp.pid, stamp.session_id))
+///
+/// # Errors
+/// [`Error::Io`] where that cannot be found out.
+pub fn unlocked_writer(lock: &Path, page: &LivePage) -> Result<Option<(u32, u64)>> {
+    let Some(stamp) = page.session().filter(|_| page.is_open()) else { return Ok(None) };
+    let other = stamp.pid != std::process::id() && process::lives(stamp.pid, stamp.pid_start)?;
+    let holds = other && process::has_open_unnamed(stamp.pid, lock)?;
+    Ok(holds.then_some((stamp.pid, stamp.session_id)))
 }
 
 /// Who writes a feed: its process, 0 where there is one that we may not know; `None` if nobody. The
 /// lock is the truth where we may ask it, the live page and its process where not.
-pub fn writer_of(lock: &Path, page: Option<&LivePage>) -> Option<u32> {
+///
+/// # Errors
+/// [`Error::Io`] where that cannot be found out.
+pub fn writer_of(lock: &Path, page: Option<&LivePage>) -> Result<Option<u32>> {
     let stamp = page.and_then(LivePage::session);
-    match Lock::feed_is_held(lock) {
-        Some(true) => Some(stamp.map_or(0, |stamp| stamp.pid)),
-        Some(false) => unlocked_writer(lock, page?).map(|(pid, _)| pid),
-        None => {
-            let stamp = stamp.filter(|_| page.is_some_and(LivePage::is_open))?;
-            process::lives(stamp.pid, stamp.pid_start).then_some(stamp.pid)
-        }
+    match (Lock::feed_is_held(lock)?, page) {
+        (Some(true), _) => Ok(Some(stamp.map_or(0, |stamp| stamp.pid))),
+        (Some(false), Some(page)) => Ok(unlocked_writer(lock, page)?.map(|(pid, _)| pid)),
+        (Some(false), None) => Ok(None),
+        (None, _) => match stamp.filter(|_| page.is_some_and(LivePage::is_open)) {
+            Some(stamp) if process::lives(stamp.pid, stamp.pid_start)? => Ok(Some(stamp.pid)),
+            _ => Ok(None),
+        },
     }
 }

@@ -63,7 +63,7 @@ impl Quarantine {
     /// Keeps what is at `path`, if anything: a file by a second name, so that it stays in place
     /// until another takes it; anything else by moving it.
     pub(crate) fn keep(&mut self, path: &Path) -> Result<()> {
-        let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+        let Some(meta) = file::entry_of(path)? else { return Ok(()) };
         let to = self.name_for(path)?;
         if !meta.is_file() {
             move_to(path, &to)?;
@@ -75,7 +75,7 @@ impl Quarantine {
 
     /// Keeps a copy of what is at `path`, if anything.
     pub(crate) fn keep_copy(&mut self, path: &Path) -> Result<()> {
-        let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+        let Some(meta) = file::entry_of(path)? else { return Ok(()) };
         let to = self.name_for(path)?;
         if meta.is_file() {
             return self.copy(path, &meta, &to);
@@ -91,8 +91,11 @@ impl Quarantine {
     }
 
     fn sync(&self, path: &Path) -> Result<()> {
-        if let Ok(open) = file::open_read(path) {
-            file::sync(&open, path)?;
+        // What is no file, or may not be read, was moved, and its folder is synced.
+        match file::open_read(path) {
+            Err(error) if error.is_limit() => return Err(error),
+            Err(_) => {}
+            Ok(open) => file::sync(&open, path)?,
         }
         file::sync_folder(path.parent().unwrap_or(&self.base))
     }

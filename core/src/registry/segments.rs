@@ -3,11 +3,12 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::bytes::{get_id, get_u32, get_u64, offsets, put, put_u32, put_u64};
 use crate::checksum::{crc, fnv1a};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, there};
 use crate::os::dir::Dir;
 use crate::os::{file, process};
 use crate::registry::info::FeedInfo;
@@ -89,15 +90,19 @@ impl Segments {
         if *path != folder {
             return made.map(|()| folder);
         }
-        let ours = |s: &&Segments| {
-            s.reach(base, store_id) == Reach::Here
+        let is_ours = |s: &Segments| -> Result<bool> {
+            Ok(s.reach(base, store_id)? == Reach::Here
                 && s.folder.parent() == Some(&root())
-                && s.own_folder(base).is_some()
+                && s.own_folder(base)?.is_some())
+        };
+        let ours = match noted {
+            Some(noted) if is_ours(noted)? => Some(noted),
+            _ => None,
         };
         let random =
             process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
         let random = u128::from_be_bytes(random) as u64;
-        let other = match noted.filter(ours) {
+        let other = match ours {
             Some(noted) => noted.folder.clone(),
             None => root().join(format!("{name}.{random:016x}")),
         };
@@ -118,8 +123,8 @@ impl Segments {
     /// # Errors
     /// [`Error::Damaged`] where files of others are in it.
     pub fn close_to_others(&self, base: &Path, store_id: [u8; 16]) -> Result<()> {
-        let here = self.boot_id == process::boot_id() && self.is_of(base, store_id);
-        match here && self.own_folder(base).is_some() {
+        let here = self.boot_id == process::boot_id() && self.is_of(base, store_id)?;
+        match here && self.own_folder(base)?.is_some() {
             true => make_own_folder(&self.folder, owner_of(base), 0),
             false => Ok(()),
         }
@@ -134,33 +139,39 @@ impl Segments {
     }
 
     /// The folder, open, if it is the store's own: only then anything in it is removed.
-    fn own_folder(&self, base: &Path) -> Option<OwnFolder> {
+    fn own_folder(&self, base: &Path) -> Result<Option<OwnFolder>> {
         OwnFolder::open(&self.folder, base)
     }
 
     /// Whether the segments of the store at `base` can be reached.
-    pub fn reach(&self, base: &Path, store_id: [u8; 16]) -> Reach {
+    ///
+    /// # Errors
+    /// [`Error::Io`] where that cannot be found out.
+    pub fn reach(&self, base: &Path, store_id: [u8; 16]) -> Result<Reach> {
         if self.boot_id != process::boot_id() {
-            return Reach::OtherBoot;
+            return Ok(Reach::OtherBoot);
         }
-        if !self.is_of(base, store_id) {
-            return Reach::Copied;
+        if !self.is_of(base, store_id)? {
+            return Ok(Reach::Copied);
         }
-        let device = |path: &Path| file::identity_of(path).ok().map(|(device, _)| device);
-        match safe_device(&self.folder, base) {
+        let above = || match self.folder.parent() {
+            Some(above) => there(file::identity_of(above)),
+            None => Ok(None),
+        };
+        Ok(match safe_device(&self.folder, base)? {
             Some(device) if device == self.device => Reach::Here,
             Some(_) => Reach::OtherDevice,
-            None => match self.folder.parent().and_then(device) {
-                Some(device) if device == self.device => Reach::Gone,
+            None => match above()? {
+                Some((device, _)) if device == self.device => Reach::Gone,
                 _ => Reach::OtherDevice,
             },
-        }
+        })
     }
 
     /// Whether the folder is that of the store at `base`, not of one that it is a copy of.
-    fn is_of(&self, base: &Path, store_id: [u8; 16]) -> bool {
+    fn is_of(&self, base: &Path, store_id: [u8; 16]) -> Result<bool> {
         let name = self.folder.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        folder_prefix(base, store_id).is_ok_and(|prefix| name.starts_with(&prefix))
+        Ok(name.starts_with(&folder_prefix(base, store_id)?))
     }
 
     /// The wait file of a feed.
@@ -190,7 +201,7 @@ impl Segments {
     /// # Errors
     /// [`Error::Io`].
     pub fn remove_own_stage(&self, feed: &FeedInfo) -> Result<()> {
-        match self.is_ours(feed.base(), feed.id.store_id) {
+        match self.is_ours(feed.base(), feed.id.store_id)? {
             true => self.remove_stage(feed.base(), &feed.name),
             false => Ok(()),
         }
@@ -203,17 +214,29 @@ impl Segments {
     /// [`Error::Io`] where `base` cannot be looked at.
     pub fn folders(base: &Path, store_id: [u8; 16]) -> Result<Vec<PathBuf>> {
         let prefix = folder_prefix(base, store_id)?;
-        let names = file::names(&root()).unwrap_or_default().into_iter();
-        let named = names.filter(|name| name.starts_with(&prefix)).map(|name| root().join(name));
-        Ok(named.filter(|folder| OwnFolder::open(folder, base).is_some()).collect())
+        let names = match file::names(&root()) {
+            Err(error) if error.is_not_found() || error.is_denied() => Vec::new(),
+            names => names?,
+        };
+        let mut folders = Vec::new();
+        for name in names.into_iter().filter(|name| name.starts_with(&prefix)) {
+            let folder = root().join(name);
+            if OwnFolder::open(&folder, base)?.is_some() {
+                folders.push(folder);
+            }
+        }
+        Ok(folders)
     }
 
     /// Whether what stands in the folder now is the store's own.
-    pub fn is_ours(&self, base: &Path, store_id: [u8; 16]) -> bool {
-        let reach = self.reach(base, store_id);
-        matches!(reach, Reach::Here | Reach::OtherBoot)
-            && self.is_of(base, store_id)
-            && self.own_folder(base).is_some()
+    ///
+    /// # Errors
+    /// [`Error::Io`] where that cannot be found out.
+    pub fn is_ours(&self, base: &Path, store_id: [u8; 16]) -> Result<bool> {
+        let reach = self.reach(base, store_id)?;
+        Ok(matches!(reach, Reach::Here | Reach::OtherBoot)
+            && self.is_of(base, store_id)?
+            && self.own_folder(base)?.is_some())
     }
 
     /// Removes what a feed's session keeps in memory: its chunks and its live page, not the wait
@@ -222,7 +245,7 @@ impl Segments {
     /// # Errors
     /// [`Error::Io`].
     pub fn remove_stage(&self, base: &Path, feed: &str) -> Result<()> {
-        let Some(folder) = self.own_folder(base) else { return Ok(()) };
+        let Some(folder) = self.own_folder(base)? else { return Ok(()) };
         ["chunks", "live.new", "live"]
             .iter()
             .try_for_each(|e| folder.remove(&format!("{feed}.{e}")))
@@ -234,11 +257,11 @@ impl Segments {
     /// # Errors
     /// [`Error::Io`].
     pub fn remove_feed(&self, base: &Path, store_id: [u8; 16], feed: &str) -> Result<()> {
-        if !self.is_ours(base, store_id) {
+        if !self.is_ours(base, store_id)? {
             return Ok(());
         }
         self.remove_stage(base, feed)?;
-        let Some(folder) = self.own_folder(base) else { return Ok(()) };
+        let Some(folder) = self.own_folder(base)? else { return Ok(()) };
         for ending in ["wait", "ring", "ring.new"] {
             folder.remove(&format!("{feed}.{ending}"))?;
         }
@@ -319,7 +342,6 @@ fn make_own_folder(folder: &Path, owner: (u32, u32), file_mode: u32) -> Result<(
 /// The user and group that a store's segments belong to: its owner's where root is at work, else
 /// those of this process.
 fn owner_of(base: &Path) -> (u32, u32) {
-    use std::os::unix::fs::MetadataExt;
     let (user, group) = process::user_and_group();
     match std::fs::metadata(base.join("manifest.json")) {
         Ok(meta) if user == 0 => (meta.uid(), meta.gid()),
@@ -329,14 +351,38 @@ fn owner_of(base: &Path) -> (u32, u32) {
 
 /// Device of a folder that may be read as the store's: a folder and no link, of this user, of root
 /// or of the store's owner, and without files of anybody else. `None` for any other.
-fn safe_device(folder: &Path, base: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt;
-    let dir = Dir::open(folder).ok()?;
-    let (owner, mode) = dir.owner_and_mode().ok()?;
-    let owns = |name| std::fs::metadata(base.join(name)).is_ok_and(|meta| meta.uid() == owner);
-    let known = [0, process::user_id()].contains(&owner) || owns("manifest.json") || owns("feeds");
-    let open = mode & 0o022 != 0 && dir.foreign(owner).ok()?.is_some();
-    (known && !open).then(|| dir.identity().ok().map(|(device, _)| device))?
+fn safe_device(folder: &Path, base: &Path) -> Result<Option<u64>> {
+    let owns = |name: &str, owner| -> Result<bool> {
+        let path = base.join(name);
+        let meta = std::fs::metadata(&path).map_err(|e| Error::io("cannot stat", path, e));
+        Ok(there(meta)?.is_some_and(|meta| meta.uid() == owner))
+    };
+    let is_known = |owner| -> Result<bool> {
+        let ours = [0, process::user_id()].contains(&owner);
+        Ok(ours || owns("manifest.json", owner)? || owns("feeds", owner)?)
+    };
+    let dir = match Dir::open(folder) {
+        Ok(dir) => dir,
+        Err(error) if error.says_nothing() => {
+            // One that another user has closed to us is none of the store's.
+            let owner = file::entry_of(folder)?.map(|meta| meta.uid());
+            return match owner {
+                Some(owner) if !error.is_denied() || is_known(owner)? => Err(error),
+                _ => Ok(None),
+            };
+        }
+        Err(_) => return Ok(None),
+    };
+    let (owner, mode) = dir.owner_and_mode()?;
+    let open = mode & 0o022 != 0
+        && match dir.foreign(owner) {
+            Err(error) if error.is_limit() => return Err(error),
+            foreign => foreign.map_or(true, |foreign| foreign.is_some()),
+        };
+    match is_known(owner)? && !open {
+        true => Ok(Some(dir.identity()?.0)),
+        false => Ok(None),
+    }
 }
 
 /// A folder in shared memory whose files we may remove: open, no link, and the store's owner's.
@@ -346,13 +392,20 @@ pub struct OwnFolder {
 }
 
 impl OwnFolder {
-    /// Opens it; `None` for what another user has in its place.
-    pub fn open(folder: &Path, base: &Path) -> Option<OwnFolder> {
-        let dir = Dir::open(folder).ok()?;
-        let (owner, _) = dir.owner_and_mode().ok()?;
+    /// Opens it; `None` for what another user has in its place, or one that is closed to us.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a limit was met, or the disk failed.
+    pub fn open(folder: &Path, base: &Path) -> Result<Option<OwnFolder>> {
+        let dir = match Dir::open(folder) {
+            Ok(dir) => dir,
+            Err(error) if error.says_nothing() && !error.is_denied() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let (owner, _) = dir.owner_and_mode()?;
         let user = process::user_id();
         let ours = owner == user || (user == 0 && owner == owner_of(base).0);
-        ours.then_some(OwnFolder { dir, owner })
+        Ok(ours.then_some(OwnFolder { dir, owner }))
     }
 
     /// Removes a file or folder in it; what belongs to another user stays.

@@ -1,10 +1,10 @@
 //! Which live page speaks for a feed: the one on disk, or the one of a staged session or a ring, in
 //! shared memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound, there};
 use crate::os::file;
 use crate::registry::feed::{FeedRegistry, SessionEnd, SessionEntry};
 use crate::registry::info::FeedInfo;
@@ -26,7 +26,11 @@ pub struct LiveView {
 
 impl LiveView {
     /// Looks.
-    pub fn of(feed: &FeedInfo, registry: &FeedRegistry) -> LiveView {
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a limit, a missing permission or the disk keeps us from looking: that
+    /// must not pass for a page that is gone.
+    pub fn of(feed: &FeedInfo, registry: &FeedRegistry) -> Result<LiveView> {
         LiveView::after(None, feed, registry)
     }
 
@@ -46,44 +50,54 @@ impl LiveView {
 
     /// Looks again. A page that was unlinked under its writer is kept: until the writer has made
     /// another one it still publishes there.
-    pub fn refresh(&self, feed: &FeedInfo, registry: &FeedRegistry) -> LiveView {
+    ///
+    /// # Errors
+    /// As [`LiveView::of`].
+    pub fn refresh(&self, feed: &FeedInfo, registry: &FeedRegistry) -> Result<LiveView> {
         LiveView::after(Some(self), feed, registry)
     }
 
-    fn after(before: Option<&LiveView>, feed: &FeedInfo, registry: &FeedRegistry) -> LiveView {
+    fn after(
+        before: Option<&LiveView>,
+        feed: &FeedInfo,
+        registry: &FeedRegistry,
+    ) -> Result<LiveView> {
         let segments = registry.segments();
         let mut view = LiveView { segments, page: None, reach: Reach::Here, found: None };
         if let Some(segments) = view.in_memory() {
-            view.reach = segments.reach(feed.base(), feed.id.store_id);
+            view.reach = segments.reach(feed.base(), feed.id.store_id)?;
             if view.reach != Reach::Here {
                 // A session that has ended left its page on disk, whatever became of its memory.
-                view.found = file::identity_of(&view.path(feed)).ok();
-                view.page = view.left_on_disk(feed);
+                view.found = identity_of(&view.path(feed))?;
+                view.page = view.left_on_disk(feed)?;
                 view.reach = if view.page.is_some() { Reach::Here } else { view.reach };
-                return view;
+                return Ok(view);
             }
         }
         let path = view.path(feed);
-        view.found = file::identity_of(&path).ok();
+        view.found = identity_of(&path)?;
         let kept = before.and_then(|view| view.page.clone());
         let kept = kept.filter(|page| view.found.is_none_or(|found| found == page.identity()));
-        let open = || match view.is_ring() {
-            true => LivePage::open_in_ring(&path, &feed.id).ok().map(Arc::new),
-            false => LivePage::open(&path, &feed.id, false).ok().map(Arc::new),
+        let page = match kept {
+            Some(page) => Some(page),
+            None if view.is_ring() => sound(LivePage::open_in_ring(&path, &feed.id))?.map(Arc::new),
+            None => sound(LivePage::open(&path, &feed.id, false))?.map(Arc::new),
         };
-        view.page = kept.or_else(open).filter(|page| view.is_page(page));
+        view.page = page.filter(|page| view.is_page(page));
         if view.page.is_none() && view.in_memory().is_some() {
-            view.page = view.left_on_disk(feed);
+            view.page = view.left_on_disk(feed)?;
             view.reach = if view.page.is_some() { Reach::Here } else { Reach::Gone };
         }
-        view
+        Ok(view)
     }
 
     /// The page on disk, if a staged session has left there what its own page said last.
-    fn left_on_disk(&self, feed: &FeedInfo) -> Option<Arc<LivePage>> {
-        let newest = self.segments.as_ref()?.session_id;
-        let page = LivePage::open(&feed.live_path(), &feed.id, false).ok()?;
-        page.session().filter(|session| session.session_id == newest).map(|_| Arc::new(page))
+    fn left_on_disk(&self, feed: &FeedInfo) -> Result<Option<Arc<LivePage>>> {
+        let newest = self.segments.as_ref().map(|segments| segments.session_id);
+        let page = sound(LivePage::open(&feed.live_path(), &feed.id, false))?;
+        let of_newest =
+            |page: &LivePage| page.session().map(|session| session.session_id) == newest;
+        Ok(page.filter(|page| newest.is_some() && of_newest(page)).map(Arc::new))
     }
 
     /// Where the page is.
@@ -113,7 +127,7 @@ impl LiveView {
     /// The process that writes a feed, or wrote it last, where its live page names one.
     pub fn pid(feed: &FeedInfo) -> Option<u32> {
         let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).ok()?;
-        LiveView::of(feed, &registry).page?.session().map(|session| session.pid)
+        LiveView::of(feed, &registry).ok()?.page?.session().map(|session| session.pid)
     }
 
     /// Whether the newest session is a staged one.
@@ -160,9 +174,25 @@ impl LiveView {
 
     /// Whether another look would find the same: no session has begun since, and the page is the
     /// one that has its name.
-    pub fn is_current(&self, feed: &FeedInfo, registry: &FeedRegistry) -> bool {
-        registry.segments() == self.segments
-            && (!matches!(self.reach, Reach::Here | Reach::Gone)
-                || file::identity_of(&self.path(feed)).ok() == self.found)
+    ///
+    /// # Errors
+    /// As [`LiveView::of`].
+    pub fn is_current(&self, feed: &FeedInfo, registry: &FeedRegistry) -> Result<bool> {
+        if registry.segments() != self.segments {
+            return Ok(false);
+        }
+        match self.reach {
+            Reach::Here | Reach::Gone => Ok(identity_of(&self.path(feed))? == self.found),
+            _ => Ok(true),
+        }
+    }
+}
+
+/// What has a page's name: device and inode; `None` also in a folder that is closed to us, as one
+/// may be that another user has put in the place of ours. Opening a page there says so.
+fn identity_of(path: &Path) -> Result<Option<(u64, u64)>> {
+    match file::identity_of(path) {
+        Err(error) if error.is_denied() => Ok(None),
+        found => there(found),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chunk::Shown;
 use crate::chunk::proof::Standing;
-use crate::error::Result;
+use crate::error::{Result, sound};
 use crate::os::faults::step;
 use crate::os::file;
 use crate::os::lock::Lock;
@@ -57,7 +57,7 @@ pub fn apply(plan: &Plan, _lock: &Lock) -> Result<Applied> {
     step("repair.dropped");
     if plan.unfinished {
         let registry = FeedRegistry::open(&plan.feed.registry_path(), &plan.feed.id, true)?;
-        let view = LiveView::of(&plan.feed, &registry);
+        let view = LiveView::of(&plan.feed, &registry)?;
         let mut standing = Standing::of(&plan.feed, &registry, view.page.as_deref())?;
         if plan.refuted && standing.believed {
             // The chunks end now where the files did.
@@ -133,7 +133,7 @@ fn put_table(plan: &Plan, table: &NewTable, keeper: &mut Quarantine) -> Result<(
     salvage::write(&undone, of, (&plan.salvage, feed.created_us), &table.rows, table.lease, mode)?;
     step("repair.table-written");
     // A copy: the mark that is set in the old one is not part of what was found.
-    let old = FeedRegistry::open(&path, &feed.id, true).ok();
+    let old = sound(FeedRegistry::open(&path, &feed.id, true))?;
     keeper.keep_copy(&path)?;
     file::rename("cannot replace", &undone, &path)?;
     file::sync_folder(&feed.folder)?;

@@ -6,7 +6,7 @@ use crate::chunk::index::{BlockSums, IndexHeader, encode_sealed};
 use crate::chunk::proof::{Standing, last_session};
 use crate::chunk::strays::{self, Stray, is_undurable, written_records};
 use crate::chunk::{self, ChunkPaths, PART_LIMIT, Shown};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::os::process;
 use crate::registry::feed::{
     ChunkEnd, ChunkEntry, Entry, FeedRegistry, Place, RANGE_LOST, RANGE_REMOVED, RANGE_SKIPPED,
@@ -41,6 +41,15 @@ pub fn plan(
     options: Options,
     tick: &mut dyn FnMut(u64),
 ) -> Result<Plan> {
+    Error::unless_limited(|| look(platform, name, options, tick))
+}
+
+fn look(
+    platform: &Platform,
+    name: &str,
+    options: Options,
+    tick: &mut dyn FnMut(u64),
+) -> Result<Plan> {
     let place = platform.feed_place(name)?;
     if !place.folder.is_dir() {
         let what = match place.folder.is_symlink() {
@@ -54,6 +63,9 @@ pub fn plan(
     composer.plan.write_spec = !spec.is_empty();
     composer.plan.findings = spec;
     composer.look_at_table();
+    if let Some(error) = composer.denied.take() {
+        return Err(error);
+    }
     composer.look_at_page();
     composer.look_at_chunks(tick);
     composer.look_at_strays();
@@ -106,6 +118,8 @@ struct Composer {
     /// Where the newest session has its shared-memory files.
     segments: Option<Segments>,
     standing: Standing,
+    /// What we may not look at.
+    denied: Option<Error>,
     /// Rows that replace those of a chunk.
     replaced: Vec<(u64, Vec<Row>)>,
     added: Vec<Row>,
@@ -134,8 +148,8 @@ impl Composer {
             )));
         }
         let page = LivePage::open(&feed.live_path(), &feed.id, false);
-        let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).ok();
-        let view = registry.map(|registry| LiveView::of(&feed, &registry));
+        let registry = sound(FeedRegistry::open(&feed.registry_path(), &feed.id, false))?;
+        let view = registry.map(|registry| LiveView::of(&feed, &registry)).transpose()?;
         let segments = view.as_ref().and_then(|view| view.segments.clone());
         let published = match view.filter(LiveView::is_staged) {
             Some(view) => view.page.as_deref().and_then(LivePage::believed),
@@ -166,6 +180,7 @@ impl Composer {
             published,
             segments,
             standing,
+            denied: None,
             replaced: Vec::new(),
             added: Vec::new(),
             rows: Vec::new(),
@@ -183,7 +198,13 @@ impl Composer {
         let checkpoint = self.plan.salvage.checkpoint;
         let feed = &self.plan.feed;
         self.standing = Standing::judge(feed, entries, checkpoint.as_ref(), self.published);
-        if let Some(what) = self.standing.refutation(feed, self.segments.as_ref()) {
+        // What cannot be read refutes nothing; whoever looks at the chunks names it.
+        let refutation = self.standing.refutation(feed, self.segments.as_ref());
+        let refutation = refutation.unwrap_or_else(|error| {
+            self.denied = Some(error).filter(Error::is_denied);
+            None
+        });
+        if let Some(what) = refutation {
             let empty = Standing::judge(feed, Vec::new(), None, None);
             let standing = std::mem::replace(&mut self.standing, empty);
             self.standing = standing.without_page(feed, checkpoint.as_ref(), &what);

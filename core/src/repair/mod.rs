@@ -14,7 +14,7 @@ pub mod store;
 use std::path::PathBuf;
 
 use crate::chunk::proof::last_session;
-use crate::error::Result;
+use crate::error::{Result, sound};
 use crate::os::lock::Lock;
 use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
@@ -248,7 +248,7 @@ pub fn adopt(platform: &Platform, name: &str, options: Options, _lock: &Lock) ->
     let feed = platform.feed_info(name)?;
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true)?;
     let open = last_session(&registry.entries()?).is_some_and(|session| session.close.is_none());
-    if open && LiveView::of(&feed, &registry).is_staged() {
+    if open && LiveView::of(&feed, &registry)?.is_staged() {
         recover::settle(&feed, &registry, options.force_lost)?;
     }
     Ok(())
@@ -260,11 +260,11 @@ pub fn adopt(platform: &Platform, name: &str, options: Options, _lock: &Lock) ->
 /// [`Error::Locked`] with the writer's pid while the feed is written; [`Error::Io`].
 pub fn lock(platform: &Platform, name: &str) -> Result<Lock> {
     let feed = platform.feed_place(name)?;
-    let info = platform.feed_info(name).ok();
+    let info = sound(platform.feed_info(name))?;
     let lock = feed.lockable(name, info.as_ref()).take()?;
-    let registry =
-        info.as_ref().map(|info| FeedRegistry::open(&info.registry_path(), &info.id, false));
-    if let Some(segments) = registry.and_then(|registry| registry.ok()?.segments()) {
+    let open = |info: &FeedInfo| FeedRegistry::open(&info.registry_path(), &info.id, false);
+    let registry = info.as_ref().map(|info| sound(open(info))).transpose()?.flatten();
+    if let Some(segments) = registry.and_then(|registry| registry.segments()) {
         segments.close_to_others(platform.base(), platform.store_id())?;
     }
     Ok(lock)
@@ -276,5 +276,5 @@ pub fn lock(platform: &Platform, name: &str) -> Result<Lock> {
 /// [`Error::NoFeed`], [`Error::Damaged`] for a registry that does not check.
 pub fn is_written(platform: &Platform, name: &str) -> Result<bool> {
     let feed = platform.feed_place(name)?;
-    Ok(Lock::feed_is_held(&feed.lock).unwrap_or(false))
+    Ok(Lock::feed_is_held(&feed.lock)?.unwrap_or(false))
 }

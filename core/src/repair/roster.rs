@@ -193,7 +193,7 @@ impl Roster {
             (Some(after), _) => count.min(after.base_seq.saturating_sub(base_seq)),
             (None, Some(published)) => count.min(published.saturating_sub(base_seq)),
             // Room behind the last records was allocated, and is zero.
-            (None, None) => count.min(written_records(data, feed)?),
+            (None, None) => count.min(written_records(data, feed).ok()?),
         };
         let session_id = before.or(after).map_or(1, |entry| entry.session_id);
         (count > 0).then(|| ChunkEntry {

@@ -52,6 +52,10 @@ struct Folder {
 /// # Errors
 /// [`Error::NoStore`]; [`Error::Version`]; [`Error::Io`].
 pub fn plan(base: &Path) -> Result<StorePlan> {
+    Error::unless_limited(|| look(base))
+}
+
+fn look(base: &Path) -> Result<StorePlan> {
     let feeds = base.join("feeds");
     let paths = [base.join("manifest.json"), base.join("registry.bin")];
     if !feeds.is_dir() && paths.iter().all(|path| path.symlink_metadata().is_err()) {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bytes::{get_u32, get_u64, offsets, put_u32, put_u64};
 use crate::checksum::crc;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, sound};
 use crate::os::map::{Map, RING_HEAD_BYTES, RingMap};
 use crate::os::{file, process};
 use crate::registry::feed::{FeedRegistry, Geometry, Identity, SEQ_MAX};
@@ -305,7 +305,7 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
     let Some(segments) = registry.segments().filter(|s| s.kind == SegmentKind::Ring) else {
         return Ok(Found::Never);
     };
-    match segments.reach(feed.base(), feed.id.store_id) {
+    match segments.reach(feed.base(), feed.id.store_id)? {
         Reach::Here => {}
         // A copy of the store has no part in the original's memory.
         Reach::OtherBoot | Reach::Copied => return Ok(Found::Never),
@@ -348,8 +348,13 @@ fn check(feed: &FeedInfo, ring: Ring, newest: u64) -> Result<Ring> {
 
 /// Opens the ring that the last writer left, if its records can be believed. The caller holds the
 /// feed's lock.
-pub fn left_over(feed: &FeedInfo, registry: &FeedRegistry) -> Option<Ring> {
-    find(feed, registry, true).ok()?.ring(&feed.name).ok()?
+///
+/// # Errors
+/// [`Error::Io`] where a limit, a missing permission or the disk keeps us from looking.
+pub fn left_over(feed: &FeedInfo, registry: &FeedRegistry) -> Result<Option<Ring>> {
+    let found = sound(find(feed, registry, true))?;
+    let ring = found.map(|found| sound(found.ring(&feed.name))).transpose()?;
+    Ok(ring.flatten().flatten())
 }
 
 /// The name that a ring is made under.

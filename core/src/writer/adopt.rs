@@ -7,7 +7,7 @@ use crate::chunk::copy::DiskCopy;
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
 use crate::chunk::proof::proven_blocks;
-use crate::error::Result;
+use crate::error::{Result, sound};
 use crate::os::faults::step;
 use crate::os::{file, process};
 use crate::registry::feed::{
@@ -85,7 +85,7 @@ fn keep_proven(
     end: u64,
 ) -> Result<u64> {
     let durable = durable_of(registry, chunk, end);
-    let proven = proven_blocks(feed, chunk, durable).unwrap_or(durable).clamp(durable, end);
+    let proven = sound(proven_blocks(feed, chunk, durable))?.unwrap_or(durable).clamp(durable, end);
     if proven < end {
         let range = RangeEntry {
             seqs: (proven, end),

@@ -60,7 +60,7 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     let settled = settle(feed, &registry, false)?;
     let next_seq = settled.next_seq;
     let mut session = session_after(&settled);
-    let stamp = stamp_of(&session);
+    let stamp = stamp_of(&session)?;
     // Before the session is in the table: a session that is there has noted where its page is.
     let (page, segments) = stage::begin(feed, &registry, &stamp, next_seq, settled.running_max)?;
     step("recover.begun");
@@ -111,14 +111,17 @@ pub fn session_after(settled: &Settled) -> SessionEntry {
 }
 
 /// What it stamps on its live page.
-pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
-    SessionStamp {
+///
+/// # Errors
+/// [`Error::Io`] where a limit was met.
+pub fn stamp_of(session: &SessionEntry) -> Result<SessionStamp> {
+    Ok(SessionStamp {
         session_id: session.session_id,
         pid: session.pid,
-        pid_start: process::start_ticks(session.pid).unwrap_or(0),
+        pid_start: process::start_ticks(session.pid)?.unwrap_or(0),
         boot_id: session.boot_id,
         opened_us: session.opened_us,
-    }
+    })
 }
 
 /// Does what the next writer does first: brings what the last session has left in memory to disk,
@@ -132,7 +135,7 @@ pub fn stamp_of(session: &SessionEntry) -> SessionStamp {
 /// [`Error::Damaged`] where damage may have cost records: then dw-repair must look first; and
 /// [`Error::Io`] as it comes; what was in memory is there still.
 pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Result<Settled> {
-    let view = LiveView::of(feed, registry);
+    let view = LiveView::of(feed, registry)?;
     let standing = Standing::of(feed, registry, view.page.as_deref())?;
     let table = feed.registry_path();
     if let Some(doubt) = standing.doubts.first() {
@@ -161,7 +164,7 @@ pub fn settle_as(
     force_lost: bool,
 ) -> Result<Settled> {
     let strays = strays::all(feed, &standing.entries)?;
-    let evidence = strays::evidence(registry, strays.clone());
+    let evidence = strays::evidence(registry, strays.clone())?;
     let checkpoint = registry.checkpoint();
     let tail =
         |stray: &&Stray| is_undurable(stray, standing, checkpoint.as_ref(), registry.lease());
@@ -322,7 +325,7 @@ fn seal_left_over(
         }
         let newest = match &memory {
             _ if end <= chunk.base_seq => {
-                let stray = strays::examine(feed, chunk.chunk_id, Look::All);
+                let stray = strays::examine(feed, chunk.chunk_id, Look::All)?;
                 if !standing.exact && stray.is_evidence() {
                     kept.keep(&stray)?;
                 }
@@ -480,7 +483,7 @@ mod tests {
             let feed = platform.feed_info("t").unwrap();
             {
                 let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, true).unwrap();
-                let view = LiveView::of(&feed, &registry);
+                let view = LiveView::of(&feed, &registry).unwrap();
                 let standing = Standing::of(&feed, &registry, view.page.as_deref()).unwrap();
                 assert!(!standing.exact);
                 let next_seq = first_seq(&registry, &standing, 0).unwrap();

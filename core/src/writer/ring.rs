@@ -421,7 +421,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     let registry = recover::open_registry(feed)?;
     let settled = recover::settle(feed, &registry, false)?;
     let next_seq = settled.next_seq;
-    let old = ring::left_over(feed, &registry).filter(|old| old.held().1 == next_seq);
+    let old = ring::left_over(feed, &registry)?.filter(|old| old.held().1 == next_seq);
     let place = Place::find(feed, &registry)?;
     // Made first: where there is no room for it, there is no session either.
     let ring = place.make_ring(feed, old.as_ref(), next_seq)?;
@@ -429,7 +429,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     let mut session = recover::session_after(&settled);
     let running_max = old.as_ref().map_or(0, |old| old.page().running_max());
     old.as_ref().map_or(Ok(()), Ring::check)?;
-    ring.page().begin(&recover::stamp_of(&session), next_seq, running_max);
+    ring.page().begin(&recover::stamp_of(&session)?, next_seq, running_max);
     ring.page().vouch_for_nothing();
     let bell = place.enter(feed, &registry, &session, &ring)?;
     registry.append_session(&mut session)?;

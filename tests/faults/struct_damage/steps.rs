@@ -120,8 +120,8 @@ fn scan(place: &Place, model: &Model, back: bool) -> deepwater::Result<Told> {
         print(&mut told, model, run.first_seq, run.records, size);
     }
     let (damage, lost) = (scan.take_damage(), scan.take_lost());
-    let cut_off = reader.what_is_cut_off(&snapshot);
-    let unproven = reader.what_is_unproven(&snapshot);
+    let cut_off = reader.what_is_cut_off(&snapshot)?;
+    let unproven = reader.what_is_unproven(&snapshot)?;
     told.clean = damage.is_empty()
         && unproven.as_ref().is_none_or(|(_, more)| !more)
         && snapshot.doubts.is_empty()
@@ -136,7 +136,7 @@ fn follow(place: &Place, model: &Model) -> deepwater::Result<Told> {
     let reader = open(place)?;
     let snapshot = reader.snapshot()?;
     let size = reader.layout().record_size();
-    let cut_off = reader.what_is_cut_off(&snapshot);
+    let cut_off = reader.what_is_cut_off(&snapshot)?;
     let mut told = Told { done: true, clean: true, ..Told::default() };
     if cut_off.is_some() || !snapshot.doubts.is_empty() {
         told.clean = false;

@@ -187,10 +187,12 @@ impl Row {
 
     /// Looks at the feed, and keeps it open for the next look if it may.
     fn refresh(&mut self, platform: &Platform, keep: bool) {
-        self.error = self.look(platform).err().map(|error| error.to_string());
-        if self.error.is_some() {
-            (self.state, self.alarm) = ("damaged", true);
+        let error = self.look(platform).err();
+        if let Some(error) = &error {
+            let state = if error.says_nothing() { "unknown" } else { "damaged" };
+            (self.state, self.alarm) = (state, true);
         }
+        self.error = error.map(|error| error.to_string());
         if !keep {
             self.reader = None;
         }
@@ -201,7 +203,8 @@ impl Row {
             std::fs::metadata(reader.feed().registry_path()).map_or(0, |meta| meta.ino())
         };
         // Deleted, and perhaps made again; or opened before its first writer made the live page.
-        let stale = |reader: &Reader| inode(reader) != self.inode || reader.live().is_none();
+        let stale =
+            |reader: &Reader| inode(reader) != self.inode || !matches!(reader.live(), Ok(Some(_)));
         let kept = self.reader.take().filter(|reader| !stale(reader));
         let reader = match kept {
             Some(reader) => reader,
@@ -215,8 +218,8 @@ impl Row {
             }
         };
         let snapshot = reader.snapshot()?;
-        let live = reader.live();
-        let writer = writer_of(&reader.feed().lock, live.as_deref());
+        let live = reader.live()?;
+        let writer = writer_of(&reader.feed().lock, live.as_deref())?;
         let open = snapshot.sessions.last().is_some_and(|session| session.close.is_none());
         self.alarm = writer.is_none() && open;
         self.state = match (writer, open) {

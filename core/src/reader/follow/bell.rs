@@ -40,8 +40,9 @@ impl Bell {
         if segments == self.segments && there == ours {
             return;
         }
-        let reached =
-            segments.as_ref().map(|s| s.reach(feed.base(), feed.id.store_id)) == Some(Reach::Here);
+        // Where that cannot be found out it polls, and looks again.
+        let reach = segments.as_ref().map(|s| s.reach(feed.base(), feed.id.store_id));
+        let reached = matches!(reach, Some(Ok(Reach::Here)));
         self.file = path.filter(|_| reached).and_then(|p| WaitFile::open(&p, &feed.id).ok());
         self.segments = segments;
     }

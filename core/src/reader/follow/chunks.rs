@@ -80,7 +80,7 @@ impl Chunks {
         let registry = Arc::clone(&reader.registry);
         let feed = reader.feed.clone();
         Ok(Chunks {
-            view: reader.view(),
+            view: reader.view()?,
             scan: Scan::new(
                 feed.clone(),
                 Arc::clone(&registry),
@@ -209,11 +209,11 @@ impl Chunks {
         let standing = loop {
             let page = self.view.page.as_deref();
             let standing = Standing::of(&self.feed, &self.registry, page)?;
-            if standing.believed || self.view.is_current(&self.feed, &self.registry) {
+            if standing.believed || self.view.is_current(&self.feed, &self.registry)? {
                 break standing;
             }
             // A session has begun meanwhile, and that page is not the one that was asked.
-            self.view = self.view.refresh(&self.feed, &self.registry);
+            self.view = self.view.refresh(&self.feed, &self.registry)?;
         };
         let live = self.view.page.clone().filter(|live| self.may_believe(live));
         if standing.believed {
@@ -349,8 +349,11 @@ impl Chunks {
 
     /// Looks whether the files behind the mappings are still the feed's. Called at rest only.
     pub fn look_around(&mut self) {
-        if !self.view.is_current(&self.feed, &self.registry) {
-            self.view = self.view.refresh(&self.feed, &self.registry);
+        // What cannot be looked at now is looked at the next time.
+        if matches!(self.view.is_current(&self.feed, &self.registry), Ok(false))
+            && let Ok(view) = self.view.refresh(&self.feed, &self.registry)
+        {
+            self.view = view;
             (self.believed, self.proven, self.refuted) = (false, None, None);
         }
         match Table::look(&self.feed, &self.registry) {
