@@ -523,7 +523,7 @@ fn open_ring(platform: &Platform, size: usize) -> (Writer, Arc<Ring>) {
     let feed = platform.feed_info(&name).unwrap();
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).unwrap();
     let Found::Ring(ring) = ring::find(&feed, &registry, false).unwrap() else { panic!() };
-    (writer, Arc::new(ring))
+    (writer, Arc::from(ring))
 }
 
 #[test]

@@ -278,12 +278,14 @@ fn a_stopped_follower_is_lapped_and_every_seq_is_printed_or_reported() {
 fn two_processes_that_lap_each_other_flat_out_tear_no_record() {
     let env = store("");
     const END: u64 = 3_000_000;
-    let raw: Vec<u8> = (0..END).flat_map(|n| [n, mix(n)]).flat_map(u64::to_le_bytes).collect();
+    let raw: Vec<u8> = (10..END).flat_map(|n| [n, mix(n)]).flat_map(u64::to_le_bytes).collect();
     fs::write(env.path("raw"), raw).unwrap();
-    write(&env, 0..0);
+    write(&env, 0..10);
     let to_end = format!("0..{END}");
     let follower = follow(&env, &["--seq", &to_end, "--with-seq", "--spin"]);
     let another = follow(&env, &["--seq", &to_end, "--with-seq"]);
+    // Both are there before the writer laps them.
+    [&follower, &another].map(|follower| follower.until_lines(10));
     env.quiet("dw-write ring --format raw raw");
     for follower in [follower, another] {
         let (status, out, err) = follower.end();

@@ -68,8 +68,7 @@ impl DiskCopy {
         let end = published_bytes(chunk, published);
         while self.written < end {
             let piece = (end - self.written).min(PIECE_BYTES);
-            let records = chunk.published(self.written, piece);
-            file::write_at(&self.data, &self.paths.data, self.written as u64, records)?;
+            chunk.write_to((&self.data, &self.paths.data), self.written, piece)?;
             self.written += piece;
             self.dirty = true;
         }

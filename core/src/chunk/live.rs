@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crate::bytes::{get_u32, get_u64};
-use crate::checksum::{crc, crc_append};
+use crate::checksum::crc_append;
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::{
     BLOCK_ENTRY_SIZE, CLOSED, DATA_CRC, ENTRY_CRC, HEADER_SIZE, IndexHeader, MARK_COUNT_AT,
@@ -25,6 +25,8 @@ use crate::registry::feed::{ChunkEnd, Geometry, Seal};
 const FIRST_PIECE: usize = 1 << 20;
 /// Runs of records from this size on are written to a file on disk.
 pub const BULK_BYTES: usize = 64 << 10;
+/// Records are summed in pieces of this size, which fit the nearest cache.
+const SUMMED_BYTES: usize = 16 << 10;
 /// Marks grow by this much at least.
 const MARKS_PIECE: usize = 4096;
 
@@ -208,9 +210,9 @@ impl LiveChunk {
             .all(|(file, path)| file::is_named(file, path))
     }
 
-    /// Lends bytes of records below `published`.
-    pub(super) fn published(&self, at: usize, len: usize) -> &[u8] {
-        self.data.published(at, len)
+    /// Writes bytes of records below `published` to another file, at the same place.
+    pub(super) fn write_to(&self, to: (&File, &Path), at: usize, len: usize) -> Result<()> {
+        self.data.write_to(to, at, len)
     }
 
     /// Copies bytes of the index out. Of a block that is not closed they may be too wide.
@@ -301,8 +303,9 @@ impl LiveChunk {
         faults::step("index.min");
         max.store(max.load(Ordering::Relaxed).max(times.max), Ordering::Relaxed);
         faults::step("index.max");
-        if times.unordered {
-            self.index.u32_at(at + UNORDERED).store(1, Ordering::Relaxed);
+        let unordered = self.index.u32_at(at + UNORDERED);
+        if times.unordered && unordered.load(Ordering::Relaxed) == 0 {
+            unordered.store(1, Ordering::Relaxed);
         }
     }
 
@@ -311,7 +314,7 @@ impl LiveChunk {
     /// the records below: others that were stored there and not published have widened them.
     /// Writing thread, or whoever seals.
     pub fn narrow(&self, count: usize) {
-        let Geometry { block_records, record_size, time_offset, .. } = self.header.geometry;
+        let Geometry { block_records, record_size, .. } = self.header.geometry;
         let (first, in_block) = (count / block_records, count % block_records);
         let allocated = self.data_allocated.load(Ordering::Relaxed);
         for block in first..allocated.div_ceil(block_records * record_size) {
@@ -323,11 +326,9 @@ impl LiveChunk {
             if untouched || (records > 0 && self.is_closed(block, records)) {
                 return;
             }
-            let bytes =
-                self.data.published(block * block_records * record_size, records * record_size);
             let mut times = RunTimes { min: u64::MAX, max: 0, last: 0, unordered: false };
-            for record in bytes.chunks_exact(record_size) {
-                times.add(get_u64(record, time_offset));
+            for record in 0..records {
+                times.add(self.time_of(block * block_records + record));
             }
             not_min.store(!times.min, Ordering::Relaxed);
             max.store(times.max, Ordering::Relaxed);
@@ -408,7 +409,7 @@ impl LiveChunk {
                 continue;
             }
             let (at, len) = (first * geometry.record_size, records * geometry.record_size);
-            self.close_block(block, records, crc(self.data.published(at, len)));
+            self.close_block(block, records, self.sum_of(at, len));
         }
         self.closed_blocks.store(end.max(self.closed_blocks()), Ordering::Relaxed);
     }
@@ -431,11 +432,10 @@ impl LiveChunk {
             let mut entry = [0; BLOCK_ENTRY_SIZE];
             self.index.read(HEADER_SIZE + block * BLOCK_ENTRY_SIZE, &mut entry);
             let (min, max) = (!get_u64(&entry, NOT_MIN), get_u64(&entry, MAX));
-            let at = first * geometry.record_size;
-            let bytes = self.data.published(at, records * geometry.record_size);
-            let mut times = bytes.chunks_exact(geometry.record_size);
-            if !times.all(|record| (min..=max).contains(&get_u64(record, geometry.time_offset))) {
+            let mut times = (first..first + records).map(|record| self.time_of(record));
+            if !times.all(|time| (min..=max).contains(&time)) {
                 let what = format!("block {block}: times that the index does not have");
+                let at = first * geometry.record_size;
                 return Err(Error::damaged(&self.paths.data, at as u64, what));
             }
         }
@@ -475,7 +475,18 @@ impl LiveChunk {
         let count =
             (published.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
         let end = count * geometry.record_size;
-        if end <= from { 0 } else { crc(self.data.published(from, end - from)) }
+        self.sum_of(from, end.saturating_sub(from))
+    }
+
+    /// CRC of bytes of records.
+    fn sum_of(&self, at: usize, len: usize) -> u32 {
+        let mut bytes = [0; SUMMED_BYTES];
+        let starts = (0..len).step_by(SUMMED_BYTES);
+        starts.fold(0, |sum, done| {
+            let piece = &mut bytes[..(len - done).min(SUMMED_BYTES)];
+            self.data.read(at + done, piece);
+            crc_append(sum, piece)
+        })
     }
 
     /// Starts to write bytes `from..to` back.
@@ -533,11 +544,12 @@ impl LiveChunk {
         Ok(Seal { count, min_time, max_time, sealed_us, marks, reason })
     }
 
-    /// Time of the record of that seq.
-    fn time_at(&self, seq: u64) -> u64 {
+    /// Time of a record, counted from the chunk's first.
+    fn time_of(&self, record: usize) -> u64 {
         let Geometry { record_size, time_offset, .. } = self.header.geometry;
-        let at = (seq - self.base_seq()) as usize * record_size + time_offset;
-        get_u64(self.data.published(at, 8), 0)
+        let mut time = [0; 8];
+        self.data.read(record * record_size + time_offset, &mut time);
+        u64::from_le_bytes(time)
     }
 
     /// Drops marks of records that were never published; returns how many stay, and their checksum.
@@ -552,7 +564,10 @@ impl LiveChunk {
             self.index.read(start + i * MARK_SIZE, &mut bytes);
             let seq = get_u64(&bytes, 0);
             // Of a machine that stopped, the last ones may not have been stored to their end.
-            if seq < next || seq >= end || self.time_at(seq) != get_u64(&bytes, 8) {
+            if seq < next
+                || seq >= end
+                || self.time_of((seq - self.base_seq()) as usize) != get_u64(&bytes, 8)
+            {
                 break;
             }
             next = seq + 1;

@@ -1,7 +1,8 @@
 //! Sleeping until another process changes a word, and waking those who sleep.
 
-use std::sync::atomic::AtomicU32;
 use std::time::Duration;
+
+use crate::os::words::Half;
 
 /// At most so many words can be waited for at once (the kernel's limit).
 pub const MAX_WORDS: usize = 128;
@@ -34,14 +35,14 @@ pub enum Waited {
 ///
 /// # Panics
 /// With no word, or more than [`MAX_WORDS`].
-pub fn wait(words: &[(&AtomicU32, u32)], timeout: Duration) -> Waited {
+pub fn wait(words: &[(Half<'_>, u32)], timeout: Duration) -> Waited {
     assert!(!words.is_empty() && words.len() <= MAX_WORDS);
     let time = libc::timespec {
         tv_sec: timeout.as_secs() as libc::time_t,
         tv_nsec: libc::c_long::from(timeout.subsec_nanos() as i32),
     };
     let status = match words {
-        [(word, value)] => wait_for_one(word, *value, &time),
+        [(word, value)] => wait_for_one(*word, *value, &time),
         several => wait_for_several(several, timeout),
     };
     match status {
@@ -54,19 +55,19 @@ pub fn wait(words: &[(&AtomicU32, u32)], timeout: Duration) -> Waited {
     }
 }
 
-fn wait_for_one(word: &AtomicU32, value: u32, time: &libc::timespec) -> libc::c_long {
+fn wait_for_one(word: Half<'_>, value: u32, time: &libc::timespec) -> libc::c_long {
     // SAFETY: the word lives in a mapping that `word` borrows; the kernel only reads it and `time`.
     unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, value, time, 0usize, 0)
+        libc::syscall(libc::SYS_futex, word.address(), libc::FUTEX_WAIT, value, time, 0usize, 0)
     }
 }
 
-fn wait_for_several(words: &[(&AtomicU32, u32)], timeout: Duration) -> libc::c_long {
+fn wait_for_several(words: &[(Half<'_>, u32)], timeout: Duration) -> libc::c_long {
     let waiters: Vec<WaitWord> = words
         .iter()
         .map(|(word, value)| WaitWord {
             value: u64::from(*value),
-            address: word.as_ptr() as u64,
+            address: word.address() as u64,
             flags: FUTEX_SIZE_U32,
             reserved: 0,
         })
@@ -92,12 +93,12 @@ fn wait_for_several(words: &[(&AtomicU32, u32)], timeout: Duration) -> libc::c_l
 }
 
 /// Wakes everybody who sleeps on a word.
-pub fn wake_all(word: &AtomicU32) {
+pub fn wake_all(word: Half<'_>) {
     // SAFETY: the word lives in a mapping that `word` borrows; the kernel uses its address only.
     unsafe {
         libc::syscall(
             libc::SYS_futex,
-            word.as_ptr(),
+            word.address(),
             libc::FUTEX_WAKE,
             i32::MAX,
             0usize,
@@ -111,34 +112,41 @@ pub fn wake_all(word: &AtomicU32) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Instant;
 
     use super::*;
+    use crate::os::words::{Access, Word};
+
+    fn half(word: &AtomicU64) -> Half<'_> {
+        Half::of(Word::new(word, Access::Store), true)
+    }
 
     #[test]
     fn a_word_that_changed_is_not_waited_for() {
-        let (one, two) = (AtomicU32::new(7), AtomicU32::new(8));
+        let (one, two) = (AtomicU64::new(7 << 32), AtomicU64::new(8 << 32));
+        let (one, two) = (half(&one), half(&two));
         let long = Duration::from_secs(60);
-        assert_eq!(wait(&[(&one, 6)], long), Waited::Look);
-        assert_ne!(wait(&[(&one, 7), (&two, 9)], long), Waited::Timeout);
+        assert_eq!(wait(&[(one, 6)], long), Waited::Look);
+        assert_ne!(wait(&[(one, 7), (two, 9)], long), Waited::Timeout);
         let short = Duration::from_millis(2);
-        assert_eq!(wait(&[(&one, 7)], short), Waited::Timeout);
-        assert_ne!(wait(&[(&one, 7), (&two, 8)], short), Waited::Look);
+        assert_eq!(wait(&[(one, 7)], short), Waited::Timeout);
+        assert_ne!(wait(&[(one, 7), (two, 8)], short), Waited::Look);
     }
 
     #[test]
     fn a_sleeper_is_woken() {
         for several in [false, true] {
-            let words = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
+            let words = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
             let theirs = Arc::clone(&words);
             let sleeper = std::thread::spawn(move || {
                 let began = Instant::now();
-                while theirs.1.load(Ordering::Acquire) == 0 {
+                let (other, word) = (half(&theirs.0), half(&theirs.1));
+                while word.load(Ordering::Acquire) == 0 {
                     let long = Duration::from_secs(60);
                     let waited = match several {
-                        true => wait(&[(&theirs.0, 0), (&theirs.1, 0)], long),
-                        false => wait(&[(&theirs.1, 0)], long),
+                        true => wait(&[(other, 0), (word, 0)], long),
+                        false => wait(&[(word, 0)], long),
                     };
                     if waited == Waited::Unsupported {
                         break;
@@ -146,9 +154,9 @@ mod tests {
                 }
                 began.elapsed()
             });
-            words.1.store(1, Ordering::Release);
+            half(&words.1).store(1, Ordering::Release);
             while !sleeper.is_finished() {
-                wake_all(&words.1);
+                wake_all(half(&words.1));
                 std::thread::yield_now();
             }
             assert!(sleeper.join().unwrap() < Duration::from_secs(30));

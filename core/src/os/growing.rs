@@ -6,20 +6,17 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::os::map::Map;
+use crate::os::words::{Half, Word};
 
 /// Size of the first part; a multiple of every page size that Linux has.
 const FIRST: usize = 64 * 1024;
 const PARTS: usize = 15;
 /// Size of the largest file that can be mapped.
 pub const LIMIT: usize = FIRST << (PARTS - 1);
-
-/// What loads of a place that is not mapped give; see [`GrowingMap::check`].
-static NO_WORD: AtomicU64 = AtomicU64::new(0);
-static NO_HALF: AtomicU32 = AtomicU32::new(0);
 
 /// A file that grows, mapped up to where [`GrowingMap::ensure`] was asked for; or a copy of its
 /// beginning. An access behind that loads zeros, stores nothing, and is reported by
@@ -136,14 +133,20 @@ impl GrowingMap {
 
     /// The 64-bit word at `at`.
     #[inline]
-    pub fn u64_at(&self, at: usize) -> &AtomicU64 {
-        self.find(at, 8).map_or(&NO_WORD, |(map, at)| map.u64_at(at))
+    pub fn u64_at(&self, at: usize) -> Word<'_> {
+        match self.find(at, 8) {
+            Some((map, at)) => map.u64_at(at),
+            None => Word::nowhere(),
+        }
     }
 
     /// The 32-bit word at `at`.
     #[inline]
-    pub fn u32_at(&self, at: usize) -> &AtomicU32 {
-        self.find(at, 4).map_or(&NO_HALF, |(map, at)| map.u32_at(at))
+    pub fn u32_at(&self, at: usize) -> Half<'_> {
+        match self.find(at, 4) {
+            Some((map, at)) => map.u32_at(at),
+            None => Half::of(Word::nowhere(), false),
+        }
     }
 
     /// Copies `bytes` in at `at`.

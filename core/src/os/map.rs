@@ -1,15 +1,14 @@
 //! Shared mappings of files.
 //!
-//! A mapping is memory that other processes see and change at the same time. Words that change are
-//! reached as atomics; plain bytes are copied out, or lent where the publishing protocol says that
-//! nobody changes them any more.
+//! A mapping is memory that other processes see and change at any time, whatever they agreed to.
+//! So it is reached as atomic [`words`](crate::os::words) only, and never lent as bytes.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
@@ -18,6 +17,10 @@ use crate::os::bus::Guard;
 use crate::os::faults::{self, Io, Op};
 use crate::os::file;
 use crate::os::memory::page_size;
+use crate::os::words::{self, Access, Half, WORD, Word, outside};
+
+/// A copy is compared with its file in pieces of this size.
+const COMPARED_BYTES: usize = 4096;
 
 /// A shared mapping of the first `len` bytes of a file, unmapped when dropped; or a copy of them,
 /// for one look, see [`Map::copy`].
@@ -28,9 +31,10 @@ use crate::os::memory::page_size;
 pub struct Map {
     // Goes first: the addresses may be another mapping's as soon as this one is gone.
     guard: Guard,
-    // Of `owner`, whichever it is: what reaches a word does not ask.
-    base: *mut u8,
+    /// All of the memory that `owner` has, as words.
+    words: NonNull<[AtomicU64]>,
     len: usize,
+    access: Access,
     /// Where in the file it begins.
     start: u64,
     owner: Owner,
@@ -39,12 +43,12 @@ pub struct Map {
 
 enum Owner {
     Mapping(MmapRaw),
-    /// Whole words, so that they can be reached as such; kept to be freed with the map.
-    Copy(#[allow(dead_code)] Vec<u64>),
+    /// Kept to be freed with the map.
+    Copy(#[allow(dead_code)] Box<[AtomicU64]>),
 }
 
-// SAFETY: the memory belongs to no thread and lives as long as the map, wherever that is; what
-// changes in it is reached through atomics.
+// SAFETY: the memory belongs to no thread and lives as long as the map, wherever that is; it is
+// reached through atomics.
 unsafe impl Send for Map {}
 // SAFETY: as above.
 unsafe impl Sync for Map {}
@@ -72,6 +76,10 @@ impl Map {
     /// # Errors
     /// [`Error::Io`] where the system refuses.
     pub fn part(file: &File, path: &Path, start: u64, len: usize, writable: bool) -> Result<Map> {
+        if !start.is_multiple_of(page_size() as u64) {
+            let what = format!("{}: a mapping from byte {start} on", path.display());
+            return Err(Error::Invalid(what));
+        }
         let io = Io::range(Op::Map, path, start, len as u64);
         let mut options = MmapOptions::new();
         options.offset(start).len(len);
@@ -80,9 +88,15 @@ impl Map {
             false => options.map_raw_read_only(file),
         });
         let raw = raw.map_err(|e| Error::io("cannot map", path, e))?;
-        let (base, len) = (raw.as_mut_ptr(), raw.len());
-        let guard = Guard::new(base as usize, len);
-        Ok(Map { guard, base, len, start, owner: Owner::Mapping(raw), path: path.to_owned() })
+        let guard = Guard::new(raw.as_mut_ptr() as usize, len);
+        // It begins with a page and consists of whole pages, so the last word is there too.
+        let first = NonNull::new(raw.as_mut_ptr().cast()).ok_or_else(|| {
+            Error::io("cannot map", path, io::Error::from_raw_os_error(libc::ENOMEM))
+        })?;
+        let words = NonNull::slice_from_raw_parts(first, len.div_ceil(WORD));
+        let access = if writable { Access::Store } else { Access::Load };
+        let (owner, path) = (Owner::Mapping(raw), path.to_owned());
+        Ok(Map { guard, words, len, access, start, owner, path })
     }
 
     /// Copies the first `len` bytes: for whoever looks once, and only loads, that is much cheaper
@@ -92,13 +106,14 @@ impl Map {
     /// # Errors
     /// [`Error::Io`]; [`Error::Damaged`] for a file that is shorter.
     pub fn copy(file: &File, path: &Path, len: usize) -> Result<Map> {
-        let mut words = vec![0u64; len.div_ceil(8)];
+        let mut words = vec![0u64; len.div_ceil(WORD)];
         // SAFETY: the words are initialised, and any bytes are words.
         let bytes = unsafe { words.align_to_mut::<u8>().1 };
         file::read_at(file, path, 0, &mut bytes[..len])?;
-        let base = words.as_mut_ptr().cast();
-        let (guard, owner) = (Guard::none(), Owner::Copy(words));
-        Ok(Map { guard, base, len, start: 0, owner, path: path.to_owned() })
+        let words: Box<[AtomicU64]> = words.into_iter().map(AtomicU64::new).collect();
+        let (shared, path) = (NonNull::from(&*words), path.to_owned());
+        let (guard, access, owner) = (Guard::none(), Access::Load, Owner::Copy(words));
+        Ok(Map { guard, words: shared, len, access, start: 0, owner, path })
     }
 
     /// Whether this is a copy, and the file still has the same bytes. They were its bytes at every
@@ -108,13 +123,14 @@ impl Map {
     pub fn is_unchanged(&self, file: &File) -> bool {
         // SYNC: all words of the file; nothing that was read before is read after this.
         fence(Ordering::Acquire);
-        let mut bytes = [0; 4096];
-        let mut starts = (0..self.len).step_by(bytes.len());
+        let (mut now, mut then) = ([0; COMPARED_BYTES], [0; COMPARED_BYTES]);
+        let mut starts = (0..self.len).step_by(COMPARED_BYTES);
         self.is_copy()
             && starts.all(|at| {
-                let now = &mut bytes[..(self.len - at).min(4096)];
-                let read = file::read_at(file, &self.path, at as u64, now);
-                read.is_ok() && self.published(at, now.len()) == now
+                let len = (self.len - at).min(COMPARED_BYTES);
+                let (now, then) = (&mut now[..len], &mut then[..len]);
+                self.read(at, then);
+                file::read_at(file, &self.path, at as u64, now).is_ok() && now == then
             })
     }
 
@@ -151,58 +167,98 @@ impl Map {
         &self.path
     }
 
-    fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        if offset.checked_add(len).is_none_or(|end| end > self.len) {
-            outside(offset, len, self.len);
-        }
-        // SAFETY: the check above keeps offset and len within the mapping or copy.
-        unsafe { self.base.add(offset) }
+    #[inline(always)]
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `owner` has all of them, initialised, for as long as it is there, and nobody here
+        // reaches them but through this.
+        unsafe { self.words.as_ref() }
     }
 
-    /// The 64-bit word at `offset`. A read-only mapping must only be loaded from.
+    /// The 64-bit word at `offset`.
+    ///
+    /// # Panics
+    /// If no word begins there.
     #[inline]
-    pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
-        aligned(offset, 8);
-        // SAFETY: in bounds by `at`, aligned because mappings start on a page and copies on a word,
-        // alive as long as `self`; every process reaches the words that change through atomics.
-        unsafe { AtomicU64::from_ptr(self.at(offset, 8).cast()) }
+    pub fn u64_at(&self, offset: usize) -> Word<'_> {
+        word_at(self.words(), offset, self.access)
     }
 
-    /// The 32-bit word at `offset`. A read-only mapping must only be loaded from.
+    /// The 32-bit word at `offset`.
+    ///
+    /// # Panics
+    /// If none begins there.
     #[inline]
-    pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
-        aligned(offset, 4);
-        // SAFETY: as in `u64_at`.
-        unsafe { AtomicU32::from_ptr(self.at(offset, 4).cast()) }
+    pub fn u32_at(&self, offset: usize) -> Half<'_> {
+        half_at(self.words(), offset, self.access)
     }
 
-    /// Copies `bytes` in at `offset`. Only the writer of the region calls this, and only for bytes
-    /// that are not published yet.
+    /// Stores bytes at `offset`, word by word, without any order. A word that is stored in part is
+    /// this thread's alone.
+    ///
+    /// # Panics
+    /// If the mapping ends before, or is for reading only.
     #[inline]
     pub fn write(&self, offset: usize, bytes: &[u8]) {
+        if self.access != Access::Store {
+            words::read_only();
+        }
+        self.check_bounds(offset, bytes.len());
         faults::store(&self.path, self.start as usize + offset, bytes.len(), |part| {
-            let (from, to) = (&bytes[part.clone()], self.at(offset + part.start, part.len()));
-            // SAFETY: in bounds by `at`; `bytes` is ordinary memory and cannot overlap a mapping
-            // that is only lent as published (unchanging) bytes; no reader looks at unpublished
-            // bytes.
-            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) }
+            words::put(self.words(), offset + part.start, &bytes[part]);
         });
     }
 
-    /// Copies `into.len()` bytes at `offset` out.
+    /// Copies `into.len()` bytes at `offset` out, word by word, without any order. Of bytes that
+    /// change meanwhile it may get some from before and some from after.
+    ///
+    /// # Panics
+    /// If the mapping ends before.
+    #[inline]
     pub fn read(&self, offset: usize, into: &mut [u8]) {
-        let from = self.at(offset, into.len());
-        // SAFETY: in bounds by `at`; a torn copy of changing bytes is caught by the CRC that every
-        // structure read this way carries.
-        unsafe { std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len()) }
+        self.check_bounds(offset, into.len());
+        words::get(self.words(), offset, into);
     }
 
-    /// Lends `len` bytes at `offset` that are published, and so never change again.
-    #[inline]
-    pub fn published(&self, offset: usize, len: usize) -> &[u8] {
-        // SAFETY: in bounds by `at`; the caller took the length from an Acquire load of
-        // `published`, below which the protocol forbids every store.
-        unsafe { std::slice::from_raw_parts(self.at(offset, len), len) }
+    /// Writes `len` bytes at `offset` to another file, at the same distance from its beginning.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// # Panics
+    /// If the mapping ends before.
+    pub fn write_to(&self, (file, path): (&File, &Path), offset: usize, len: usize) -> Result<()> {
+        self.check_bounds(offset, len);
+        let io = Io::range(Op::Write, path, offset as u64, len as u64);
+        let written = faults::io(io, || {
+            let mut done = 0;
+            while done < len {
+                let (at, left) = (offset + done, len - done);
+                // SAFETY: within the mapping by the check above. The kernel copies what is there at
+                // that moment, and says so if it is gone.
+                let wrote = unsafe {
+                    let from = self.words.cast::<u8>().add(at).as_ptr();
+                    libc::pwrite(file.as_raw_fd(), from.cast(), left, at as libc::off_t)
+                };
+                match wrote {
+                    -1 => match io::Error::last_os_error() {
+                        e if e.kind() == io::ErrorKind::Interrupted => {}
+                        e => return Err(e),
+                    },
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    wrote => done += wrote as usize,
+                }
+            }
+            Ok(())
+        });
+        written.map_err(|e| Error::io("cannot write", path, e))
+    }
+
+    /// Panics if the mapping ends before: its last word may be longer.
+    #[inline(always)]
+    fn check_bounds(&self, offset: usize, len: usize) {
+        if offset > self.len || len > self.len - offset {
+            outside(offset, len, self.len);
+        }
     }
 
     /// Maps the pages of `len` bytes at `offset` in, ready to be stored to. Best effort: where the
@@ -225,25 +281,27 @@ fn lost(path: &Path) -> Error {
     Error::damaged(path, end, what)
 }
 
-/// Panics if no word of that size begins there.
 #[inline(always)]
-fn aligned(offset: usize, size: usize) {
-    if !offset.is_multiple_of(size) {
-        unaligned(offset, size);
+fn word_at(words: &[AtomicU64], offset: usize, access: Access) -> Word<'_> {
+    match words.get(offset / WORD) {
+        Some(word) if offset.is_multiple_of(WORD) => Word::new(word, access),
+        _ => no_word(offset, words.len() * WORD),
     }
 }
 
-// Functions of their own: what a message needs is no work for those who need none.
-#[cold]
-#[inline(never)]
-fn outside(offset: usize, len: usize, end: usize) -> ! {
-    panic!("{len} bytes at {offset} of a mapping of {end}")
+#[inline(always)]
+fn half_at(words: &[AtomicU64], offset: usize, access: Access) -> Half<'_> {
+    let within = offset % WORD;
+    if !within.is_multiple_of(WORD / 2) {
+        no_word(offset, words.len() * WORD);
+    }
+    Half::of(word_at(words, offset - within, access), within > 0)
 }
 
 #[cold]
 #[inline(never)]
-fn unaligned(offset: usize, size: usize) -> ! {
-    panic!("a word of {size} bytes at {offset}")
+fn no_word(offset: usize, end: usize) -> ! {
+    panic!("no word begins at {offset} of a mapping of {end}")
 }
 
 /// Bytes of a ring's file before its records: one page.
@@ -256,8 +314,6 @@ const AHEAD_BYTES: usize = 1024;
 /// A ring's file, mapped so that its records lie twice in a row behind its first page: a run that
 /// goes round the end is one run of bytes.
 ///
-/// The records change while others copy them, so they are reached as relaxed atomic words only.
-///
 /// What is touched behind the file's end, because somebody cut it short, reads as zeros, which may
 /// look like records: what was copied is to be believed only once [`RingMap::check`] has passed.
 pub struct RingMap {
@@ -265,8 +321,7 @@ pub struct RingMap {
     base: NonNull<u8>,
     path: PathBuf,
     capacity: usize,
-    /// Every record begins and ends at a multiple of 8 bytes.
-    whole_words: bool,
+    access: Access,
 }
 
 // SAFETY: the mapping belongs to no thread, and everything in it is reached through atomics.
@@ -275,19 +330,13 @@ unsafe impl Send for RingMap {}
 unsafe impl Sync for RingMap {}
 
 impl RingMap {
-    /// Maps a file of [`RING_HEAD_BYTES`] and `capacity` bytes of records of `record_size` bytes.
-    /// The file must be as long: who maps it checks.
+    /// Maps a file of [`RING_HEAD_BYTES`] and `capacity` bytes of records. The file must be as
+    /// long: who maps it checks.
     ///
     /// # Errors
     /// [`Error::Io`] where the system refuses; [`Error::Invalid`] for a capacity that is no
     /// multiple of the page size.
-    pub fn new(
-        file: &File,
-        path: &Path,
-        capacity: usize,
-        record_size: usize,
-        writable: bool,
-    ) -> Result<RingMap> {
+    pub fn new(file: &File, path: &Path, capacity: usize, writable: bool) -> Result<RingMap> {
         if capacity == 0 || !capacity.is_multiple_of(RING_HEAD_BYTES) || capacity > 1 << 46 {
             let what = format!("{}: a ring of {capacity} bytes", path.display());
             return Err(Error::Invalid(what));
@@ -310,9 +359,9 @@ impl RingMap {
         };
         let base = mapped(base).map_err(failed)?;
         // From here on dropping it unmaps all of it.
-        let whole_words = record_size.is_multiple_of(8);
+        let access = if writable { Access::Store } else { Access::Load };
         let (guard, path) = (Guard::none(), path.to_owned());
-        let mut ring = RingMap { guard, base, path, capacity, whole_words };
+        let mut ring = RingMap { guard, base, path, capacity, access };
         let again = RING_HEAD_BYTES + capacity;
         for (at, len, offset) in [(0, again, 0), (again, capacity, RING_HEAD_BYTES)] {
             // SAFETY: replaces a part of the mapping made above, which nobody uses yet.
@@ -357,90 +406,57 @@ impl RingMap {
     }
 
     #[inline(always)]
-    fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        let end = RING_HEAD_BYTES + 2 * self.capacity;
-        if offset > end || len > end - offset {
-            outside(offset, len, end);
-        }
-        // SAFETY: within the mapping by the check above.
-        unsafe { self.base.as_ptr().add(offset) }
+    fn words(&self) -> &[AtomicU64] {
+        let count = (RING_HEAD_BYTES + 2 * self.capacity) / WORD;
+        // SAFETY: all of it is mapped for as long as `self` is there, from a page on, and nobody
+        // here reaches it but through this and `head`.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), count) }
     }
 
-    /// Somewhere in the head: known in advance, so that a check costs nothing.
+    /// The head: of known size, so that a check of a known offset costs nothing.
     #[inline(always)]
-    fn head_at(&self, offset: usize, len: usize) -> *mut u8 {
-        if offset > RING_HEAD_BYTES - len {
-            outside(offset, len, RING_HEAD_BYTES);
-        }
-        // SAFETY: within the mapping, which begins with the head, by the check above.
-        unsafe { self.base.as_ptr().add(offset) }
+    fn head(&self) -> &[AtomicU64; RING_HEAD_BYTES / WORD] {
+        // SAFETY: as in `words`, of which these are the first.
+        unsafe { self.base.cast().as_ref() }
     }
 
-    /// The 64-bit word at `offset` of the head. A read-only mapping must only be loaded from.
+    /// The 64-bit word at `offset` of the head.
+    ///
+    /// # Panics
+    /// If no word begins there.
     #[inline(always)]
-    pub fn u64_at(&self, offset: usize) -> &AtomicU64 {
-        aligned(offset, 8);
-        // SAFETY: in bounds by `head_at`, aligned because mappings start on a page, alive as long
-        // as `self`; every process reaches these words through atomics.
-        unsafe { AtomicU64::from_ptr(self.head_at(offset, 8).cast()) }
+    pub fn u64_at(&self, offset: usize) -> Word<'_> {
+        word_at(self.head(), offset, self.access)
     }
 
-    /// The 32-bit word at `offset` of the head. A read-only mapping must only be loaded from.
+    /// The 32-bit word at `offset` of the head.
+    ///
+    /// # Panics
+    /// If none begins there.
     #[inline]
-    pub fn u32_at(&self, offset: usize) -> &AtomicU32 {
-        aligned(offset, 4);
-        // SAFETY: as in `u64_at`.
-        unsafe { AtomicU32::from_ptr(self.head_at(offset, 4).cast()) }
+    pub fn u32_at(&self, offset: usize) -> Half<'_> {
+        half_at(self.head(), offset, self.access)
     }
 
+    /// Stores bytes at `offset`, as [`Map::write`].
+    ///
+    /// # Panics
+    /// As [`Map::write`].
     #[inline(always)]
-    fn words(&self, offset: usize, len: usize) -> &[AtomicU64] {
-        aligned(offset, 8);
-        // SAFETY: as in `u64_at`, for each of the words; atomics may be shared while they change.
-        unsafe { std::slice::from_raw_parts(self.at(offset, len).cast(), len / 8) }
+    pub fn write(&self, offset: usize, bytes: &[u8]) {
+        if self.access != Access::Store {
+            words::read_only();
+        }
+        words::put(self.words(), offset, bytes);
     }
 
-    fn single_bytes(&self, offset: usize, len: usize) -> &[AtomicU8] {
-        // SAFETY: as in `words`.
-        unsafe { std::slice::from_raw_parts(self.at(offset, len).cast(), len) }
-    }
-
-    /// Stores whole records at `offset`, word by word, without any order.
+    /// Copies `into.len()` bytes at `offset` out, as [`Map::read`].
+    ///
+    /// # Panics
+    /// As [`Map::read`].
     #[inline(always)]
-    pub fn put_relaxed(&self, offset: usize, bytes: &[u8]) {
-        if !self.whole_words {
-            return self.put_bytes(offset, bytes);
-        }
-        let from = bytes.as_chunks::<8>().0;
-        for (word, bytes) in self.words(offset, bytes.len()).iter().zip(from) {
-            word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
-        }
-    }
-
-    #[cold]
-    fn put_bytes(&self, offset: usize, bytes: &[u8]) {
-        for (to, byte) in self.single_bytes(offset, bytes.len()).iter().zip(bytes) {
-            to.store(*byte, Ordering::Relaxed);
-        }
-    }
-
-    /// Copies whole records at `offset` out, word by word, without any order.
-    #[inline(always)]
-    pub fn get_relaxed(&self, offset: usize, into: &mut [u8]) {
-        if !self.whole_words {
-            return self.get_bytes(offset, into);
-        }
-        let words = self.words(offset, into.len());
-        for (word, bytes) in words.iter().zip(into.as_chunks_mut::<8>().0) {
-            *bytes = word.load(Ordering::Relaxed).to_le_bytes();
-        }
-    }
-
-    #[cold]
-    fn get_bytes(&self, offset: usize, into: &mut [u8]) {
-        for (from, byte) in self.single_bytes(offset, into.len()).iter().zip(into) {
-            *byte = from.load(Ordering::Relaxed);
-        }
+    pub fn read(&self, offset: usize, into: &mut [u8]) {
+        words::get(self.words(), offset, into);
     }
 
     /// Asks for the cache line that is stored to [`AHEAD_BYTES`] from now. A hint.
@@ -514,25 +530,26 @@ mod tests {
 
     #[test]
     fn a_ring_goes_round() {
-        for record_size in [8, 3] {
-            let file = tempfile::tempfile().unwrap();
-            file.set_len(4096 + 8192).unwrap();
-            let path = Path::new("ring");
-            let ring = RingMap::new(&file, path, 8192, record_size, true).unwrap();
-            let other = RingMap::new(&file, path, 8192, record_size, false).unwrap();
-            let bytes: Vec<u8> = (0..48).collect();
-            ring.put_relaxed(4096 + 8192 - 24, &bytes);
-            let mut head = [0; 24];
-            other.get_relaxed(4096, &mut head);
-            assert_eq!(head, bytes[24..]);
-            let mut all = [0; 48];
-            other.get_relaxed(4096 + 8192 - 24, &mut all);
-            assert_eq!(all[..], bytes[..]);
-            ring.u64_at(320).store(7, Ordering::Release);
-            assert_eq!(other.u64_at(320).load(Ordering::Acquire), 7);
-        }
         let file = tempfile::tempfile().unwrap();
-        assert!(RingMap::new(&file, Path::new("ring"), 5000, 8, true).is_err());
+        file.set_len(4096 + 8192).unwrap();
+        let path = Path::new("ring");
+        let ring = RingMap::new(&file, path, 8192, true).unwrap();
+        let other = RingMap::new(&file, path, 8192, false).unwrap();
+        // Records of whole words, and of 3 bytes.
+        for (from, len) in [(24, 48), (7, 12)] {
+            let bytes: Vec<u8> = (0..len).collect();
+            ring.write(4096 + 8192 - from, &bytes);
+            let mut head = vec![0; usize::from(len) - from];
+            other.read(4096, &mut head);
+            assert_eq!(head, bytes[from..]);
+            let mut all = vec![0; len.into()];
+            other.read(4096 + 8192 - from, &mut all);
+            assert_eq!(all, bytes);
+        }
+        ring.u64_at(320).store(7, Ordering::Release);
+        assert_eq!(other.u64_at(320).load(Ordering::Acquire), 7);
+        let file = tempfile::tempfile().unwrap();
+        assert!(RingMap::new(&file, path, 5000, true).is_err());
     }
 
     #[test]
@@ -587,19 +604,19 @@ mod tests {
         let path = folder.path().join("ring");
         std::fs::write(&path, [7; 4096 + 8192]).unwrap();
         let file = File::options().read(true).write(true).open(&path).unwrap();
-        let ring = RingMap::new(&file, &path, 8192, 8, true).unwrap();
-        let other = RingMap::new(&file, &path, 8192, 8, false).unwrap();
+        let ring = RingMap::new(&file, &path, 8192, true).unwrap();
+        let other = RingMap::new(&file, &path, 8192, false).unwrap();
         file.set_len(8192).unwrap();
         let mut bytes = [0; 16];
-        ring.get_relaxed(4096, &mut bytes);
+        ring.read(4096, &mut bytes);
         assert!(bytes == [7; 16] && ring.check().is_ok(), "that is still there");
         // The second time round, behind the file's end.
-        ring.get_relaxed(4096 + 8192 + 4096, &mut bytes);
+        ring.read(4096 + 8192 + 4096, &mut bytes);
         assert_eq!(bytes, [0; 16]);
         let said = ring.check().unwrap_err().to_string();
         assert!(said.contains("damaged at byte 8192"), "{said}");
         assert!(other.check().is_ok(), "of another mapping nothing was touched");
-        ring.put_relaxed(4096 + 4096, &[1; 16]);
+        ring.write(4096 + 4096, &[1; 16]);
         file.set_len(0).unwrap();
         assert_eq!(other.u64_at(320).load(Ordering::Acquire), 0);
         assert!(other.check().is_err());

@@ -60,83 +60,55 @@ pub trait Memory {
     fn get(&self, at: usize, into: &mut [u8]);
 }
 
-macro_rules! real_words {
-    () => {
-        #[inline(always)]
-        fn load(&self, at: usize, site: Site) -> u64 {
-            self.u64_at(at).load(site.order)
-        }
+macro_rules! real_memory {
+    ($($map:ty)*) => {$(
+        impl Memory for $map {
+            #[inline(always)]
+            fn load(&self, at: usize, site: Site) -> u64 {
+                self.u64_at(at).load(site.order)
+            }
 
-        #[inline(always)]
-        fn store(&self, at: usize, value: u64, site: Site) {
-            self.u64_at(at).store(value, site.order);
-        }
+            #[inline(always)]
+            fn store(&self, at: usize, value: u64, site: Site) {
+                self.u64_at(at).store(value, site.order);
+            }
 
-        #[inline]
-        fn swap_if(&self, at: usize, from: u64, to: u64, site: Site) -> bool {
-            self.u64_at(at).compare_exchange(from, to, site.order, Ordering::Relaxed).is_ok()
-        }
+            #[inline]
+            fn swap_if(&self, at: usize, from: u64, to: u64, site: Site) -> bool {
+                self.u64_at(at).compare_exchange(from, to, site.order, Ordering::Relaxed).is_ok()
+            }
 
-        #[inline(always)]
-        fn load_half(&self, at: usize, site: Site) -> u32 {
-            self.u32_at(at).load(site.order)
-        }
+            #[inline(always)]
+            fn load_half(&self, at: usize, site: Site) -> u32 {
+                self.u32_at(at).load(site.order)
+            }
 
-        #[inline(always)]
-        fn store_half(&self, at: usize, value: u32, site: Site) {
-            self.u32_at(at).store(value, site.order);
-        }
+            #[inline(always)]
+            fn store_half(&self, at: usize, value: u32, site: Site) {
+                self.u32_at(at).store(value, site.order);
+            }
 
-        #[inline]
-        fn add_half(&self, at: usize, value: u32, site: Site) {
-            self.u32_at(at).fetch_add(value, site.order);
-        }
+            #[inline]
+            fn add_half(&self, at: usize, value: u32, site: Site) {
+                self.u32_at(at).fetch_add(value, site.order);
+            }
 
-        #[inline(always)]
-        fn fence(&self, site: Site) {
-            fence(site.order);
+            #[inline(always)]
+            fn fence(&self, site: Site) {
+                fence(site.order);
+            }
+
+            #[inline(always)]
+            fn put(&self, at: usize, bytes: &[u8]) {
+                self.write(at, bytes);
+            }
+
+            #[inline(always)]
+            fn get(&self, at: usize, into: &mut [u8]) {
+                self.read(at, into);
+            }
         }
-    };
+    )*};
 }
 
-impl Memory for Map {
-    real_words!();
-
-    #[inline]
-    fn put(&self, at: usize, bytes: &[u8]) {
-        self.write(at, bytes);
-    }
-
-    #[inline]
-    fn get(&self, at: usize, into: &mut [u8]) {
-        self.read(at, into);
-    }
-}
-
-impl Memory for GrowingMap {
-    real_words!();
-
-    #[inline]
-    fn put(&self, at: usize, bytes: &[u8]) {
-        self.write(at, bytes);
-    }
-
-    #[inline]
-    fn get(&self, at: usize, into: &mut [u8]) {
-        self.read(at, into);
-    }
-}
-
-impl Memory for RingMap {
-    real_words!();
-
-    #[inline(always)]
-    fn put(&self, at: usize, bytes: &[u8]) {
-        self.put_relaxed(at, bytes);
-    }
-
-    #[inline(always)]
-    fn get(&self, at: usize, into: &mut [u8]) {
-        self.get_relaxed(at, into);
-    }
-}
+real_memory!(Map GrowingMap RingMap);

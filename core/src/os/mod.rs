@@ -2,6 +2,9 @@
 
 #![allow(unsafe_code)]
 
+#[cfg(not(all(target_os = "linux", target_endian = "little", target_pointer_width = "64")))]
+compile_error!("Deepwater maps its files as they are: it needs Linux, 64 bits and little-endian");
+
 pub(crate) mod bus;
 pub mod dir;
 pub mod faults;
@@ -14,3 +17,4 @@ pub mod memory;
 pub mod process;
 pub mod signal;
 pub mod terminal;
+pub mod words;

@@ -187,7 +187,7 @@ impl Ring {
         if !fits {
             return Err(Error::damaged(path, HEAD_AT as u64, "an impossible ring"));
         }
-        let map = RingMap::new(&file, path, head.capacity_bytes, head.record_size, writable)?;
+        let map = RingMap::new(&file, path, head.capacity_bytes, writable)?;
         Ok(Ring { file, page, map, records: head.records(), head })
     }
 
@@ -271,7 +271,7 @@ impl Ring {
 /// Where a feed's ring is.
 pub enum Found {
     /// Here.
-    Ring(Ring),
+    Ring(Box<Ring>),
     /// No session of this boot has made one.
     Never,
     /// It was in that folder, and somebody has deleted it.
@@ -285,7 +285,7 @@ impl Found {
     /// [`Error::Invalid`] if it was deleted.
     pub fn ring(self, feed: &str) -> Result<Option<Ring>> {
         match self {
-            Found::Ring(ring) => Ok(Some(ring)),
+            Found::Ring(ring) => Ok(Some(*ring)),
             Found::Never => Ok(None),
             Found::Gone(folder) => Err(Error::Invalid(format!(
                 "{feed}: its ring is gone from {}: deleted, as systemd's RemoveIPC does when a \
@@ -321,7 +321,7 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
         }
     }
     match Ring::open(&segments.ring_path(&feed.name), &feed.id, writable) {
-        Ok(ring) => check(feed, ring, segments.session_id).map(Found::Ring),
+        Ok(ring) => check(feed, ring, segments.session_id).map(|ring| Found::Ring(Box::new(ring))),
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Ok(Found::Gone(segments.folder))
         }

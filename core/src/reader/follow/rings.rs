@@ -153,7 +153,7 @@ impl Rings {
         let oldest = ring.held().0;
         ring.check()?;
         self.pass_over(oldest)?;
-        self.cursor = Some(Cursor::new(Arc::new(ring), self.next));
+        self.cursor = Some(Cursor::new(Arc::from(ring), self.next));
         Ok(true)
     }
 

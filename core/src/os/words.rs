@@ -1,0 +1,397 @@
+//! Words that other threads and processes may load and store at any moment.
+//!
+//! All memory that is shared is reached as atomic words of 64 bits, and as nothing else: whatever
+//! somebody stores meanwhile, a load gives some value, never undefined behaviour. Half a word is
+//! part of its whole one, and runs of bytes are copied word by word, without any order: whether
+//! such a copy is of one moment, a protocol or a checksum has to say.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+/// Bytes of a word.
+pub(super) const WORD: usize = size_of::<AtomicU64>();
+
+/// What may be done with a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Loads and stores.
+    Store,
+    /// Loads: the memory is mapped for reading.
+    Load,
+    /// Loads, which give 0: there is no memory. Stores are left out.
+    Nowhere,
+}
+
+/// A 64-bit word of a mapping.
+#[derive(Clone, Copy, Debug)]
+pub struct Word<'a> {
+    word: &'a AtomicU64,
+    access: Access,
+}
+
+impl<'a> Word<'a> {
+    #[inline(always)]
+    pub(super) fn new(word: &'a AtomicU64, access: Access) -> Word<'a> {
+        Word { word, access }
+    }
+
+    /// The word of a place that is not mapped.
+    pub(super) fn nowhere() -> Word<'static> {
+        static NOTHING: AtomicU64 = AtomicU64::new(0);
+        Word { word: &NOTHING, access: Access::Nowhere }
+    }
+
+    /// Loads it.
+    #[inline(always)]
+    pub fn load(self, order: Ordering) -> u64 {
+        // Of memory that is mapped for reading only relaxed loads are allowed.
+        let value = self.word.load(Ordering::Relaxed);
+        if order != Ordering::Relaxed {
+            fence(order);
+        }
+        value
+    }
+
+    /// Stores a value.
+    ///
+    /// # Panics
+    /// If the memory is mapped for reading only; as everything here that stores.
+    #[inline(always)]
+    pub fn store(self, value: u64, order: Ordering) {
+        if self.may_store() {
+            self.word.store(value, order);
+        }
+    }
+
+    /// Adds to it; returns what was there before.
+    pub fn fetch_add(self, value: u64, order: Ordering) -> u64 {
+        if self.may_store() { self.word.fetch_add(value, order) } else { 0 }
+    }
+
+    /// Stores `to` if it is `from`.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn compare_exchange(
+        self,
+        from: u64,
+        to: u64,
+        done: Ordering,
+        failed: Ordering,
+    ) -> Result<u64, u64> {
+        match self.may_store() {
+            true => self.word.compare_exchange(from, to, done, failed),
+            false => Err(0),
+        }
+    }
+
+    #[inline(always)]
+    fn may_store(self) -> bool {
+        match self.access {
+            Access::Store => true,
+            Access::Load => read_only(),
+            Access::Nowhere => false,
+        }
+    }
+}
+
+/// 32 bits of a word.
+#[derive(Clone, Copy, Debug)]
+pub struct Half<'a> {
+    word: Word<'a>,
+    /// Bits of the word below it.
+    shift: u32,
+}
+
+impl<'a> Half<'a> {
+    /// The upper half of a word, or the lower one.
+    #[inline(always)]
+    pub(super) fn of(word: Word<'a>, upper: bool) -> Half<'a> {
+        Half { word, shift: u32::from(upper) * u32::BITS }
+    }
+
+    /// Loads it.
+    #[inline(always)]
+    pub fn load(self, order: Ordering) -> u32 {
+        (self.word.load(order) >> self.shift) as u32
+    }
+
+    /// Stores a value; the other half keeps its own, also if somebody stores that just now.
+    pub fn store(self, value: u32, order: Ordering) {
+        self.update(|_| value, order);
+    }
+
+    /// Adds to it; returns what was there before.
+    pub fn fetch_add(self, value: u32, order: Ordering) -> u32 {
+        self.update(|old| old.wrapping_add(value), order)
+    }
+
+    fn update(self, change: impl Fn(u32) -> u32, order: Ordering) -> u32 {
+        let mask = u64::from(u32::MAX) << self.shift;
+        let mut old = self.word.load(Ordering::Relaxed);
+        while self.word.may_store() {
+            let half = (old >> self.shift) as u32;
+            let new = old & !mask | u64::from(change(half)) << self.shift;
+            match self.word.compare_exchange(old, new, order, Ordering::Relaxed) {
+                Ok(_) => return half,
+                Err(now) => old = now,
+            }
+        }
+        0
+    }
+
+    /// Where it lies, for the kernel to sleep by. As long as the word is borrowed.
+    pub(super) fn address(self) -> *const u32 {
+        let word: *const u32 = self.word.word.as_ptr().cast_const().cast();
+        // The lower half lies first.
+        word.wrapping_add(usize::from(self.shift != 0))
+    }
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn read_only() -> ! {
+    panic!("a store to memory that is mapped for reading only")
+}
+
+/// Stores bytes at byte `at`, word by word, without any order.
+///
+/// The rest of a first or last word that is stored in part is stored again as it was: nobody else
+/// may be storing to that word.
+///
+/// # Panics
+/// If the words end before.
+#[inline(always)]
+pub(super) fn put(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+    if !at.is_multiple_of(WORD) || !bytes.len().is_multiple_of(WORD) {
+        return put_parts(words, at, bytes);
+    }
+    let to = part(words, at, bytes.len());
+    store_run(to, bytes.as_chunks::<WORD>().0);
+}
+
+#[inline(never)]
+fn put_parts(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+    let (first, before) = (at - at % WORD, at % WORD);
+    let to = part(words, first, before + bytes.len());
+    let (head, rest) = bytes.split_at(bytes.len().min((WORD - before) % WORD));
+    let (head_words, to) = to.split_at(usize::from(!head.is_empty()));
+    let (whole, tail) = rest.as_chunks::<WORD>();
+    for word in head_words {
+        put_within(word, before, head);
+    }
+    let (to, tail_words) = to.split_at(whole.len());
+    store_run(to, whole);
+    for word in tail_words {
+        put_within(word, 0, tail);
+    }
+}
+
+/// Stores as many words as there are, each with a relaxed store.
+#[inline(always)]
+fn store_run(to: &[AtomicU64], from: &[[u8; WORD]]) {
+    #[cfg(target_arch = "x86_64")]
+    if to.len() >= RUN_WORDS && to.len() == from.len() {
+        // SAFETY: both have so many words, and do not overlap: what is lent as bytes is nobody's
+        // words. The instruction does what the loop below does, only faster.
+        unsafe { copy_run(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), to.len()) }
+        return;
+    }
+    for (word, bytes) in to.iter().zip(from) {
+        word.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+    }
+}
+
+/// Loads as many words as there are, each with a relaxed load.
+#[inline(always)]
+fn load_run(from: &[AtomicU64], into: &mut [[u8; WORD]]) {
+    #[cfg(target_arch = "x86_64")]
+    if from.len() >= RUN_WORDS && from.len() == into.len() {
+        // SAFETY: as in `store_run`.
+        unsafe { copy_run(from.as_ptr().cast(), into.as_mut_ptr().cast(), from.len()) }
+        return;
+    }
+    for (word, bytes) in from.iter().zip(into) {
+        *bytes = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+}
+
+/// So many words are copied by one instruction: the compiler keeps atomic loads and stores apart,
+/// and a long run then takes twice the time.
+#[cfg(target_arch = "x86_64")]
+const RUN_WORDS: usize = 64;
+
+/// Copies `count` words, one after the other.
+///
+/// # Safety
+/// Both places have so many words, and nobody has lent out those that are stored to.
+#[cfg(target_arch = "x86_64")]
+unsafe fn copy_run(from: *const u64, to: *mut u64, count: usize) {
+    // SAFETY: the caller's promise. The compiler sees no access here that it could take for one of
+    // memory that nobody else changes.
+    unsafe {
+        std::arch::asm!(
+            "rep movsq",
+            inout("rcx") count => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Stores bytes that begin and end within a word.
+fn put_within(word: &AtomicU64, at: usize, bytes: &[u8]) {
+    let mut all = word.load(Ordering::Relaxed).to_le_bytes();
+    all[at..at + bytes.len()].copy_from_slice(bytes);
+    word.store(u64::from_le_bytes(all), Ordering::Relaxed);
+}
+
+/// Copies bytes at byte `at` out, word by word, without any order.
+///
+/// # Panics
+/// If the words end before.
+#[inline(always)]
+pub(super) fn get(words: &[AtomicU64], at: usize, into: &mut [u8]) {
+    if !at.is_multiple_of(WORD) || !into.len().is_multiple_of(WORD) {
+        return get_parts(words, at, into);
+    }
+    let from = part(words, at, into.len());
+    load_run(from, into.as_chunks_mut::<WORD>().0);
+}
+
+#[inline(never)]
+fn get_parts(words: &[AtomicU64], at: usize, into: &mut [u8]) {
+    let (first, before) = (at - at % WORD, at % WORD);
+    let from = part(words, first, before + into.len());
+    let head = into.len().min((WORD - before) % WORD);
+    let (head, rest) = into.split_at_mut(head);
+    let (head_words, from) = from.split_at(usize::from(!head.is_empty()));
+    let (whole, tail) = rest.as_chunks_mut::<WORD>();
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_le_bytes();
+    for word in head_words {
+        head.copy_from_slice(&load(word)[before..before + head.len()]);
+    }
+    let (from, tail_words) = from.split_at(whole.len());
+    load_run(from, whole);
+    for word in tail_words {
+        tail.copy_from_slice(&load(word)[..tail.len()]);
+    }
+}
+
+/// The words that have `len` bytes from byte `at` on, where a word begins.
+#[inline(always)]
+fn part(words: &[AtomicU64], at: usize, len: usize) -> &[AtomicU64] {
+    let (from, count) = (at / WORD, len.div_ceil(WORD));
+    match words.get(from..).and_then(|words| words.get(..count)) {
+        Some(part) => part,
+        None => outside(at, len, words.len() * WORD),
+    }
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn outside(offset: usize, len: usize, end: usize) -> ! {
+    panic!("{len} bytes at {offset} of a mapping of {end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(n: usize) -> Vec<AtomicU64> {
+        (0..n).map(|_| AtomicU64::new(u64::MAX)).collect()
+    }
+
+    #[test]
+    fn bytes_at_every_place_and_of_every_length_come_back() {
+        for at in 0..20 {
+            for len in 0..=40 - at {
+                let words = words(5);
+                let bytes: Vec<u8> = (1..=len as u8).collect();
+                put(&words, at, &bytes);
+                let mut all = [0; 40];
+                get(&words, 0, &mut all);
+                let mut expected = [0xff; 40];
+                expected[at..at + len].copy_from_slice(&bytes);
+                assert_eq!(all, expected, "{len} bytes at {at}");
+                let mut back = vec![0; len];
+                get(&words, at, &mut back);
+                assert_eq!(back, bytes, "{len} bytes at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn long_runs_come_back() {
+        let bytes: Vec<u8> = (0..4096u32).map(|i| (i % 251) as u8).collect();
+        for (at, len) in [(0, 504), (0, 512), (8, 520), (3, 4000), (0, 4096)] {
+            let words = words(512);
+            put(&words, at, &bytes[..len]);
+            let mut back = vec![0; 4096];
+            get(&words, 0, &mut back);
+            let beside = |part: &[u8]| part.iter().all(|byte| *byte == 0xff);
+            assert!(beside(&back[..at]) && beside(&back[at + len..]), "{len} bytes at {at}");
+            assert_eq!(back[at..at + len], bytes[..len], "{len} bytes at {at}");
+            let mut part = vec![0; len];
+            get(&words, at, &mut part);
+            assert_eq!(part, bytes[..len], "{len} bytes at {at}");
+        }
+    }
+
+    #[test]
+    fn bytes_behind_the_last_word_are_refused() {
+        for (at, len) in [(0, 41), (36, 5), (40, 1), (41, 0), (usize::MAX - 7, 8), (48, 0)] {
+            let caught = std::panic::catch_unwind(|| {
+                let mut into = vec![0; len];
+                get(&words(5), at, &mut into);
+            });
+            assert_eq!(caught.is_err(), at.saturating_add(len) > 40, "{len} bytes at {at}");
+            let caught = std::panic::catch_unwind(|| put(&words(5), at, &vec![0; len]));
+            assert_eq!(caught.is_err(), at.saturating_add(len) > 40, "{len} bytes at {at}");
+        }
+    }
+
+    #[test]
+    fn half_a_word_leaves_the_other_half_alone() {
+        let word = AtomicU64::new(0x1111_2222_3333_4444);
+        let (lower, upper) =
+            [false, true].map(|upper| Half::of(Word::new(&word, Access::Store), upper)).into();
+        assert_eq!(
+            (lower.load(Ordering::Relaxed), upper.load(Ordering::Relaxed)),
+            (0x3333_4444, 0x1111_2222)
+        );
+        lower.store(u32::MAX, Ordering::Relaxed);
+        assert_eq!(lower.fetch_add(1, Ordering::Relaxed), u32::MAX);
+        assert_eq!(word.load(Ordering::Relaxed), 0x1111_2222_0000_0000);
+        upper.store(7, Ordering::Release);
+        assert_eq!(word.load(Ordering::Relaxed), 7 << 32);
+        assert_eq!(upper.address() as usize - lower.address() as usize, 4);
+    }
+
+    #[test]
+    fn nothing_is_stored_where_nothing_is_mapped() {
+        let nowhere = Word::nowhere();
+        nowhere.store(7, Ordering::Relaxed);
+        nowhere.fetch_add(7, Ordering::Relaxed);
+        assert!(nowhere.compare_exchange(0, 7, Ordering::Relaxed, Ordering::Relaxed).is_err());
+        Half::of(nowhere, true).store(7, Ordering::Relaxed);
+        assert_eq!(Word::nowhere().load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn a_store_to_memory_that_is_for_reading_panics() {
+        let word = AtomicU64::new(7);
+        let read = Word::new(&word, Access::Load);
+        assert_eq!(read.load(Ordering::Acquire), 7);
+        let stores: [fn(Word<'_>); 4] = [
+            |word| word.store(1, Ordering::Relaxed),
+            |word| _ = word.fetch_add(1, Ordering::Relaxed),
+            |word| _ = word.compare_exchange(7, 1, Ordering::Relaxed, Ordering::Relaxed),
+            |word| Half::of(word, false).store(1, Ordering::Relaxed),
+        ];
+        for store in stores {
+            assert!(std::panic::catch_unwind(|| store(read)).is_err());
+        }
+        assert_eq!(read.load(Ordering::Acquire), 7);
+    }
+}
