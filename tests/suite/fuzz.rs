@@ -408,7 +408,7 @@ fn binary_files() {
             let _ = (index.blocks(0, 2, extent), index.marks(extent));
         }
         if let Ok(raw) = RawIndex::read(path, (&id, &geometry)) {
-            let _ = (raw.marks(), raw.fault(3000), raw.times(1, 270), raw.has_records());
+            let _ = (raw.marks(|_, _| ()), raw.fault(3000), raw.times(1, 270), raw.has_records());
         }
     });
 }

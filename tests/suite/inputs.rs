@@ -132,6 +132,48 @@ fn a_line_without_end_is_a_rejected_row() {
 }
 
 #[test]
+fn a_json_line_of_millions_of_values_is_a_rejected_row() {
+    for (begin, unit, options) in [
+        (r#"{\"ts\":9,\"n\":9,\"more\":["#, "1", ""),
+        (r#"{\"ts\":9,\"n\":["#, "[1]", "--explode /n --map ts=/ts --map n=./0"),
+    ] {
+        let env = TestEnv::new();
+        env.quiet("dw-mkfeed t ts:timestamp n:uint64");
+        let (first, last) = match options {
+            "" => (r#"{\"ts\":1,\"n\":1}"#, r#"{\"ts\":2,\"n\":2}"#),
+            _ => (r#"{\"ts\":1,\"n\":[[1]]}"#, r#"{\"ts\":2,\"n\":[[2]]}"#),
+        };
+        // 60 MB, below the limit of a line.
+        let many = format!("yes {unit}, | tr -d '\\n' | head -c 60000000");
+        let script = format!(
+            "ulimit -v 500000
+             {{ printf \"{first}\\n{begin}\"; {many}; printf \"{unit}]}}\\n{last}\\n\"; }} |
+             dw-write t {options} --rejects rejects"
+        );
+        let (output, said) = in_little_room(&env, &script);
+        assert_eq!(output.status.code(), Some(1), "{options}: {said}");
+        assert!(said.contains("stdin:2:") && said.contains("more than 1048576 values"), "{said}");
+        assert_eq!(env.quiet("dw-cat t -o csv --no-header --fields n"), "1\n2\n", "{options}");
+    }
+}
+
+#[test]
+fn an_exploded_line_has_records_of_64_mebibytes_at_most() {
+    let env = TestEnv::new();
+    env.quiet("dw-mkfeed t ts:timestamp s:string16000");
+    // 120 kB of input, 320 MB of records.
+    let script = r#"ulimit -v 500000
+        row() { printf '{"ts":%s,"a":[' $1; printf '["x"],%.0s' $(seq $2); printf '["y"]]}\n'; }
+        { row 1 2; row 9 20000; row 2 1; } |
+        dw-write t --explode /a --map ts=/ts --map s=./0"#;
+    let (output, said) = in_little_room(&env, script);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("stdin:2:") && said.contains("more than 64 MiB"), "{said}");
+    let kept = env.quiet("dw-cat t -o csv --no-header");
+    assert_eq!(kept.lines().count(), 5, "{kept}");
+}
+
+#[test]
 fn an_input_that_is_one_long_line_is_no_row() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed t ts:timestamp s:string4");

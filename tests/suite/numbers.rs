@@ -348,3 +348,34 @@ fn no_tool_believes_a_number_that_a_ring_cannot_hold() {
         }
     }
 }
+
+/// A ring that nobody writes to, changed while a follower waits at its end.
+#[test]
+fn a_ring_whose_numbers_go_wrong_under_a_follower_is_named() {
+    for (at, value) in [
+        (320, u64::MAX),
+        (320, 1 << 47),
+        (320, 7500),
+        (320, 3),
+        (320, 0),
+        (1152, u64::MAX),
+        (1152, 1 << 40),
+    ] {
+        let store = Store::new(&["--ring=64KiB"]);
+        let found = store.env.sh("find \"$DEEPWATER_SHM\" -name t.ring");
+        let path = PathBuf::from(text(&found.stdout).trim());
+        let args = ["t", "-f", "--since", "@0", "-o", "csv", "--no-header"];
+        let follower = Running::tool(&store.env, "dw-cat", &args);
+        follower.until_lines(3000);
+        change(&path, |ring| ring.put(at, value));
+        // Where only what is reserved is wrong, nothing is looked at before there is news.
+        if at == 1152 {
+            change(&path, |ring| ring.put(320, 7001));
+        }
+        let case = format!("byte {at} of a ring {value:#x}");
+        let (status, out, said) = follower.end();
+        assert_eq!(status.code(), Some(2), "{case}: {said}");
+        assert!(said.contains("t.ring") && said.contains("damaged"), "{case}: {said}");
+        assert!(out.lines().count() <= 7000, "{case}: records that were never written");
+    }
+}

@@ -285,7 +285,9 @@ fn two_processes_that_lap_each_other_flat_out_tear_no_record() {
     let follower = follow(&env, &["--seq", &to_end, "--with-seq", "--spin"]);
     let another = follow(&env, &["--seq", &to_end, "--with-seq"]);
     // Both are there before the writer laps them.
-    [&follower, &another].map(|follower| follower.until_lines(10));
+    for follower in [&follower, &another] {
+        follower.until_lines(10);
+    }
     env.quiet("dw-write ring --format raw raw");
     for follower in [follower, another] {
         let (status, out, err) = follower.end();

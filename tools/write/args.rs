@@ -28,7 +28,8 @@ pub const PAGE: Page = Page {
         "A row that does not fit the feed is never changed to fit: from a pipe it is skipped, \
          counted and reported; from a regular file it stops the run with file, line, column and \
          reason. Either way the exit status is 1. A line may have 64 MiB, a quoted cell that spans \
-         lines 1 MiB; a longer one is such a row.",
+         lines 1 MiB, a JSON line 1048576 values and, exploded, 64 MiB of records; one with more \
+         is such a row.",
         "SIGTERM, SIGINT and the end of input all end a session cleanly: what was read is written, \
          sealed and durable.",
     ],

@@ -113,7 +113,7 @@ fn read_ring(size: usize, base: &Path) {
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false).unwrap();
     let Found::Ring(ring) = ring::find(&feed, &registry, false).unwrap() else { panic!("no ring") };
     ring.map_in();
-    let end = ring.held().1;
+    let end = ring.held().unwrap().1;
     let mut cursor = Cursor::new(Arc::from(ring), end);
     let mut latencies = Latencies::default();
     let mut bytes = vec![0; 256 * size];

@@ -20,6 +20,8 @@ pub(crate) const MARK_SIZE: usize = 16;
 pub(crate) const MARK_COUNT_AT: usize = 512;
 pub(crate) const SEAL_AT: usize = 1024;
 pub(crate) const SEAL_SIZE: usize = 52;
+/// Marks are read in pieces of this size: there may be millions.
+const MARKS_PIECE: u64 = 64 << 10;
 /// How often entries that look torn are looked at again; only damage looks so every time.
 const LOOKS: usize = 3;
 
@@ -354,35 +356,38 @@ impl Index {
             return Err(Error::damaged(&self.path, MARK_COUNT_AT as u64, what));
         }
         let (start, base) = (self.header.marks_offset() as u64, self.header.base_seq);
-        let mut size = count as usize * MARK_SIZE;
-        if count > 0 {
-            let end = file::size(&self.file, &self.path)?;
-            let there = end.saturating_sub(start) as usize / MARK_SIZE * MARK_SIZE;
-            if extent.sealed && size > there {
-                let what = format!("the file ends here, before the last of {count} marks");
-                return Err(Error::damaged(&self.path, end, what));
+        if count == 0 {
+            return self.check_marks(extent, count, 0).map(|()| Vec::new());
+        }
+        let end = file::size(&self.file, &self.path)?;
+        let there = end.saturating_sub(start) / MARK_SIZE as u64;
+        if extent.sealed && count > there {
+            let what = format!("the file ends here, before the last of {count} marks");
+            return Err(Error::damaged(&self.path, end, what));
+        }
+        let (mut marks, mut sum, mut next) = (Vec::new(), 0, Some(base));
+        // What a machine that stopped has left may be short of the last ones.
+        read_marks((&self.file, &self.path), start, count.min(there), |bytes| {
+            sum = crc_append(sum, bytes);
+            for mark in bytes.chunks_exact(MARK_SIZE) {
+                let seq = get_u64(mark, 0);
+                // Those that were not stored to their end do not ascend; no more come then.
+                let sound = next.is_some_and(|next| seq >= next && seq - base < extent.records);
+                next = sound.then(|| seq.saturating_add(1));
+                if sound {
+                    marks.push((seq, get_u64(mark, 8)));
+                }
             }
-            // What a machine that stopped has left may be short of the last ones.
-            size = size.min(there);
-        }
-        let mut bytes = vec![0; size];
-        file::read_at(&self.file, &self.path, start, &mut bytes)?;
-        if extent.sealed {
-            self.check_marks(&bytes, count)?;
-        }
-        let pairs = bytes.chunks_exact(MARK_SIZE).map(|m| (get_u64(m, 0), get_u64(m, 8)));
-        // Those that were not stored to their end do not ascend.
-        let mut next = base;
-        let sound = pairs.take_while(|&(seq, _)| {
-            let ascends = seq >= next && seq - base < extent.records;
-            next = seq.saturating_add(1);
-            ascends
-        });
-        Ok(sound.collect())
+            extent.sealed || next.is_some()
+        })?;
+        self.check_marks(extent, count, sum).map(|()| marks)
     }
 
     /// Once the chunk is sealed, its marks carry a checksum.
-    fn check_marks(&self, bytes: &[u8], count: u64) -> Result<()> {
+    fn check_marks(&self, extent: Extent, count: u64, sum: u32) -> Result<()> {
+        if !extent.sealed {
+            return Ok(());
+        }
         let mut seal = [0; SEAL_SIZE];
         file::read_at(&self.file, &self.path, SEAL_AT as u64, &mut seal)?;
         if seal == [0; SEAL_SIZE] {
@@ -390,12 +395,33 @@ impl Index {
         }
         let intact = crc(&seal[..SEAL_CRC]) == get_u32(&seal, SEAL_CRC)
             && get_u64(&seal, SEAL_MARKS) == count
-            && get_u32(&seal, SEAL_MARKS_CRC) == crc(bytes);
+            && get_u32(&seal, SEAL_MARKS_CRC) == sum;
         match intact {
             true => Ok(()),
             false => Err(Error::damaged(&self.path, SEAL_AT as u64, "the checksum of the marks")),
         }
     }
+}
+
+/// Reads so many marks from byte `start` on, piece by piece, as long as `take` wants more.
+fn read_marks(
+    (file, path): (&File, &Path),
+    start: u64,
+    count: u64,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<()> {
+    let end = count * MARK_SIZE as u64;
+    let mut piece = vec![0; end.min(MARKS_PIECE) as usize];
+    let mut done = 0;
+    while done < end {
+        let piece = &mut piece[..(end - done).min(MARKS_PIECE) as usize];
+        file::read_at(file, path, start + done, piece)?;
+        if !take(piece) {
+            break;
+        }
+        done += piece.len() as u64;
+    }
+    Ok(())
 }
 
 fn decode_block(entry: &[u8], number: usize, records: usize, open: bool) -> BlockEntry {
@@ -417,7 +443,11 @@ const UNUSED: [(usize, usize); 3] =
 pub struct RawIndex {
     /// Its header, which checks.
     pub header: IndexHeader,
+    /// The header page and the blocks' entries, as far as they are there.
     bytes: Vec<u8>,
+    file: File,
+    path: PathBuf,
+    size: u64,
 }
 
 /// What the index's own seal says.
@@ -500,13 +530,26 @@ impl RawIndex {
     /// # Errors
     /// [`Error::Damaged`] for a header that does not check; [`Error::Io`].
     pub fn read(path: &Path, of: (&Identity, &Geometry)) -> Result<RawIndex> {
-        let bytes = file::read_whole(path, 4 << 30)?;
-        if bytes.len() < HEADER_SIZE {
+        let mut index = RawIndex::open(path, of)?;
+        // The header is bounded by what a chunk can have, and marks are read when they are needed.
+        let entries = (index.header.block_capacity * BLOCK_ENTRY_SIZE) as u64;
+        let end = index.size.min(HEADER_SIZE as u64 + entries);
+        index.bytes.resize(end as usize, 0);
+        file::read_at(&index.file, path, 0, &mut index.bytes)?;
+        Ok(index)
+    }
+
+    /// Reads the header page alone.
+    fn open(path: &Path, of: (&Identity, &Geometry)) -> Result<RawIndex> {
+        let (file, known) = file::open_known(path, false)?;
+        if known.size < HEADER_SIZE as u64 {
             let what = format!("the file ends here, in a header of {HEADER_SIZE} bytes");
-            return Err(Error::damaged(path, bytes.len() as u64, what));
+            return Err(Error::damaged(path, known.size, what));
         }
+        let mut bytes = vec![0; HEADER_SIZE];
+        file::read_at(&file, path, 0, &mut bytes)?;
         let header = IndexHeader::decode_any(path, &bytes, of)?;
-        Ok(RawIndex { header, bytes })
+        Ok(RawIndex { header, bytes, file, path: path.to_owned(), size: known.size })
     }
 
     /// Reads the header alone.
@@ -517,12 +560,8 @@ impl RawIndex {
         path: &Path,
         of: (&Identity, &Geometry),
     ) -> Result<(IndexHeader, Option<IndexSeal>)> {
-        let file = file::open_read(path)?;
-        let mut bytes = vec![0; HEADER_SIZE];
-        file::read_at(&file, path, 0, &mut bytes)?;
-        let header = IndexHeader::decode_any(path, &bytes, of)?;
-        let index = RawIndex { header, bytes };
-        Ok((header, index.seal().ok().flatten()))
+        let index = RawIndex::open(path, of)?;
+        Ok((index.header, index.seal().ok().flatten()))
     }
 
     /// Its seal; none if it was not sealed.
@@ -560,36 +599,60 @@ impl RawIndex {
         if seal.count != records {
             return Some(format!("it is sealed with {} records, not {records}", seal.count));
         }
-        let stored = self.marks_of(seal.marks);
-        let marks = stored.ok_or("the marks: the file ends before").and_then(|stored| {
-            let same = get_u64(&self.bytes, MARK_COUNT_AT) == seal.marks;
-            (same && crc(stored) == seal.marks_crc).then_some(()).ok_or("the checksum of the marks")
-        });
-        if let Err(what) = marks {
-            return Some(what.into());
+        if let Some(what) = self.marks_fault(&seal) {
+            return Some(what);
         }
         let blocks = (records as usize).div_ceil(self.header.geometry.block_records);
         let end = match seal.marks as usize {
             0 => HEADER_SIZE + blocks * BLOCK_ENTRY_SIZE,
             marks => self.header.marks_offset() + marks * MARK_SIZE,
         };
-        (self.bytes.len() != end).then(|| format!("{} bytes, where {end} belong", self.bytes.len()))
+        (self.size != end as u64).then(|| format!("{} bytes, where {end} belong", self.size))
     }
 
-    fn marks_of(&self, count: u64) -> Option<&[u8]> {
-        let from = self.header.marks_offset();
-        let to = from.checked_add((count as usize).checked_mul(MARK_SIZE)?)?;
-        if count == 0 { Some(&[]) } else { self.bytes.get(from..to) }
+    /// What is wrong with the marks of a sealed index.
+    fn marks_fault(&self, seal: &IndexSeal) -> Option<String> {
+        if seal.marks > seal.count {
+            return Some(format!("{} marks of {} records", seal.marks, seal.count));
+        }
+        if seal.marks > self.marks_that_fit() {
+            return Some("the marks: the file ends before".into());
+        }
+        let mut sum = 0;
+        if let Err(error) = self.read_marks(seal.marks, |bytes| sum = crc_append(sum, bytes)) {
+            return Some(error.to_string());
+        }
+        let same = get_u64(&self.bytes, MARK_COUNT_AT) == seal.marks;
+        (!same || sum != seal.marks_crc).then(|| "the checksum of the marks".into())
     }
 
-    /// Every mark that may be one: pairs of seq and time, as many as the file can have.
-    pub fn marks(&self) -> Vec<(u64, u64)> {
+    /// So many marks have room in the file.
+    fn marks_that_fit(&self) -> u64 {
+        self.size.saturating_sub(self.header.marks_offset() as u64) / MARK_SIZE as u64
+    }
+
+    /// Reads so many marks, piece by piece.
+    fn read_marks(&self, count: u64, mut take: impl FnMut(&[u8])) -> Result<()> {
+        let start = self.header.marks_offset() as u64;
+        read_marks((&self.file, &self.path), start, count, |bytes| {
+            take(bytes);
+            true
+        })
+    }
+
+    /// Gives every mark that may be one, as seq and time: as many as the file and the chunk can
+    /// have.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn marks(&self, mut take: impl FnMut(u64, u64)) -> Result<()> {
         let sealed = self.seal().ok().flatten().map(|seal| seal.marks);
         let count = sealed.unwrap_or_else(|| get_u64(&self.bytes, MARK_COUNT_AT));
-        let all = self.bytes.get(self.header.marks_offset()..).unwrap_or_default();
-        let count = count.min((all.len() / MARK_SIZE) as u64);
-        let marks = self.marks_of(count).unwrap_or_default().chunks_exact(MARK_SIZE);
-        marks.map(|mark| (get_u64(mark, 0), get_u64(mark, 8))).collect()
+        let count = count.min(self.marks_that_fit()).min(self.header.capacity() as u64);
+        self.read_marks(count, |bytes| {
+            let marks = bytes.chunks_exact(MARK_SIZE);
+            marks.for_each(|mark| take(get_u64(mark, 0), get_u64(mark, 8)));
+        })
     }
 
     /// Whether a record was ever stored in the chunk.

@@ -25,8 +25,6 @@ use crate::registry::feed::{ChunkEnd, Geometry, Seal};
 const FIRST_PIECE: usize = 1 << 20;
 /// Runs of records from this size on are written to a file on disk.
 pub const BULK_BYTES: usize = 64 << 10;
-/// Records are summed in pieces of this size, which fit the nearest cache.
-const SUMMED_BYTES: usize = 16 << 10;
 /// Marks grow by this much at least.
 const MARKS_PIECE: usize = 4096;
 
@@ -409,7 +407,7 @@ impl LiveChunk {
                 continue;
             }
             let (at, len) = (first * geometry.record_size, records * geometry.record_size);
-            self.close_block(block, records, self.sum_of(at, len));
+            self.close_block(block, records, self.data.crc(at, len));
         }
         self.closed_blocks.store(end.max(self.closed_blocks()), Ordering::Relaxed);
     }
@@ -475,18 +473,7 @@ impl LiveChunk {
         let count =
             (published.saturating_sub(self.base_seq()) as usize).min(self.header.capacity());
         let end = count * geometry.record_size;
-        self.sum_of(from, end.saturating_sub(from))
-    }
-
-    /// CRC of bytes of records.
-    fn sum_of(&self, at: usize, len: usize) -> u32 {
-        let mut bytes = [0; SUMMED_BYTES];
-        let starts = (0..len).step_by(SUMMED_BYTES);
-        starts.fold(0, |sum, done| {
-            let piece = &mut bytes[..(len - done).min(SUMMED_BYTES)];
-            self.data.read(at + done, piece);
-            crc_append(sum, piece)
-        })
+        self.data.crc(from, end.saturating_sub(from))
     }
 
     /// Starts to write bytes `from..to` back.

@@ -219,6 +219,15 @@ impl Map {
         words::get(self.words(), offset, into);
     }
 
+    /// CRC-32C of `len` bytes at `offset`.
+    ///
+    /// # Panics
+    /// If the mapping ends before.
+    pub fn crc(&self, offset: usize, len: usize) -> u32 {
+        self.check_bounds(offset, len);
+        words::crc(self.words(), offset, len)
+    }
+
     /// Writes `len` bytes at `offset` to another file, at the same distance from its beginning.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ impl Reader {
     }
 
     fn ring_part(&self, ring: Arc<Ring>, end_seq: u64) -> Result<RingPart> {
-        let (head, oldest) = (*ring.head(), ring.held().0);
+        let (head, oldest) = (*ring.head(), ring.held()?.0);
         ring.check()?;
         let writing = Lock::feed_is_held(&self.feed.lock)? != Some(false);
         let moving = writing && oldest > head.base_seq;
@@ -74,9 +74,9 @@ impl RingState {
     /// What there is to tell of a feed's ring.
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if its file was cut short.
+    /// [`crate::Error::Damaged`] if its file was cut short, or what it says of itself cannot be.
     pub fn of(ring: &Ring, feed: &FeedInfo) -> Result<RingState> {
-        let (oldest, published) = ring.held();
+        let (oldest, published) = ring.held()?;
         let time = |seq: u64| {
             let mut record = feed.layout.zeroed();
             let reserved = protocol::copy(ring.memory(), ring.offset_of(seq), &mut record);
@@ -125,7 +125,8 @@ impl RingScan {
     /// Those that were overwritten are told. `None` at the end.
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if the ring's file was cut short: nothing was copied then.
+    /// [`crate::Error::Damaged`] if the ring's file was cut short, or what it says of itself cannot
+    /// be: nothing was copied then.
     pub fn fill(
         &mut self,
         direction: Direction,
@@ -143,6 +144,7 @@ impl RingScan {
             let at = self.ring.offset_of(from);
             let reserved = protocol::copy(self.ring.memory(), at, buffer);
             self.ring.check()?;
+            self.ring.check_copied(from + count as u64, reserved)?;
             let oldest = self.ring.oldest_at(reserved);
             if oldest <= from {
                 self.left = match direction {
@@ -157,7 +159,7 @@ impl RingScan {
                 let gone = (oldest - from).min(count as u64) as usize;
                 return Ok((gone < count).then_some((from, (gone, count))));
             }
-            let (oldest, published) = self.ring.held();
+            let (oldest, published) = self.ring.held()?;
             let records = self.ring.records();
             let half = published.saturating_sub(records / 2).max(oldest);
             // Behind the end of the scan there is nothing to be had.

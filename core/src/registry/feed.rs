@@ -1348,14 +1348,8 @@ impl FeedRegistry {
         put_u64(&mut bytes, SLOT_WRITTEN, checkpoint.written_us);
         let sum = crc(&bytes[..SLOT_CRC]);
         put_u32(&mut bytes, SLOT_CRC, sum);
-        // Generations alternate between the slots, so the newest is never overwritten. The sum goes
-        // first and comes last: a slot that was not stored to its end has none, and one with a
-        // wrong sum is damaged.
-        let slot = SLOTS_AT + (generation % 2) as usize * SLOT_SIZE;
-        // SYNC: none; a process that dies in between has stored them in this order.
-        self.map.u32_at(slot + SLOT_CRC).store(0, Ordering::SeqCst);
-        self.map.write(slot, &bytes[..SLOT_CRC]);
-        self.map.u32_at(slot + SLOT_CRC).store(sum, Ordering::Release);
+        // Generations alternate between the slots, so the newest is never overwritten.
+        write_slot(&self.map, SLOTS_AT + (generation % 2) as usize * SLOT_SIZE, &bytes);
     }
 
     /// Makes the registry durable.
@@ -1366,6 +1360,21 @@ impl FeedRegistry {
         file::sync(&self.file, &self.path)?;
         self.map.check()
     }
+}
+
+// SYNC: none; a process that dies in between has stored these words in their order.
+const SLOT_BEGIN: Site = Site::new("checkpoint.begin", Ordering::Release);
+const SLOT_SUM: Site = Site::new("checkpoint.sum", Ordering::Release);
+
+/// Stores a checkpoint. Its sum goes first and comes last: a slot that was not stored to its end
+/// has none, and one with a wrong sum is damaged.
+fn write_slot(map: &impl Memory, at: usize, bytes: &[u8; SLOT_SIZE]) {
+    // The sum is the upper half of the last word.
+    const LAST: usize = SLOT_SIZE - 8;
+    map.store(at + LAST, 0, Site::relaxed("checkpoint.no_sum"));
+    map.fence(SLOT_BEGIN);
+    map.put(at, &bytes[..LAST]);
+    map.store(at + LAST, get_u64(bytes, LAST), SLOT_SUM);
 }
 
 /// Whether a slot must have been damaged since it was stored. One that was never stored, or not to
@@ -1394,4 +1403,125 @@ pub(super) fn read_checkpoint(bytes: &[u8; SLOT_SIZE]) -> Option<Checkpoint> {
         running_max: get_u64(bytes, SLOT_MAX),
         written_us: get_u64(bytes, SLOT_WRITTEN),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// One step of a writer: words that become visible in any order.
+    type Stores = Vec<(usize, [u8; 8])>;
+
+    /// Memory that notes what is stored to it. Stores without an order between them are one step.
+    #[derive(Default)]
+    struct Notes(RefCell<Vec<Stores>>);
+
+    impl Notes {
+        fn note(&self, at: usize, bytes: &[u8], ordered: bool) {
+            let words = bytes.as_chunks::<8>().0.iter().enumerate();
+            let words = words.map(|(i, word)| (at + i * 8, *word));
+            let mut steps = self.0.borrow_mut();
+            match steps.last_mut() {
+                Some(step) if !ordered => step.extend(words),
+                _ => steps.push(words.collect()),
+            }
+        }
+    }
+
+    impl Memory for Notes {
+        fn load(&self, _: usize, _: Site) -> u64 {
+            0
+        }
+        fn store(&self, at: usize, value: u64, site: Site) {
+            self.note(at, &value.to_le_bytes(), site.order == Ordering::Release);
+        }
+        fn swap_if(&self, _: usize, _: u64, _: u64, _: Site) -> bool {
+            false
+        }
+        fn load_half(&self, _: usize, _: Site) -> u32 {
+            0
+        }
+        fn store_half(&self, _: usize, _: u32, _: Site) {}
+        fn add_half(&self, _: usize, _: u32, _: Site) {}
+        fn fence(&self, _: Site) {
+            self.0.borrow_mut().push(Stores::new());
+        }
+        fn put(&self, at: usize, bytes: &[u8]) {
+            self.note(at, bytes, false);
+        }
+        fn get(&self, _: usize, _: &mut [u8]) {}
+    }
+
+    /// Calls `look` with every state of `bytes` that somebody can find while `write` stores, or
+    /// after it died: all earlier steps, and some words of one step.
+    fn at_every_moment(bytes: &mut [u8], write: impl Fn(&Notes), mut look: impl FnMut(&[u8])) {
+        let notes = Notes::default();
+        write(&notes);
+        look(bytes);
+        for step in notes.0.into_inner() {
+            for (i, (at, word)) in step.iter().enumerate() {
+                let mut torn = bytes.to_vec();
+                torn[*at..at + 8].copy_from_slice(word);
+                look(&torn);
+                // Those before it, or those behind it.
+                for some in [&step[..i], &step[i..]] {
+                    let mut torn = bytes.to_vec();
+                    some.iter().for_each(|(at, word)| torn[*at..at + 8].copy_from_slice(word));
+                    look(&torn);
+                }
+            }
+            step.iter().for_each(|(at, word)| bytes[*at..at + 8].copy_from_slice(word));
+            look(bytes);
+        }
+    }
+
+    fn slot_of(generation: u64, seq: u64) -> [u8; SLOT_SIZE] {
+        let mut bytes = [0; SLOT_SIZE];
+        put_u64(&mut bytes, SLOT_GENERATION, generation);
+        put_u64(&mut bytes, SLOT_SEQ, seq);
+        put_u64(&mut bytes, SLOT_MAX, !seq);
+        put_u64(&mut bytes, SLOT_WRITTEN, seq << 20);
+        let sum = crc(&bytes[..SLOT_CRC]);
+        put_u32(&mut bytes, SLOT_CRC, sum);
+        bytes
+    }
+
+    #[test]
+    fn a_torn_checkpoint_is_never_taken_and_never_called_damage() {
+        let (old, new) = (slot_of(1, 100), slot_of(3, 300));
+        let mut states = Vec::new();
+        at_every_moment(
+            &mut old.clone(),
+            |notes| write_slot(notes, 0, &new),
+            |bytes| {
+                let bytes = bytes.try_into().unwrap();
+                assert!(!slot_is_broken(bytes));
+                states.push(read_checkpoint(bytes).map(|c| c.seq));
+            },
+        );
+        assert!(states.iter().all(|seq| matches!(seq, Some(100 | 300) | None)), "{states:?}");
+        assert_eq!(states.last(), Some(&Some(300)));
+    }
+
+    #[test]
+    fn one_lease_of_two_is_whole_at_every_moment() {
+        let mut header = vec![0; HEADER_SIZE];
+        at_every_moment(&mut header, |notes| write_lease(notes, 1000), |_| ());
+        assert_eq!(read_leases(&header), [Some(1000); 2]);
+        let mut seen = Vec::new();
+        at_every_moment(
+            &mut header,
+            |notes| write_lease(notes, 2000),
+            |bytes| {
+                assert!(!lease_is_broken(bytes, LEASE_AT));
+                assert!(!lease_is_broken(bytes, SECOND_LEASE_AT));
+                seen.push(read_leases(bytes).into_iter().flatten().max().unwrap());
+            },
+        );
+        assert!(seen.iter().all(|lease| matches!(lease, 1000 | 2000)), "{seen:?}");
+        assert_eq!(seen.last(), Some(&2000));
+    }
 }

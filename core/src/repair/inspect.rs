@@ -278,17 +278,17 @@ fn other_source(
 
 /// Takes over the marks; each is checked where their common checksum fails.
 fn find_marks(feed: &FeedInfo, want: &Want, index: &RawIndex, found: &mut Found) {
-    let stored = index.marks();
     // How many a chunk has that was never sealed, nobody knows.
     let expected = want.entry.seal.map_or(0, |seal| seal.marks);
     let end = want.entry.base_seq + want.count;
     let in_chunk = |seq: u64| seq >= want.entry.base_seq && seq < end;
     let mut last = None;
     let geometry = feed.geometry();
-    for (seq, time) in stored {
+    // Those that cannot be read are gone.
+    let _ = index.marks(|seq, time| {
         let ascends = last.is_none_or(|last| seq > last);
         if !in_chunk(seq) || !ascends {
-            continue;
+            return;
         }
         let at = (seq - want.entry.base_seq) * geometry.record_size as u64;
         let good = found.index.is_none() || time_at(feed, &found.source, at).ok() == Some(time);
@@ -296,7 +296,7 @@ fn find_marks(feed: &FeedInfo, want: &Want, index: &RawIndex, found: &mut Found)
             found.marks.push((seq, time));
             last = Some(seq);
         }
-    }
+    });
     found.marks_gone = expected.saturating_sub(found.marks.len() as u64);
 }
 

@@ -84,18 +84,22 @@ impl Cursor {
     /// Copies as many whole records below `end_seq` as there are and fit.
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if the ring's file was cut short: nothing was copied then.
+    /// [`crate::Error::Damaged`] if the ring's file was cut short, or `published` is no count of
+    /// this ring: nothing was copied then.
     #[inline]
     pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Result<Copied> {
-        let copied = self.take(end_seq, into);
+        let copied = self.take(end_seq, into)?;
         self.ring.memory().check().map(|()| copied)
     }
 
     #[inline]
-    fn take(&mut self, end_seq: u64, into: &mut [u8]) -> Copied {
+    fn take(&mut self, end_seq: u64, into: &mut [u8]) -> Result<Copied> {
         if self.seen <= self.next_seq {
             (0..self.at_once.min(REST_TURNS)).for_each(|_| std::hint::spin_loop());
-            self.seen = protocol::published(self.ring.memory());
+            let published = protocol::published(self.ring.memory());
+            // It never goes down.
+            self.ring.check_copied(self.seen, published)?;
+            self.seen = published;
             faults::step("ring.seen");
         }
         let end_seq = self.seen.min(end_seq);
@@ -108,7 +112,7 @@ impl Cursor {
             } else {
                 self.ring.memory().prefetch(self.at, record_size);
             }
-            return Copied::Nothing;
+            return Ok(Copied::Nothing);
         }
         let most = ((end_seq - self.next_seq) as usize).min(self.ring.records() as usize);
         // Mostly it is one record, which fits: no division for it.
@@ -118,6 +122,7 @@ impl Cursor {
         let is_newest = count == 1 && self.seen == self.next_seq + 1;
         if !(is_newest && protocol::copy_newest(self.ring.memory(), self.seen, into)) {
             let reserved = protocol::copy(self.ring.memory(), self.at, into);
+            self.ring.check_copied(self.seen, reserved)?;
             if self.ring.oldest_at(reserved) > self.next_seq {
                 return self.lapped();
             }
@@ -129,16 +134,16 @@ impl Cursor {
         if self.at >= RING_HEAD_BYTES + self.ring.head().capacity_bytes {
             self.at -= self.ring.head().capacity_bytes;
         }
-        Copied::Records { first_seq, count }
+        Ok(Copied::Records { first_seq, count })
     }
 
     /// Goes on half a ring back: at the oldest record the writer would be there again at once.
     #[cold]
-    fn lapped(&mut self) -> Copied {
-        let (oldest, published) = self.ring.held();
+    fn lapped(&mut self) -> Result<Copied> {
+        let (oldest, published) = self.ring.held()?;
         let half = published.saturating_sub(self.ring.records() / 2);
         let seq_lo = self.next_seq;
         self.seek(half.max(oldest));
-        Copied::Lapped(Lapped { seq_lo, seq_hi: self.next_seq })
+        Ok(Copied::Lapped(Lapped { seq_lo, seq_hi: self.next_seq }))
     }
 }

@@ -8,6 +8,7 @@ pub mod protocol;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{Ordering, fence};
 
 use crate::bytes::{get_u32, get_u64, offsets, put_u32, put_u64};
 use crate::checksum::crc;
@@ -148,24 +149,35 @@ impl Ring {
     pub fn open(path: &Path, id: &Identity, writable: bool) -> Result<Ring> {
         let file = if writable { file::open_write(path)? } else { file::open_read(path)? };
         let ring = Ring::of(file, path, id, writable)?;
-        ring.check_published()?;
+        ring.held()?;
         Ok(ring)
     }
 
-    /// Check that `published` lies within what was reserved in this ring: readers compute with it.
-    fn check_published(&self) -> Result<()> {
-        let published = protocol::published(&self.map);
-        // No less is reserved at any later moment.
-        let reserved = protocol::reserved(&self.map);
-        if (self.head.base_seq..=reserved.min(SEQ_MAX)).contains(&published) {
-            return Ok(());
+    /// Check that records below `end` can have been published if that much is reserved, as it was
+    /// loaded after `published`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    #[inline(always)]
+    pub(crate) fn check_copied(&self, end: u64, reserved: u64) -> Result<()> {
+        match end <= reserved {
+            true => Ok(()),
+            false => Err(self.impossible(end, reserved)),
+        }
+    }
+
+    #[cold]
+    fn impossible(&self, published: u64, reserved: u64) -> Error {
+        // What was cut short reads as zeros.
+        if let Err(error) = self.check() {
+            return error;
         }
         let what = format!(
             "it says that records below seq {published} were published, of a ring from seq {} on \
              with room reserved up to {reserved}",
             self.head.base_seq
         );
-        Err(Error::damaged(self.path(), PUBLISHED_AT as u64, what))
+        Error::damaged(self.path(), PUBLISHED_AT as u64, what)
     }
 
     fn of(file: File, path: &Path, id: &Identity, writable: bool) -> Result<Ring> {
@@ -241,9 +253,22 @@ impl Ring {
     }
 
     /// The seqs that it holds now, half-open.
-    pub fn held(&self) -> (u64, u64) {
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if what is published, or reserved, cannot be so in this ring: readers
+    /// compute with it.
+    pub fn held(&self) -> Result<(u64, u64)> {
+        let before = protocol::reserved(&self.map);
+        // SYNC: ring.reserved; what is published now is no older than that.
+        fence(Ordering::Acquire);
         let published = protocol::published(&self.map);
-        (self.oldest_at(protocol::reserved(&self.map)).min(published), published)
+        let reserved = protocol::reserved(&self.map);
+        let range = self.head.base_seq..=reserved.min(SEQ_MAX);
+        // A writer reserves much less than a ring ahead.
+        if !range.contains(&published) || before > published + self.records {
+            return Err(self.impossible(published, before.max(reserved)));
+        }
+        Ok((self.oldest_at(reserved).min(published), published))
     }
 
     /// Size of its file, in bytes.

@@ -9,6 +9,9 @@ use super::tape::{Form, Tape, unescaped};
 use super::value::{Op, Origin};
 use crate::error::{Error, Result};
 
+/// The records of one exploded line have at most so many bytes.
+pub(crate) const MOST_RECORD_BYTES: usize = 64 << 20;
+
 /// Where a field's value is found.
 #[derive(Debug)]
 enum Place {
@@ -255,8 +258,14 @@ impl Json {
             return Ok(());
         };
         self.notes.array = Some(array);
+        let first = records.len();
         let mut element = array + 1;
         while element < self.tape.nodes[array].next() {
+            if records.len() - first > MOST_RECORD_BYTES - shared.blank.len() {
+                let at = self.tape.nodes[element].start();
+                let what = "the records of this line take more than 64 MiB; split the line";
+                return Err(Fault::new(at, what));
+            }
             self.element(shared, text, Some(element), element == array + 1, records)?;
             self.check_used(shared, text, Some(element))?;
             element = self.tape.nodes[element].next();

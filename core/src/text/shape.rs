@@ -6,7 +6,7 @@
 //! the values that decided whether the message is meant are literal, and strings in slots have
 //! no escapes, control characters or bytes beyond ASCII.
 
-use super::json::Notes;
+use super::json::{MOST_RECORD_BYTES, Notes};
 use super::number::{fast_float, is_json_number, load8};
 use super::tape::{Form, Node, token_end};
 use super::timestamp::Times;
@@ -178,11 +178,17 @@ impl Shape {
             Some(elements) => {
                 message.clear();
                 message.extend_from_slice(blank);
+                let begin = at;
                 let mut at = pass(&self.head, b, at, times, message)?;
                 loop {
-                    let start = records.len();
+                    let before = records.len();
+                    if at - begin > ELEMENTS_BYTES
+                        || before - start > MOST_RECORD_BYTES - blank.len()
+                    {
+                        return None;
+                    }
                     records.extend_from_slice(blank);
-                    at = pass(&elements.each, b, at, times, &mut records[start..])?;
+                    at = pass(&elements.each, b, at, times, &mut records[before..])?;
                     if !b.get(at..)?.starts_with(&elements.between) {
                         break;
                     }
@@ -204,6 +210,10 @@ impl Shape {
         }
     }
 }
+
+/// An exploded line that is longer is left to the general reader, which counts its values: a
+/// shorter one cannot have too many.
+const ELEMENTS_BYTES: usize = 2 << 20;
 
 /// The shapes of one input, the last used first.
 #[derive(Debug, Default)]

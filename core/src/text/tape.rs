@@ -13,7 +13,7 @@ pub(crate) enum Form {
     Token,
 }
 
-/// One value: 24 bytes, since a dense line of megabytes has one for every three of its own.
+/// One value: 24 bytes, since a dense line has one for every two of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     start: u32,
@@ -49,6 +49,9 @@ impl Node {
     }
 }
 
+/// So many values a line may have: their list takes at most 24 times as many bytes.
+const MOST_NODES: usize = 1 << 20;
+
 /// How much room is kept from line to line.
 const KEPT_NODES: usize = 4096;
 
@@ -72,12 +75,12 @@ impl Tape {
             let reason = said.split(" at line ").next().unwrap_or_default();
             return Err(Fault::new(e.column().saturating_sub(1), format!("not JSON: {reason}")));
         }
-        self.note(line);
+        self.note(line)?;
         Ok(text)
     }
 
     /// Notes the values of a text that is known to be JSON.
-    fn note(&mut self, b: &[u8]) {
+    fn note(&mut self, b: &[u8]) -> Result<(), Fault> {
         // One huge line must not hold its memory for ever.
         self.nodes.clear();
         self.nodes.shrink_to(KEPT_NODES);
@@ -117,6 +120,10 @@ impl Tape {
                 continue;
             }
             let index = self.nodes.len();
+            if index == MOST_NODES {
+                let what = format!("more than {MOST_NODES} values in a line; split it");
+                return Err(Fault::new(start, what));
+            }
             let (key_start, key_end) = key.take().unwrap_or((0, 0));
             self.nodes.push(Node {
                 start: start as u32,
@@ -131,6 +138,7 @@ impl Tape {
                 self.stack.push(index);
             }
         }
+        Ok(())
     }
 
     /// The values directly within an object or array.

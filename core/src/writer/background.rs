@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::os::faults::step;
 use crate::os::{process, signal};
 use crate::registry::feed::{Checkpoint, ChunkEnd, Place, SessionClose, SessionEnd, SessionEntry};
+use crate::registry::live::PUBLISHED_AT;
 use crate::schema::Sync;
 use crate::writer::OnDurable;
 use crate::writer::chunks::{Early, LEASE_STEP, Queue, RESTAGE, ROTATE, Shared};
@@ -174,10 +175,20 @@ impl Background {
         Ok(())
     }
 
-    /// The word that rules, unless the page it is on was cut off: then it is no number.
+    /// The word that rules, unless the page it is on was cut off, or somebody else stored to it.
     fn published(&self) -> Result<u64> {
         let published = self.page.live.published();
-        self.page.live.check().map(|()| published)
+        self.page.live.check()?;
+        let lease = self.shared.lease.end();
+        if (self.published..=lease).contains(&published) {
+            return Ok(published);
+        }
+        let what = format!(
+            "it says that records below seq {published} were published, after {} and with a lease \
+             up to {lease}",
+            self.published
+        );
+        Err(Error::damaged(self.page.live.path(), PUBLISHED_AT as u64, what))
     }
 
     /// Goes on with the page that the writing thread has made, where it had to make another.
@@ -247,16 +258,9 @@ impl Background {
         if used > chunk.capacity_bytes() / 2 {
             self.make_ready();
         }
-        let lease = self.shared.lease.load(Ordering::Relaxed);
-        if published + LEASE_STEP / 2 > lease {
-            // The writing thread may be raising it too.
-            let _leasing = self.shared.leasing();
-            let lease = published + LEASE_STEP + LEASE_STEP / 2;
-            // It may have done so since: a lease never goes down.
-            if lease > self.shared.lease.load(Ordering::Acquire) {
-                self.shared.registry.set_lease(lease)?;
-                self.shared.lease.store(lease, Ordering::Release);
-            }
+        if published + LEASE_STEP / 2 > self.shared.lease.end() {
+            let ahead = published + LEASE_STEP + LEASE_STEP / 2;
+            self.shared.lease.raise_to(&self.shared.registry, ahead)?;
         }
         let age_ns = process::boottime_ns().saturating_sub(chunk.entered_boot_ns());
         if used > 0 && u128::from(age_ns) >= self.shared.feed.spec.policy.chunk_age().as_nanos() {

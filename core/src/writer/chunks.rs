@@ -18,6 +18,7 @@ use crate::registry::segments::Segments;
 use crate::schema::{Order, Sync};
 use crate::writer::folder::Folder;
 use crate::writer::journal::Journal;
+use crate::writer::lease::Lease;
 use crate::writer::order::put_in_order;
 use crate::writer::stage::Page;
 use crate::writer::{Appended, WriterOptions, background, check_whole, recover};
@@ -52,13 +53,11 @@ pub(super) struct Shared {
     /// Held by who makes a chunk, until it has its place in the table or in `Queue::ready`: chunks
     /// are numbered in the order of their records. Taken before `queue`.
     pub(super) making: Mutex<()>,
-    /// Held by who raises the lease.
-    pub(super) leasing: Mutex<()>,
     pub(super) wake: Condvar,
     /// Something became durable, was sealed, or failed.
     pub(super) progress: Condvar,
     pub(super) attention: AtomicU32,
-    pub(super) lease: AtomicU64,
+    pub(super) lease: Lease,
     pub(super) journal: Journal,
 }
 
@@ -143,10 +142,6 @@ impl Shared {
 
     pub(super) fn making(&self) -> MutexGuard<'_, ()> {
         self.making.lock().unwrap_or_else(|e| e.into_inner())
-    }
-
-    pub(super) fn leasing(&self) -> MutexGuard<'_, ()> {
-        self.leasing.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     /// Wakes the followers that sleep, if there is news since the last time.
@@ -237,11 +232,10 @@ impl ChunkWriter {
                 ..Queue::default()
             }),
             making: Mutex::new(()),
-            leasing: Mutex::new(()),
             wake: Condvar::new(),
             progress: Condvar::new(),
             attention: AtomicU32::new(0),
-            lease: AtomicU64::new(start.lease),
+            lease: Lease::new(start.lease),
             journal,
         });
         let thread =
@@ -522,16 +516,13 @@ impl ChunkWriter {
 
     #[cold]
     fn renew_lease(&mut self) -> Result<()> {
-        let _leasing = self.shared.leasing();
-        let ahead = self.shared.lease.load(Ordering::Acquire);
-        if ahead > self.next_seq {
-            self.lease = ahead;
-            return Ok(());
-        }
-        let lease = self.next_seq + LEASE_STEP;
-        self.shared.registry.set_lease(lease)?;
-        self.shared.lease.store(lease, Ordering::Release);
-        self.lease = lease;
+        let ahead = self.shared.lease.end();
+        self.lease = match ahead > self.next_seq {
+            true => ahead,
+            false => {
+                self.shared.lease.raise_to(&self.shared.registry, self.next_seq + LEASE_STEP)?
+            }
+        };
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod clocks;
 mod flush;
 mod folder;
 mod journal;
+mod lease;
 mod order;
 pub(crate) mod recover;
 mod ring;

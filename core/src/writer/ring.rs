@@ -24,6 +24,7 @@ use crate::ring::{self, Ring, RingHead, protocol};
 use crate::schema::{Order, Sync};
 use crate::writer::clocks::Clocks;
 use crate::writer::journal::{Journal, log_closed};
+use crate::writer::lease::Lease;
 use crate::writer::order::{Sorted, put_in_order};
 use crate::writer::recover;
 use crate::writer::{Appended, WriterOptions, check_whole};
@@ -56,7 +57,7 @@ struct Shared {
     control: Mutex<Control>,
     asked: Condvar,
     attention: AtomicU32,
-    lease: AtomicU64,
+    lease: Lease,
     /// What was published when the bell was rung last.
     woken: AtomicU64,
     /// Whether the writing thread rings by itself.
@@ -106,14 +107,7 @@ impl Shared {
 
     /// Raises the lease to a step above `seq`, durably.
     fn raise_lease(&self, seq: u64) -> Result<()> {
-        // One at a time: both threads may.
-        let _control = self.control();
-        let lease = seq + LEASE_STEP;
-        if self.lease.load(Ordering::Relaxed) < lease {
-            self.registry.set_lease(lease)?;
-            self.lease.store(lease, Ordering::Release);
-        }
-        Ok(())
+        self.lease.raise_to(&self.registry, seq + LEASE_STEP).map(|_| ())
     }
 }
 
@@ -153,7 +147,7 @@ impl RingWriter {
             control: Mutex::default(),
             asked: Condvar::new(),
             attention: AtomicU32::new(0),
-            lease: AtomicU64::new(next_seq + LEASE_STEP),
+            lease: Lease::new(next_seq + LEASE_STEP),
             woken: AtomicU64::new(next_seq),
             rings: AtomicBool::new(false),
         });
@@ -312,12 +306,12 @@ impl RingWriter {
         if end_seq <= self.reserved {
             return Ok(());
         }
-        if end_seq > self.shared.lease.load(Ordering::Acquire) {
+        if end_seq > self.shared.lease.end() {
             self.shared.raise_lease(end_seq)?;
         }
         let ring = &self.current.ring;
         let ahead = RESERVE_BYTES.min(ring.head().capacity_bytes / 16) / ring.head().record_size;
-        let leased = self.shared.lease.load(Ordering::Acquire);
+        let leased = self.shared.lease.end();
         self.reserved = (end_seq + ahead as u64).min(leased);
         protocol::reserve(ring.memory(), self.reserved);
         step("ring.reserved");
@@ -421,7 +415,8 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     let registry = recover::open_registry(feed)?;
     let settled = recover::settle(feed, &registry, false)?;
     let next_seq = settled.next_seq;
-    let old = ring::left_over(feed, &registry)?.filter(|old| old.held().1 == next_seq);
+    let old = ring::left_over(feed, &registry)?
+        .filter(|old| old.held().is_ok_and(|held| held.1 == next_seq));
     let place = Place::find(feed, &registry)?;
     // Made first: where there is no room for it, there is no session either.
     let ring = place.make_ring(feed, old.as_ref(), next_seq)?;
@@ -473,7 +468,7 @@ impl Place {
         let capacity_bytes = RingHead::capacity_for(feed.spec.policy.ring_size_bytes);
         let record_size = feed.geometry().record_size;
         let room = (capacity_bytes / record_size) as u64;
-        let held = old.map_or(next_seq, |old| old.held().0.min(next_seq));
+        let held = old.map_or(Ok(next_seq), |old| old.held().map(|held| held.0.min(next_seq)))?;
         old.map_or(Ok(()), Ring::check)?;
         let head = RingHead {
             segment_id: ring::random_id()?,
@@ -587,7 +582,11 @@ impl Background {
     /// Returns how long to sleep.
     fn tick(&mut self, ring: &Ring, bell: &WaitFile) -> Duration {
         let published = ring.page().published();
-        if let Err(error) = ring.check() {
+        let known = || match published <= self.shared.lease.end() {
+            true => Ok(()),
+            false => ring.held().map(|_| ()),
+        };
+        if let Err(error) = ring.check().and_then(|()| known()) {
             // What was published is no number then, and the writing thread stores into nothing.
             if self.shared.attention.load(Ordering::Relaxed) & FAILED == 0 {
                 self.shared.fail(error.to_string());
@@ -598,7 +597,7 @@ impl Background {
         self.shared.journal.rejects(ring.page().counters().rejected, false);
         let asleep = bell.is_armed();
         self.shared.wake(bell, published);
-        if published + LEASE_STEP / 2 > self.shared.lease.load(Ordering::Relaxed)
+        if published + LEASE_STEP / 2 > self.shared.lease.end()
             && let Err(error) = self.shared.raise_lease(published)
         {
             self.shared.fail(error.to_string());

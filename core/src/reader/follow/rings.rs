@@ -150,7 +150,7 @@ impl Rings {
         let Found::Ring(ring) = ring::find(&self.feed, &self.registry, false)? else {
             return Ok(false);
         };
-        let oldest = ring.held().0;
+        let oldest = ring.held()?.0;
         ring.check()?;
         self.pass_over(oldest)?;
         self.cursor = Some(Cursor::new(Arc::from(ring), self.next));
