@@ -1,4 +1,4 @@
-//! What the tools share, and the tools: one folder a program, none imports another.
+//! The tools, one folder per program, and the code they share in `cli`. No tool imports another.
 
 pub mod cat;
 pub mod cli;
@@ -11,15 +11,15 @@ pub mod write;
 
 use cli::page::Page;
 
-/// One program: its command line and its page.
+/// A program: its command line and its page.
 pub struct Tool {
-    /// What the page says beyond the options.
+    /// The text of `--help` and the man page, apart from the options.
     pub page: &'static Page,
     /// Builds the command line.
     pub command: fn() -> clap::Command,
 }
 
-/// Every program of this build, in the order the README names them.
+/// Every program, in the order of the README.
 pub const TOOLS: &[Tool] = &[
     Tool { page: &mkfeed::args::PAGE, command: mkfeed::args::command },
     Tool { page: &write::args::PAGE, command: write::args::command },
@@ -30,7 +30,7 @@ pub const TOOLS: &[Tool] = &[
     Tool { page: &repair::args::PAGE, command: repair::args::command },
 ];
 
-/// The command line of every program: man pages and completions are made from them.
+/// Returns the command line of every program. Man pages and completions are made from them.
 pub fn commands() -> Vec<clap::Command> {
     TOOLS.iter().map(|tool| (tool.command)()).collect()
 }

@@ -1,4 +1,4 @@
-//! Which records: each feed opened, the range in its own unit, its conditions.
+//! Opens the feeds and selects records: the range in each feed's unit, and the conditions.
 
 use deepwater::os::process;
 use deepwater::reader::{Reader, Selection, Snapshot};
@@ -13,32 +13,32 @@ use crate::cli::args::Bounds;
 use crate::cli::messages;
 use crate::cli::times::Context;
 
-/// A feed, and what of it is asked for.
+/// A feed, and which of its records to print.
 pub struct Chosen {
     /// The feed.
     pub reader: Reader,
-    /// What it held when it was opened.
+    /// Its contents when it was opened.
     pub snapshot: Snapshot,
     /// The range.
     pub selection: Selection,
-    /// Conditions that all must hold.
+    /// The conditions; a record must meet all.
     pub filters: Vec<Filter>,
-    /// What earlier runs have printed.
+    /// The records that earlier runs have printed.
     pub printed: Printed,
 }
 
 impl Chosen {
-    /// Size of a record, in bytes.
+    /// Returns the size of a record in bytes.
     pub fn record_size(&self) -> usize {
         self.reader.layout().record_size()
     }
 
-    /// Whether every record of the selection is to be printed.
+    /// Whether every record of the selection is printed.
     pub fn takes_all(&self) -> bool {
         self.filters.is_empty() && self.printed.is_empty()
     }
 
-    /// Whether a record of the selection is to be printed.
+    /// Whether this record of the selection is printed.
     pub fn takes(&self, seq: u64, record: &[u8]) -> bool {
         let printed = || self.printed.has(seq, self.reader.layout().time_of(record));
         self.filters.iter().all(|filter| filter.matches(record))
@@ -46,7 +46,7 @@ impl Chosen {
     }
 }
 
-/// Opens the feeds, in the order given.
+/// Opens the feeds in the order given.
 pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen>> {
     let mut feeds = Vec::new();
     // Each feed that is merged stays open.
@@ -60,7 +60,7 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
         let filters = request.where_.iter().map(parse).collect::<deepwater::Result<_>>()?;
         let snapshot = reader.snapshot_with(request.look())?;
         if let Some(text) = reader.what_is_cut_off(&snapshot)? {
-            // A scan tells which of the seqs that are asked for it leaves out.
+            // A scan reports which of the requested seqs it leaves out.
             match request.follow {
                 true => messages::partial(text),
                 false => messages::warn(text),
@@ -80,7 +80,8 @@ pub fn open(platform: &Platform, request: &Request) -> anyhow::Result<Vec<Chosen
     Ok(feeds)
 }
 
-/// The error of so many feeds at once where `most` open files were enough for `opened` of them.
+/// Explains an error while opening `feeds` feeds, if `most` open files were enough for only
+/// `opened` of them.
 fn too_many(error: Error, feeds: usize, opened: usize, most: u64) -> anyhow::Error {
     let each = most.div_ceil(opened.max(1) as u64);
     let needed = each.saturating_mul(feeds as u64);
@@ -89,7 +90,8 @@ fn too_many(error: Error, feeds: usize, opened: usize, most: u64) -> anyhow::Err
     ))
 }
 
-/// Resolves the range for every feed; `--until` as nanoseconds since the epoch, if it is a time.
+/// Resolves the range for every feed. Returns `--until` in nanoseconds since the epoch, if it is a
+/// time.
 pub fn resolve(feeds: &mut [Chosen], request: &Request) -> anyhow::Result<Option<u128>> {
     let first = feeds[0].reader.layout().unit();
     let same = feeds.iter().all(|feed| feed.reader.layout().unit() == first);
@@ -105,7 +107,7 @@ pub fn resolve(feeds: &mut [Chosen], request: &Request) -> anyhow::Result<Option
     Ok(until.map(|ticks| u128::from(ticks) * u128::from(unit.nanos())))
 }
 
-/// Oldest and newest time of all the feeds.
+/// Returns the oldest and newest time of all feeds.
 fn span(feeds: &[Chosen], unit: TimeUnit) -> anyhow::Result<Option<(u64, u64)>> {
     let mut whole: Option<(u64, u64)> = None;
     for feed in feeds {
@@ -117,7 +119,7 @@ fn span(feeds: &[Chosen], unit: TimeUnit) -> anyhow::Result<Option<(u64, u64)>> 
     Ok(whole)
 }
 
-/// The range in the feed's own unit, and playback as a seq.
+/// Returns the range in the feed's own unit. Turns `--playback` into a seq.
 fn selection(
     feed: &Chosen,
     bounds: &Bounds,
@@ -125,7 +127,7 @@ fn selection(
     request: &Request,
 ) -> anyhow::Result<Selection> {
     let scale = feed.reader.layout().unit().nanos() / unit.nanos();
-    // Rounded up, which is exact at both ends of a half-open range.
+    // Rounding up is exact at both ends of a half-open range.
     let ticks = |bound: u64| if bound == u64::MAX { bound } else { bound.div_ceil(scale) };
     let (lo, hi) = request.seqs.unwrap_or((0, u64::MAX));
     let mut selection = Selection {
@@ -136,7 +138,7 @@ fn selection(
         let since = bounds.time_since.map_or(u64::MAX, ticks);
         let mark = feed.reader.last_mark(&feed.snapshot, since)?;
         selection.seqs.0 = selection.seqs.0.max(mark);
-        // From the mark on everything counts, late records older than it too.
+        // After the mark every record counts, even a late one that is older than the mark.
         selection.times.0 = 0;
     }
     Ok(selection)

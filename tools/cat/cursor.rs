@@ -1,7 +1,7 @@
-//! `--cursor-file`: where the last run ended, and where this one will have.
+//! `--cursor-file`: the position where the last run ended and this one continues.
 //!
-//! The place is a seq for each feed: everything below it was printed, or not asked for. It is saved
-//! only for what was flushed, so that a run that is killed repeats records and loses none.
+//! The position is a seq for each feed. Every record below it was printed or not selected. It is
+//! saved only for flushed output, so a run that is killed repeats records but loses none.
 
 use std::path::{Path, PathBuf};
 
@@ -23,28 +23,28 @@ pub struct Cursor {
     path: PathBuf,
     store: String,
     feeds: Vec<Place>,
-    /// As it was saved last.
+    /// The positions as saved last.
     saved: Option<Vec<Saved>>,
 }
 
-/// One feed's place.
+/// The position in one feed.
 struct Place {
     name: String,
     id: String,
     /// Where the last run ended.
     start: Option<u64>,
-    /// What was printed behind it.
+    /// The records above it that were printed.
     printed: Printed,
-    /// The record before the last run's end.
+    /// The record before the end of the last run.
     last: Option<Last>,
     hold: Option<Hold>,
 }
 
-/// A feed's place as it is saved, what was printed behind it, and where printing ended.
+/// The saved position of a feed, the records above it that were printed, and the end of printing.
 type Saved = (u64, Printed, u64);
 
-/// Records that are left out for being at or after `--until` are still to come: the place stays
-/// before them.
+/// Keeps the position before the first record at or after `--until`. Such records were left out and
+/// are due in a later run.
 struct Hold {
     until: u64,
     checked: u64,
@@ -52,12 +52,12 @@ struct Hold {
 }
 
 impl Cursor {
-    /// Reads a cursor file, or makes an empty one.
+    /// Reads a cursor file, or creates an empty one.
     ///
     /// # Errors
-    /// If it cannot be read or made, is no cursor file, or one of other feeds.
+    /// If the file cannot be read or created, is not a cursor file, or belongs to other feeds.
     pub fn open(path: &Path, readers: &[&Reader]) -> anyhow::Result<Cursor> {
-        // A path without a folder in it is one in this folder.
+        // A bare file name needs a directory: the current one.
         let path = Path::new(".").join(path);
         let shown = path.strip_prefix(".").unwrap_or(&path).display().to_string();
         let store = format!("{:032x}", u128::from_be_bytes(readers[0].feed().id.store_id));
@@ -104,30 +104,30 @@ impl Cursor {
             }
             let next = place.get("next_seq").and_then(Value::as_u64);
             feed.start = Some(next.with_context(|| format!("no next_seq of feed {name}"))?);
-            // Files of earlier versions have neither.
+            // Files of earlier versions have neither of these.
             feed.printed = place.get("printed").and_then(Printed::of_json).unwrap_or_default();
             feed.last = place.get("last").and_then(Last::of_json);
         }
         Ok(())
     }
 
-    /// Where the last run ended in a feed, if the file says so.
+    /// Returns where the last run ended in this feed, if the file has it.
     pub fn start(&self, feed: usize) -> Option<u64> {
         self.feeds[feed].start
     }
 
-    /// Keeps the place before the first record that is at or after `until`.
+    /// Keeps the position before the first record at or after `until`.
     pub fn hold_back(&mut self, feed: usize, until: u64, from: u64) {
         self.feeds[feed].hold = Some(Hold { until, checked: from, held: None });
     }
 
-    /// What was printed behind the place.
+    /// Returns the records above the position that were printed.
     pub fn printed(&self, feed: usize) -> &Printed {
         &self.feeds[feed].printed
     }
 
-    /// Looks whether the feed still has what the last run ended with. If it does not, the store is
-    /// an older copy: says so, and goes back to the first record that cannot have been printed.
+    /// Checks that the feed still has the record that the last run ended with. If not, the store is
+    /// an older copy: reports it, and goes back to the first record that cannot have been printed.
     ///
     /// # Errors
     /// If the feed cannot be read.
@@ -148,10 +148,10 @@ impl Cursor {
         Ok(())
     }
 
-    /// Saves the place: every record below these seqs was printed.
+    /// Saves the positions. Every record below them was printed or not selected.
     ///
     /// # Errors
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn save(&mut self, chosen: &[Chosen], positions: &[u64]) -> anyhow::Result<()> {
         let mut places = Vec::new();
         for ((feed, chosen), &position) in self.feeds.iter_mut().zip(chosen).zip(positions) {
@@ -186,7 +186,7 @@ impl Cursor {
 }
 
 impl Hold {
-    /// The place, or the first record before it that is still to come.
+    /// Returns the position, or the seq of the first record below it that is still to be printed.
     fn before(&mut self, chosen: &Chosen, position: u64) -> deepwater::Result<u64> {
         if self.held.is_none() && self.checked < position {
             let selection =

@@ -1,4 +1,4 @@
-//! Runs of records, encoded and put out.
+//! Encodes runs of records and prints them.
 
 use anyhow::bail;
 use deepwater::layout::Layout;
@@ -9,17 +9,17 @@ use jiff::tz::TimeZone;
 use super::args::{Ints, Request, Style};
 use crate::cli::out::{Error, Out};
 
-/// So many bytes of records are encoded at a time: what they become stays in the cache until it is
+/// How many bytes of records to encode at a time. The output stays in the CPU cache until it is
 /// written.
 const SLICE_BYTES: usize = 16 << 10;
 
-/// Encodes records and puts them out.
+/// Encodes and prints records.
 pub struct Printer<'a> {
-    /// One for each feed, or for a table one for all.
+    /// One per feed; for a table, one for all.
     encoders: Vec<Encoder>,
-    /// Sizes of the feeds' records.
+    /// The record size of each feed.
     sizes: Vec<usize>,
-    /// The feed of the last run.
+    /// The feed of the last run of records.
     feed: usize,
     out: &'a mut Out,
     raw: bool,
@@ -27,10 +27,10 @@ pub struct Printer<'a> {
 }
 
 impl<'a> Printer<'a> {
-    /// Compiles the encoders.
+    /// Creates the encoders.
     ///
     /// # Errors
-    /// For fields that are not there, and for feeds whose records do not go into one table.
+    /// If a field does not exist, or if the records of the feeds do not fit into one table.
     pub fn new(
         readers: &[&Reader],
         request: &Request,
@@ -43,14 +43,14 @@ impl<'a> Printer<'a> {
         }
         let mut encoders = Vec::new();
         for (feed, reader) in readers.iter().enumerate() {
-            // What is as wide as the widest name must know them all.
+            // The width of these formats depends on all names, so the encoder must know them.
             let wide = matches!(request.format, OutputFormat::Npy | OutputFormat::Table);
             let names = if wide { &request.feeds[..] } else { &request.feeds[feed..feed + 1] };
             let mut encoder = encoder(reader.layout(), request, names)?;
             encoder.set_feed(feed);
             encoders.push(encoder);
             if request.format == OutputFormat::Table {
-                // A table settles its widths once, for all.
+                // A table sets the column widths once, for all feeds.
                 break;
             }
         }
@@ -64,7 +64,7 @@ impl<'a> Printer<'a> {
         })
     }
 
-    /// Puts out what comes first, for formats that say how many records will come.
+    /// Prints the header. Some formats say there how many records follow.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -73,14 +73,14 @@ impl<'a> Printer<'a> {
         self.out.spill()
     }
 
-    /// Puts a run of a feed's records out, turned round in a reverse scan.
+    /// Prints a run of records of a feed, in reverse order if the scan is reversed.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn run(&mut self, feed: usize, run: &Run<'_>) -> Result<(), Error> {
         let size = self.sizes[feed];
         if self.raw && !self.reverse && run.records.len() >= SLICE_BYTES {
-            // Straight from where it was verified, without another copy.
+            // Write directly from the verified buffer, without a copy.
             return self.out.write_raw(run.records);
         }
         let encoder = match &mut self.encoders[..] {
@@ -112,7 +112,7 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    /// Puts out all that is held back.
+    /// Writes everything that is buffered.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -123,7 +123,7 @@ impl<'a> Printer<'a> {
         self.out.flush()
     }
 
-    /// The output.
+    /// Returns the output.
     pub fn out(&mut self) -> &mut Out {
         self.out
     }
@@ -148,7 +148,7 @@ fn encoder(layout: &Layout, request: &Request, names: &[String]) -> deepwater::R
     Encoder::new(layout, request.format, &options)
 }
 
-/// One header, one dtype or one kind of record can only stand for feeds that are alike in it.
+/// Checks that two feeds can share one header, one dtype or one kind of record.
 fn check_equal(first: &Reader, other: &Reader, request: &Request) -> anyhow::Result<()> {
     let (a, b) = (first.layout(), other.layout());
     let (differences, help) = match &request.fields {
@@ -174,7 +174,7 @@ fn check_equal(first: &Reader, other: &Reader, request: &Request) -> anyhow::Res
     );
 }
 
-/// How chosen fields of two layouts differ in what is printed of them.
+/// Returns the differences between two layouts that affect the printed fields.
 fn difference_in(a: &Layout, b: &Layout, fields: &[String], times_as_text: bool) -> Vec<String> {
     let mut found = Vec::new();
     for name in fields {

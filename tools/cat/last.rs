@@ -1,23 +1,23 @@
-//! The record that a run ended with, by which the next one knows the store again.
+//! The last record of a run. The next run uses it to detect that the store was replaced.
 
 use deepwater::checksum::crc;
 use deepwater::reader::{Direction, Reader, Selection, Snapshot};
 use deepwater::registry::feed::SessionEntry;
 use serde_json::{Value, json};
 
-/// A seq, the record that had it, and the session that gave it.
+/// A seq, its record, and the session that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Last {
     /// The seq.
     pub seq: u64,
-    /// The record's time and checksum; none where it could not be read.
+    /// Time and checksum of the record; `None` if it could not be read.
     record: Option<(u64, u32)>,
-    /// The session's id, and when it was opened; none where there is none.
+    /// Id and opening time of the session; `None` if there is no session.
     session: Option<(u64, u64)>,
 }
 
 impl Last {
-    /// The record before `end`, if any seq is before it.
+    /// Returns the record before `end`, if `end` is not the first seq.
     ///
     /// # Errors
     /// If the feed cannot be read.
@@ -40,7 +40,7 @@ impl Last {
         })
     }
 
-    /// For the cursor file.
+    /// Returns the JSON for the cursor file.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"seq": self.seq});
         if let Some((time, crc)) = self.record {
@@ -52,8 +52,8 @@ impl Last {
         json
     }
 
-    /// Where a store that does not have this record parts from the one that had: no record from
-    /// there on can have been printed. None if nothing speaks against it.
+    /// Returns the seq at which the store departs from the one that had this record: no record from
+    /// there on can have been printed. Returns `None` if the store may be the same.
     ///
     /// # Errors
     /// If the feed cannot be read.
@@ -66,7 +66,8 @@ impl Last {
         let differs = match (self.record, found) {
             (Some(ours), Some(there)) if ours == there => return Ok(None),
             (Some(_), Some(_)) => true,
-            // Collected, or never there: the sessions can tell, unless they were collected too.
+            // The record was collected or never existed. The sessions decide, unless they were
+            // collected too.
             _ => false,
         };
         let Some((id, opened_us)) = self.session else { return Ok(None) };
@@ -82,13 +83,13 @@ impl Last {
             its_id > id || its_opened_us > opened_us || (its_id == id && its_opened_us != opened_us)
         };
         let bases = sessions.iter().filter(later).map(|session| session.base_seq);
-        // Without such a session all that is there is older, but for a record that is another's.
+        // Without such a session, everything in the store is older, except if the record differs.
         let none = if differs { snapshot.first_seq() } else { snapshot.end_seq };
         Ok(Some(bases.min().unwrap_or(none)))
     }
 }
 
-/// Time and checksum of the record of that seq, if it is there.
+/// Returns the time and checksum of the record with this seq, if it exists.
 fn record_at(
     reader: &Reader,
     snapshot: &Snapshot,

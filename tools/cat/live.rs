@@ -1,4 +1,4 @@
-//! Records as they come.
+//! Prints new records as they arrive.
 
 use std::time::Duration;
 
@@ -9,36 +9,37 @@ use deepwater::reader::{Event, Follower, Waiting};
 use super::sink::{Sink, Step, tell_damage, tell_lost};
 use crate::cli::messages;
 
-/// So many runs of a feed are printed before the next feed has its turn.
+/// How many runs of a feed are printed before the next feed has its turn.
 const TURN: usize = 64;
 
-/// Feeds that are followed.
+/// The feeds that are followed.
 pub struct Live {
     followers: Vec<Follower>,
-    /// The position of each one's feed.
+    /// For each follower, the index of its feed.
     feeds: Vec<usize>,
     waiting: Waiting,
-    /// Nanoseconds since the epoch.
+    /// The end, in nanoseconds since the epoch.
     until: Option<u128>,
 }
 
 impl Live {
-    /// Follows feeds, in the order of their positions.
+    /// Creates it from one follower per feed, in the order of the feeds.
     pub fn new(followers: Vec<Follower>, spin: bool, until: Option<u128>) -> Live {
         let feeds = (0..followers.len()).collect();
         let waiting = if spin { Waiting::Spin } else { Waiting::Sleep };
         Live { followers, feeds, waiting, until }
     }
 
-    /// Prints what comes, until nothing more can come or the clock has passed the end.
+    /// Prints new records until no more can come or the clock has passed the end.
     pub fn print(&mut self, sink: &mut Sink<'_>) -> Step {
         while !self.followers.is_empty() {
-            // The clock first: what came before the end is printed, however late we look at it.
+            // Read the clock before the records, so that every record before the end is printed
+            // even if this is late.
             let left = self.until.map(|until| left(until, u128::from(process::wall_ns())));
             if self.round(sink)? {
                 continue;
             }
-            // Caught up: what comes now comes as it happens.
+            // Caught up with history. Print from here on without pacing.
             sink.pace(None);
             sink.flush()?;
             if left.is_some_and(|left| left.is_zero()) {
@@ -51,7 +52,7 @@ impl Live {
         Ok(())
     }
 
-    /// Prints some of what each feed has; false if none had anything.
+    /// Prints some records of each feed. Returns false if there were none.
     fn round(&mut self, sink: &mut Sink<'_>) -> Step<bool> {
         let mut any = false;
         for at in (0..self.followers.len()).rev() {

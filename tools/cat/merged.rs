@@ -1,4 +1,5 @@
-//! Several feeds, their history merged by time: which of it, and how many from which end.
+//! The history of several feeds merged by time: which part of it, and how many records from which
+//! end.
 
 use deepwater::reader::merge::{Merge, Rank};
 use deepwater::reader::{Direction, Run, Selection, Snapshot};
@@ -7,20 +8,20 @@ use super::args::Lines;
 use super::choice::Chosen;
 use super::sink::{Sink, Step, tell_damage, tell_lost};
 
-/// The chosen records of several feeds, in the order they are to be printed.
+/// The selected records of several feeds, in the order of printing.
 pub struct Merged<'a> {
     feeds: &'a [Chosen],
-    /// For each feed: what it held, and the range.
+    /// Snapshot and range of each feed.
     ranges: Vec<(Snapshot, Selection)>,
     direction: Direction,
-    /// Where to begin, if not at the beginning.
+    /// Where to begin; `None` means at the start.
     from: Option<Rank>,
     limit: u64,
 }
 
 impl<'a> Merged<'a> {
-    /// Works out where to begin. As with one feed, the last N are found by a merge backwards that
-    /// only counts.
+    /// Finds where to begin. The last N are found, as with one feed, by a backward merge that only
+    /// counts.
     pub fn new(
         feeds: &'a [Chosen],
         lines: Option<Lines>,
@@ -37,7 +38,7 @@ impl<'a> Merged<'a> {
         match (lines, reverse) {
             (None, _) => {}
             (Some(Lines::First(0) | Lines::Last(0)), _) => merged.limit = 0,
-            // Those that are met first.
+            // The merge meets these records first.
             (Some(Lines::First(n)), false) | (Some(Lines::Last(n)), true) => merged.limit = n,
             (Some(Lines::Last(n)), false) => merged.from = merged.nth(n, Direction::Reverse)?,
             (Some(Lines::First(n)), true) => merged.from = merged.nth(n, Direction::Forward)?,
@@ -45,7 +46,7 @@ impl<'a> Merged<'a> {
         Ok(merged)
     }
 
-    /// What came since: the records behind those of `before`.
+    /// Returns the records that arrived after those of `before`.
     pub fn since(before: &Merged<'a>) -> deepwater::Result<Merged<'a>> {
         let mut ranges = Vec::new();
         for (feed, (snapshot, selection)) in before.feeds.iter().zip(&before.ranges) {
@@ -56,17 +57,17 @@ impl<'a> Merged<'a> {
         Ok(Merged { feeds, ranges, direction, from: None, limit: u64::MAX })
     }
 
-    /// Whether there is anything to look at.
+    /// Whether all ranges are empty.
     pub fn is_empty(&self) -> bool {
         self.ranges.iter().all(|(snapshot, range)| snapshot.end_seq <= range.seqs.0)
     }
 
-    /// How many will be printed at most.
+    /// Returns how many records are printed at most.
     pub fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// Up to which seq of a feed the snapshot goes.
+    /// Returns the end seq of a feed's snapshot.
     pub fn end(&self, feed: usize) -> u64 {
         let (snapshot, selection) = &self.ranges[feed];
         snapshot.end_seq.max(selection.seqs.0)
@@ -78,7 +79,7 @@ impl<'a> Merged<'a> {
         Merge::new(&feeds, direction)
     }
 
-    /// The place of the n-th record met in that direction; none if there are fewer.
+    /// Returns the rank of the n-th record in this direction, or `None` if there are fewer.
     fn nth(&self, n: u64, direction: Direction) -> deepwater::Result<Option<Rank>> {
         let mut left = n;
         let mut merge = self.merge(direction)?;
@@ -99,7 +100,7 @@ impl<'a> Merged<'a> {
         Ok(None)
     }
 
-    /// How many records will be printed, damage aside.
+    /// Counts the records that will be printed, not considering damage.
     pub fn count(&self) -> deepwater::Result<u64> {
         let mut count = 0;
         let mut merge = self.begin()?;
@@ -126,7 +127,7 @@ impl<'a> Merged<'a> {
         Ok(merge)
     }
 
-    /// Prints them.
+    /// Prints the records.
     pub fn print(&self, sink: &mut Sink<'_>) -> Step {
         if self.limit == 0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! dw-cat: the records of feeds, chosen, as text or bytes, and those that come.
+//! dw-cat: prints selected records of feeds as text or bytes, and follows new ones.
 
 pub mod args;
 mod choice;

@@ -1,11 +1,11 @@
-//! `--replay`: records at the pace of their times.
+//! `--replay`: prints records at the pace of their times.
 
 use std::time::{Duration, Instant};
 
-/// No wait is longer; a record that is due later is not due in anybody's life.
+/// The longest wait, about 136 years. It keeps the sum with an instant from overflowing.
 const FOREVER: Duration = Duration::from_secs(1 << 32);
 
-/// When records are due: the first at once, each other one as long after it as its time says.
+/// When records are due. The first is due at once, each other as long after it as its time says.
 pub struct Pace {
     speed: f64,
     /// When the first record was printed, and its time in nanoseconds.
@@ -13,13 +13,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A pace so many times faster than things happened.
+    /// Creates a pace that is `speed` times as fast as recorded.
     pub fn new(speed: f64) -> Pace {
         Pace { speed, began: None }
     }
 
-    /// When a record of that time is due. One that is older than the first, or than one before it,
-    /// was due already.
+    /// Returns when a record with this time is due. A record older than the first, or than the one
+    /// before it, is due at once.
     pub fn due(&mut self, time_ns: u128) -> Instant {
         let (began, first_ns) = *self.began.get_or_insert_with(|| (Instant::now(), time_ns));
         let after_ns = time_ns.saturating_sub(first_ns) as f64 / self.speed;
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn due_by_time_and_speed() {
+    fn records_are_due_by_time_and_speed() {
         let mut pace = Pace::new(10.0);
         let first = pace.due(5_000_000_000);
         assert_eq!(pace.due(6_000_000_000), first + Duration::from_millis(100));

@@ -1,4 +1,4 @@
-//! Which records: a selection, the conditions on fields, and how many from which end.
+//! Selects records of one feed: a range, conditions on fields, and how many from which end.
 
 use deepwater::Result;
 use deepwater::reader::{Damage, Direction, Lost, Run, Scan, Selection};
@@ -6,20 +6,20 @@ use deepwater::reader::{Damage, Direction, Lost, Run, Scan, Selection};
 use super::args::Lines;
 use super::choice::Chosen;
 
-/// Records chosen, in the order they are to be printed.
+/// The selected records, in the order of printing.
 pub struct Pick<'a> {
     chosen: &'a Chosen,
     selection: Selection,
     direction: Direction,
-    /// At most so many.
+    /// The most records to give.
     limit: u64,
 }
 
 impl<'a> Pick<'a> {
-    /// Works out where to begin, so that printing is one scan in one direction.
+    /// Finds where to begin, so that printing is one scan in one direction.
     ///
-    /// The last N of a selection that conditions or times thin out are found by a scan backwards
-    /// that only counts; nothing is held in memory, however large N is.
+    /// If conditions or times leave gaps in the selection, the last N records are found by a
+    /// backward scan that only counts. Nothing is held in memory, however large N is.
     pub fn new(chosen: &'a Chosen, lines: Option<Lines>, reverse: bool) -> Result<Pick<'a>> {
         let selection = chosen.selection;
         let direction = if reverse { Direction::Reverse } else { Direction::Forward };
@@ -29,7 +29,7 @@ impl<'a> Pick<'a> {
         };
         let mut pick = Pick { chosen, selection, direction, limit };
         match (lines, reverse) {
-            // The nearest N in the direction of the scan are those it meets first.
+            // The scan meets these N records first.
             (None, _) | (Some(Lines::First(_)), false) | (Some(Lines::Last(_)), true) => {}
             (Some(Lines::Last(n)), false) => {
                 pick.selection.seqs.0 =
@@ -47,7 +47,7 @@ impl<'a> Pick<'a> {
         self.chosen.reader.scan(&self.chosen.snapshot, self.selection, direction)
     }
 
-    /// Seq of the n-th record met in that direction; none if there are fewer.
+    /// Returns the seq of the n-th record in this direction, or `None` if there are fewer.
     fn nth(&self, n: u64, direction: Direction) -> Result<Option<u64>> {
         let everything = self.chosen.takes_all() && self.selection == Selection::ALL;
         if everything && direction == Direction::Reverse {
@@ -72,7 +72,7 @@ impl<'a> Pick<'a> {
         Ok(found)
     }
 
-    /// How many records [`Pick::each`] will give, damage aside.
+    /// Counts the records that [`Pick::each`] will give, not considering damage.
     pub fn count(&self) -> Result<u64> {
         let size = self.chosen.record_size();
         let mut count = 0;
@@ -84,13 +84,13 @@ impl<'a> Pick<'a> {
         Ok(count.min(self.limit))
     }
 
-    /// The seq that the scan begins with.
+    /// Returns the first seq of the scan.
     pub fn first_seq(&self) -> u64 {
         self.selection.seqs.0
     }
 
-    /// Gives every chosen run to `each`, and what could not be given to the others. Stops at the
-    /// limit, or when `each` fails; true where it was the limit.
+    /// Passes every selected run to `each`, and what could not be read to the other callbacks.
+    /// Stops at the limit or when `each` fails. Returns true if it stopped at the limit.
     pub fn each<E>(
         &self,
         mut each: impl FnMut(Run<'_>) -> std::result::Result<(), E>,
@@ -114,7 +114,7 @@ impl<'a> Pick<'a> {
         Ok(outcome.map(|()| left == 0))
     }
 
-    /// The first `n` records of a run, in the direction of the scan.
+    /// Returns the first `n` records of a run, in the direction of the scan.
     fn first<'r>(&self, run: Run<'r>, n: u64, size: usize) -> Run<'r> {
         let here = (run.records.len() / size) as u64;
         if here <= n {
@@ -129,7 +129,7 @@ impl<'a> Pick<'a> {
         }
     }
 
-    /// The runs of a scan that meet every condition, until `each` returns false.
+    /// Passes the records that meet every condition to `each`, run by run, until it returns false.
     fn runs(
         &self,
         scan: &mut Scan,
@@ -161,7 +161,7 @@ impl<'a> Pick<'a> {
         Ok(())
     }
 
-    /// The next matching records of a run of `n`, `at` of which are behind us in that direction.
+    /// Returns the next matching records of a run of `n`, after `at` of them in this direction.
     fn next_match(
         &self,
         run: &Run<'_>,

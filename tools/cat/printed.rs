@@ -1,10 +1,10 @@
-//! What earlier runs with a cursor file have printed behind the place.
+//! The records above the saved position that earlier runs with a cursor file have printed.
 
 use serde_json::{Value, json};
 
-/// Records behind the place that were printed: for each pair those below the seq that are older
-/// than the time. A run with `--until` keeps the place before the first record that is later, and
-/// prints those behind it that are not.
+/// For each pair `(end, until)`: the records below the seq `end` that are older than `until`. A run
+/// with `--until` keeps the position before the first later record, but prints earlier ones that
+/// follow it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Printed {
     pairs: Vec<(u64, u64)>,
@@ -18,32 +18,32 @@ impl Printed {
         Some(Printed { pairs })
     }
 
-    /// For the cursor file.
+    /// Returns the JSON for the cursor file.
     pub fn to_json(&self) -> Value {
         json!(self.pairs)
     }
 
-    /// Whether nothing was.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// Whether a record was printed.
+    /// Whether this record was printed.
     pub fn has(&self, seq: u64, time: u64) -> bool {
         self.pairs.iter().any(|&(end, until)| seq < end && time < until)
     }
 
-    /// The seq behind all of them.
+    /// Returns the seq after all of them.
     pub fn end(&self) -> u64 {
         self.pairs.iter().map(|pair| pair.0).max().unwrap_or(0)
     }
 
-    /// With those below `end` that are older than `until`, for a place at `place`.
+    /// Adds the records below `end` that are older than `until`, for the position `place`.
     pub fn with(&self, end: u64, until: u64, place: u64) -> Printed {
         let mut pairs: Vec<(u64, u64)> = Vec::new();
         let mut all = self.pairs.clone();
         all.push((end, until));
-        // The widest first, so that each says more than those behind it, or something else.
+        // The largest `end` first: a later pair adds something only if its `until` is larger.
         all.sort_unstable_by(|a, b| b.cmp(a));
         for (end, until) in all {
             if end > place && pairs.iter().all(|pair| pair.1 < until) {
@@ -53,7 +53,7 @@ impl Printed {
         Printed { pairs }
     }
 
-    /// Forgets those from `end` on.
+    /// Removes the records from `end` on.
     pub fn cut(&mut self, end: u64) {
         self.pairs.iter_mut().for_each(|pair| pair.0 = pair.0.min(end));
     }
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_that_say_nothing_more_are_dropped() {
+    fn redundant_pairs_are_dropped() {
         let printed = Printed::default().with(10, 5, 2);
         assert!(printed.has(9, 4) && !printed.has(10, 4) && !printed.has(9, 5));
         assert_eq!(printed.with(20, 5, 2).pairs, [(20, 5)]);

@@ -1,4 +1,4 @@
-//! dw-cat's work: resolve the range, choose, print.
+//! The work of dw-cat: resolve the range, select, print.
 
 use deepwater::Platform;
 use deepwater::layout::Layout;
@@ -23,7 +23,7 @@ use crate::cli::out::Out;
 /// Runs dw-cat.
 ///
 /// # Errors
-/// What makes it fail, for [`crate::cli::exit::main_with`].
+/// Any failure, for [`crate::cli::exit::main_with`] to report.
 pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
@@ -53,16 +53,16 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     finish(sink, done)
 }
 
-/// Ends: what was printed goes out, and then on record.
+/// Flushes the output, then saves the position.
 fn finish(mut sink: Sink<'_>, done: Step) -> anyhow::Result<Exit> {
     let saved = match &done {
-        // Who has left may not have read what was written last.
+        // Keep the position: a reader that left may not have read the last output.
         Err(Break::Failed(error)) if exit::is_closed(error) => Ok(()),
         _ => sink.save(),
     };
     match (done, saved) {
         (Err(Break::Signal(signal)), _) => signal::reraise(signal),
-        // Whoever is asked to end does not wait for a reader that takes nothing.
+        // A tool that was asked to end does not wait for a reader that takes nothing.
         (Err(Break::Failed(error)), _) if exit::is_stuck(&error) => match signal::caught() {
             Some(signal) => signal::reraise(signal),
             None => Err(error),
@@ -72,7 +72,7 @@ fn finish(mut sink: Sink<'_>, done: Step) -> anyhow::Result<Exit> {
     }
 }
 
-/// Opens the cursor file, and begins each feed where it says.
+/// Opens the cursor file and starts each feed at its position.
 fn open_cursor(
     path: &std::path::Path,
     feeds: &mut [Chosen],
@@ -94,7 +94,7 @@ fn open_cursor(
     Ok(cursor)
 }
 
-/// Tells what was taken away since the place where the last run ended.
+/// Reports what was removed since the position where the last run ended.
 fn tell_passed(feed: &Chosen, next: u64) -> anyhow::Result<()> {
     let (first, end) = (feed.snapshot.first_seq(), feed.snapshot.end_seq);
     if next > end {
@@ -115,7 +115,7 @@ fn tell_passed(feed: &Chosen, next: u64) -> anyhow::Result<()> {
     }
 }
 
-/// Works out where each feed begins.
+/// Finds where each feed begins.
 fn begin(
     feeds: &mut [Chosen],
     request: &Request,
@@ -137,7 +137,7 @@ fn begin(
             Some(Lines::Last(n)) => Pick::new(feed, Some(Lines::Last(n)), false)?.first_seq(),
             _ => 0,
         };
-        // What is gone already was not asked for, and is not to be told as lost.
+        // Records removed earlier were not requested, so they are not reported as lost.
         let there = match request.follow || cursor.is_some() {
             true => feed.snapshot.first_seq().min(end),
             false => 0,
@@ -147,7 +147,7 @@ fn begin(
     Ok(())
 }
 
-/// Prints what is asked for.
+/// Prints the requested records.
 fn print(sink: &mut Sink<'_>, feeds: &[Chosen], request: &Request, until: Option<u128>) -> Step {
     if feeds.len() > 1 {
         return print_several(sink, feeds, request, until);
@@ -177,7 +177,7 @@ fn print(sink: &mut Sink<'_>, feeds: &[Chosen], request: &Request, until: Option
     Ok(sink.check_promise()?)
 }
 
-/// Prints history by time, then what comes as it comes.
+/// Prints the merged history, then new records as they arrive.
 fn print_several(
     sink: &mut Sink<'_>,
     feeds: &[Chosen],
@@ -196,7 +196,7 @@ fn print_several(
         return Ok(());
     }
     if request.replay.is_some() {
-        // While it was replayed, more came: it is live once nothing is left to replay.
+        // More records arrive during a replay. It is live once nothing is left to replay.
         loop {
             let more = Merged::since(&merged)?;
             if more.is_empty() {
@@ -214,7 +214,7 @@ fn print_several(
     Live::new(followers, request.spin, until).print(sink)
 }
 
-/// A person at a terminal may go on to paste nanoseconds into jq or a browser.
+/// Warns a user at a terminal, who may paste nanoseconds into a tool that rounds them.
 fn warn_of_rounding(request: &Request, layout: &Layout, out: &Out) {
     let rounded = request.format == OutputFormat::Jsonl
         && request.ints == Ints::Number

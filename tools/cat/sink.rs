@@ -1,5 +1,5 @@
-//! Where chosen records go: at their pace, up to the limit, into the printer, and on record in the
-//! cursor file. Whatever the source, this is also where signals and a reader that left are seen.
+//! Takes selected records, paces and limits them, prints them, and saves the position in the cursor
+//! file. Signals and a reader that has left are detected here, whatever the source.
 
 use std::time::{Duration, Instant};
 
@@ -17,18 +17,18 @@ use super::pace::Pace;
 use crate::cli::times::show_time;
 use crate::cli::{messages, out};
 
-/// How often stdout's reader is looked for.
+/// How often to check that the reader of stdout is still there.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often the place is saved.
+/// How often to save the position.
 const SAVE: Duration = Duration::from_secs(1);
 
-/// Why printing ends before its source does.
+/// Why printing ends before its source.
 pub enum Break {
-    /// As many records are out as were asked for.
+    /// As many records as requested were printed.
     Full,
-    /// A signal.
+    /// A signal arrived.
     Signal(i32),
-    /// An error.
+    /// An error occurred.
     Failed(anyhow::Error),
 }
 
@@ -57,27 +57,27 @@ impl From<deepwater::Error> for Break {
 pub struct Sink<'a> {
     printer: Printer<'a>,
     feeds: &'a [Chosen],
-    /// Records still to be printed.
+    /// How many records may still be printed.
     left: u64,
     printed: u64,
-    /// What the header says will come.
+    /// How many records the header promised.
     promised: Option<u64>,
     pace: Option<Pace>,
     cursor: Option<Cursor>,
-    /// For each feed: everything below was printed, or is not asked for.
+    /// For each feed: every record below was printed or not selected.
     positions: Vec<u64>,
-    /// Whether records come by seq, so that each run moves its feed's position.
+    /// Whether records come in order of seq, so that each run moves the position of its feed.
     by_seq: bool,
-    /// The first record of a run that was not printed to its end.
+    /// Feed and seq of the first record of a run that was not printed to its end.
     unprinted: Option<(usize, u64)>,
-    /// Whether it may be long before anything is written, so that stdout's reader is looked for.
+    /// Whether output may pause for long, so that the reader of stdout must be checked.
     live: bool,
     looked: Instant,
     saved: Instant,
 }
 
 impl<'a> Sink<'a> {
-    /// A sink that takes all, at once.
+    /// Creates a sink that takes all records without pacing.
     pub fn new(printer: Printer<'a>, feeds: &'a [Chosen]) -> Sink<'a> {
         let now = Instant::now();
         Sink {
@@ -97,36 +97,36 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Looks for stdout's reader as time passes.
+    /// From now on checks regularly that the reader of stdout is there.
     ///
     /// # Errors
-    /// If there is none.
+    /// If it has left.
     pub fn live(&mut self) -> Step {
         self.live = true;
         Ok(self.printer.out().check()?)
     }
 
-    /// Takes only so many.
+    /// Limits the number of records.
     pub fn limit(&mut self, records: u64) {
         self.left = records;
     }
 
-    /// Prints records at their pace; none: at once.
+    /// Paces records; `None` prints them at once.
     pub fn pace(&mut self, pace: Option<Pace>) {
         self.pace = pace;
     }
 
-    /// Keeps the place in a cursor file, from now on.
+    /// Saves the position in a cursor file from now on.
     pub fn keep(&mut self, cursor: Cursor) -> anyhow::Result<()> {
         self.cursor.insert(cursor).save(self.feeds, &self.positions)
     }
 
-    /// Says whether records come by seq, or by time.
+    /// Sets whether records come in order of seq; otherwise they come in order of time.
     pub fn by_seq(&mut self, by_seq: bool) {
         self.by_seq = by_seq;
     }
 
-    /// Says up to where a feed's records were given.
+    /// Notes that the records of a feed below this seq were all given.
     pub fn reached(&mut self, feed: usize, seq: u64) {
         self.positions[feed] = match self.unprinted {
             Some((of, first)) if of == feed => seq.min(first),
@@ -134,18 +134,18 @@ impl<'a> Sink<'a> {
         };
     }
 
-    /// Whether the place is to be saved now.
+    /// Whether it is time to save the position.
     pub fn is_due(&self) -> bool {
         self.cursor.is_some() && self.saved.elapsed() >= SAVE
     }
 
-    /// Prints what comes before the first record, which may say how many records will come.
+    /// Prints the header, which may say how many records follow.
     pub fn head(&mut self, promised: Option<u64>) -> Step {
         self.promised = promised;
         Ok(self.printer.head(promised.unwrap_or(0))?)
     }
 
-    /// Whether as many records came as were promised.
+    /// Checks that as many records came as the header promised.
     pub fn check_promise(&self) -> anyhow::Result<()> {
         match self.promised.filter(|promised| *promised != self.printed) {
             None => Ok(()),
@@ -157,7 +157,7 @@ impl<'a> Sink<'a> {
         }
     }
 
-    /// Prints those of a run that meet the conditions.
+    /// Prints the records of a run that meet the conditions.
     pub fn choose(&mut self, feed: usize, run: &Run<'_>) -> Step {
         let chosen = &self.feeds[feed];
         if chosen.takes_all() {
@@ -206,8 +206,8 @@ impl<'a> Sink<'a> {
         if self.left == 0 { Err(Break::Full) } else { Ok(()) }
     }
 
-    /// The end of those of a run, from `at` on, that are due. If none is, some time has passed when
-    /// this returns.
+    /// Returns how far the records of a run, from `at` on, are due. If none is, waits for a while
+    /// first.
     fn due(&mut self, feed: usize, run: &Run<'_>, at: usize, to: usize) -> Step<usize> {
         let Some(pace) = &mut self.pace else { return Ok(to) };
         let layout = self.feeds[feed].reader.layout();
@@ -221,13 +221,13 @@ impl<'a> Sink<'a> {
         if first <= now {
             return Ok((at + 1..to).find(|&i| due(i) > now).unwrap_or(to));
         }
-        // What was printed is to be seen while we wait.
+        // Flush, so that printed records are visible during the wait.
         self.printer.flush()?;
         std::thread::sleep((first - now).min(LOOK));
         Ok(at)
     }
 
-    /// Looks for a signal, for stdout's reader, and at the clock.
+    /// Checks for a signal, for the reader of stdout, and whether it is time to save.
     pub fn tick(&mut self) -> Step {
         if let Some(signal) = signal::caught() {
             return Err(Break::Signal(signal));
@@ -242,12 +242,12 @@ impl<'a> Sink<'a> {
         Ok(())
     }
 
-    /// Puts out all there is.
+    /// Flushes all output.
     pub fn flush(&mut self) -> Step {
         Ok(self.printer.flush()?)
     }
 
-    /// Puts out all there is and saves the place.
+    /// Flushes all output and saves the position.
     pub fn save(&mut self) -> Step {
         self.printer.flush()?;
         if let Some(cursor) = &mut self.cursor {
@@ -262,7 +262,7 @@ fn part<'r>(run: &Run<'r>, from: usize, to: usize, size: usize) -> Run<'r> {
     Run { first_seq: run.first_seq + from as u64, records: &run.records[from * size..to * size] }
 }
 
-/// Tells what could not be read.
+/// Reports what could not be read.
 pub fn tell_damage(damage: &Damage, unit: TimeUnit) {
     let times = damage.times.map_or(String::new(), |(min, max)| {
         let show = |time| show_time(time, unit, &TimeZone::UTC);
@@ -277,12 +277,12 @@ pub fn tell_damage(damage: &Damage, unit: TimeUnit) {
     ));
 }
 
-/// Tells what is gone.
+/// Reports what is lost.
 pub fn tell_lost(lost: &Lost) {
     let Lost { feed, seqs, why, gap } = lost;
     let text = format!("{feed}: left out seq {}..{}: {why}", seqs.0, seqs.1);
     match why {
-        // As if this had been run a moment later.
+        // No message is due: a run started a moment later would not have seen these records at all.
         Why::Collected | Why::Overwritten if !gap => messages::note(text),
         Why::Collected => messages::partial(format!("{text} while older records were printed")),
         _ => messages::partial(text),

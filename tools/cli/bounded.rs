@@ -1,13 +1,14 @@
-//! Inputs that are read whole, up to a limit.
+//! Reads whole inputs up to a limit.
 
 use std::io::{self, Read};
 
 use deepwater::text::words::size;
 
-/// Reads everything, if it is at most `limit` bytes. Never holds more than that.
+/// Reads `input` to its end and returns it if it has at most `limit` bytes. Reads at most one byte
+/// more than that.
 ///
 /// # Errors
-/// The input's, and one that names the limit for an input that is longer.
+/// If reading fails, or if the input is longer than `limit`.
 pub fn read_bytes(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     input.take(limit + 1).read_to_end(&mut bytes)?;
@@ -18,10 +19,10 @@ pub fn read_bytes(input: impl Read, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// As [`read_bytes`], of UTF-8 text.
+/// Reads UTF-8 text as [`read_bytes`] does.
 ///
 /// # Errors
-/// As [`read_bytes`]; also for bytes that are no UTF-8.
+/// As [`read_bytes`], and if the input is not UTF-8.
 pub fn read_text(input: impl Read, limit: u64) -> io::Result<String> {
     String::from_utf8(read_bytes(input, limit)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8 text"))

@@ -1,15 +1,15 @@
-//! Durations as arguments: humantime's text (`90s`, `1h 30m`, `2weeks`), months and years left
-//! out, because they have no fixed length.
+//! Durations as arguments: `90s`, `1h 30m`, `2weeks`, as humantime parses them. Months and years
+//! are rejected, because their length varies.
 
 use std::time::Duration;
 
 use deepwater::schema::{MAX_AGE_SECONDS, Sync};
 
-/// Parses a duration. `forever`, `none` and their like are the caller's. For clap's
-/// `value_parser`.
+/// Parses a duration, for clap's `value_parser`. Words such as `forever` and `none` are left to the
+/// caller.
 ///
 /// # Errors
-/// The reason, and what would be right.
+/// The reason, and an example of a valid duration.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     const RIGHT: &str = "durations are as 500ms, 90s, 5m, 1h30m, 7d or 2w";
     let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
@@ -34,7 +34,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// Parses a duration of whole seconds, at least one.
 ///
 /// # Errors
-/// As [`parse_duration`]; also for zero and for fractions of a second.
+/// As [`parse_duration`], and for zero or fractions of a second.
 pub fn parse_seconds(text: &str) -> Result<u64, String> {
     let duration = parse_duration(text)?;
     if duration.is_zero() {
@@ -49,10 +49,10 @@ pub fn parse_seconds(text: &str) -> Result<u64, String> {
     Ok(duration.as_secs())
 }
 
-/// Parses when records become durable: a duration, `none` or `batch`.
+/// Parses a sync policy: a duration, `none` or `batch`.
 ///
 /// # Errors
-/// As [`parse_duration`]; also for less than a millisecond.
+/// As [`parse_duration`], and for less than a millisecond.
 pub fn parse_sync(text: &str) -> Result<Sync, String> {
     match text {
         "none" => return Ok(Sync::None),
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_that_are_right() {
+    fn valid_durations_are_accepted() {
         let table = [
             ("500ms", 500),
             ("90s", 90_000),
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_that_are_wrong() {
+    fn invalid_durations_are_rejected_with_a_reason() {
         let table = [
             ("", "no duration"),
             ("5", "needs a unit"),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_seconds() {
+    fn parse_seconds_takes_whole_seconds_only() {
         assert_eq!(parse_seconds("2m"), Ok(120));
         assert!(parse_seconds("1500ms").unwrap_err().contains("whole"));
         assert!(parse_seconds("0s").unwrap_err().contains("least"));

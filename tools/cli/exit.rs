@@ -1,4 +1,4 @@
-//! How a tool ends: its exit status, and what is said about an error.
+//! How a tool ends: its exit status and its error message.
 
 use std::io;
 use std::process::ExitCode;
@@ -12,11 +12,11 @@ use super::{color, messages};
 /// A tool's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Done; yes.
+    /// Everything was done, or the answer is yes.
     Ok = 0,
-    /// No, or only in part.
+    /// Only part was done, or the answer is no.
     Partial = 1,
-    /// Could not: usage, no such feed, I/O.
+    /// Nothing useful was done: wrong usage, no such feed, I/O error.
     Failed = 2,
 }
 
@@ -28,9 +28,10 @@ impl From<Exit> for ExitCode {
 
 /// Runs a tool: `fn main() -> ExitCode { main_with("dw-cat", run) }`.
 ///
-/// What `run` has put into its output is flushed whatever it returns, so that the data before
-/// an error comes out before the message. An error is told and is status 2; a reader that has
-/// left is none. An error told on the way ([`messages::partial`]) makes success status 1.
+/// Flushes the output of `run` before printing its error, so that the data comes before the
+/// message. An error means exit status 2, except when the reader of stdout has left: then the tool
+/// ends quietly. A reported partial failure ([`messages::partial`]) turns success into exit status
+/// 1.
 pub fn main_with(
     name: &'static str,
     run: impl FnOnce(&mut Out) -> anyhow::Result<Exit>,
@@ -49,7 +50,7 @@ fn finish(out: &mut Out, result: anyhow::Result<Exit>) -> Exit {
             if out.is_broken() {
                 Err(error)
             } else {
-                // The first error is the one to tell.
+                // `run` failed first; its error is the one to report.
                 let _ = out.flush();
                 end_with(out, error)
             }
@@ -69,7 +70,8 @@ fn finish(out: &mut Out, result: anyhow::Result<Exit>) -> Exit {
     }
 }
 
-/// Help and versions are clap errors that go to stdout and succeed; anything else stays.
+/// clap returns help and version as errors. Prints them on stdout and succeeds; returns any other
+/// error.
 fn end_with(out: &mut Out, error: anyhow::Error) -> anyhow::Result<Exit> {
     let Some(usage) = error.downcast_ref::<clap::Error>() else {
         return Err(error);
@@ -79,19 +81,19 @@ fn end_with(out: &mut Out, error: anyhow::Error) -> anyhow::Result<Exit> {
     }
     let text = usage.render();
     let text = if color::on_stdout() { text.ansi().to_string() } else { text.to_string() };
-    // Its colours are ours; nothing in it is anybody else's.
+    // The text is ours, so its colour escapes may reach the terminal.
     out.draw();
     out.put(text.as_bytes())?;
     out.flush()?;
     Ok(Exit::Ok)
 }
 
-/// Whether the error is a reader of our output that has left.
+/// Whether the error means that the reader of stdout has left.
 pub fn is_closed(error: &anyhow::Error) -> bool {
     matches!(of_output(error), Some(out::Error::Closed))
 }
 
-/// Whether a tool that was asked to end has found nobody to take what it still had.
+/// Whether the error means that the tool was asked to end and the reader took no more output.
 pub fn is_stuck(error: &anyhow::Error) -> bool {
     matches!(of_output(error), Some(out::Error::Stuck))
 }
@@ -103,7 +105,7 @@ fn of_output(error: &anyhow::Error) -> Option<&out::Error> {
     })
 }
 
-/// The error in one line: each cause after the one it caused, none told twice.
+/// Returns the error on one line: each cause follows its effect, and none is repeated.
 pub fn describe(error: &anyhow::Error) -> String {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         return describe_usage(usage);
@@ -114,7 +116,7 @@ pub fn describe(error: &anyhow::Error) -> String {
             Some(e) => system_text(e),
             None => cause.to_string(),
         };
-        // The library's errors include their causes.
+        // Errors of the library include their causes.
         if line.contains(&text) {
             continue;
         }
@@ -123,7 +125,7 @@ pub fn describe(error: &anyhow::Error) -> String {
         }
         line.push_str(&text);
     }
-    // What dw-repair itself cannot mend, it does not refer to itself.
+    // dw-repair must not recommend itself for what it cannot repair.
     let remedy = error.chain().find_map(|cause| cause.downcast_ref::<deepwater::Error>()?.remedy());
     if let Some(remedy) = remedy.filter(|_| !line.contains("dw-")) {
         line.push_str("; ");
@@ -132,7 +134,7 @@ pub fn describe(error: &anyhow::Error) -> String {
     line
 }
 
-/// clap's paragraph as one line in our form: what, the tip, where to read on.
+/// Turns clap's paragraph into one line: what is wrong, the tip, and where to read on.
 fn describe_usage(error: &clap::Error) -> String {
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once() {
+    fn repeated_causes_are_printed_once() {
         let library = deepwater::Error::io("cannot open", "/x", no_such_file());
         let error = anyhow::Error::from(library);
         assert_eq!(describe(&error), "cannot open /x: No such file or directory");
@@ -182,20 +184,20 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_stdout_is_found_under_any_wrapping() {
+    fn a_closed_stdout_is_recognised_under_any_context() {
         let plain = anyhow::Error::from(out::Error::Closed);
         assert!(is_closed(&plain));
         let wrapped = io::Error::from(out::Error::Closed);
         assert!(is_closed(&anyhow::Error::from(wrapped).context("while listing")));
         assert!(!is_closed(&anyhow::Error::from(out::Error::Missing)));
         assert!(!is_closed(&anyhow::anyhow!(no_such_file())));
-        // Another pipe that broke is no closed stdout.
+        // A broken pipe that is not stdout does not count.
         let other = io::Error::from(io::ErrorKind::BrokenPipe);
         assert!(!is_closed(&anyhow::Error::from(other)));
     }
 
     #[test]
-    fn usage_errors_are_one_line() {
+    fn usage_errors_are_printed_on_one_line() {
         let command = || {
             clap::Command::new("dw-x")
                 .arg(

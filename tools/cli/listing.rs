@@ -1,4 +1,4 @@
-//! Tables for people: columns as wide as their widest cell.
+//! Tables for people; each column is as wide as its widest cell.
 
 use std::borrow::Cow;
 use std::iter::repeat_n;
@@ -7,21 +7,21 @@ use deepwater::show;
 
 use crate::cli::out::{Error, Out};
 
-/// A table that is printed once all its rows are known.
+/// A table, printed once all rows are known.
 pub struct Listing<'a> {
     columns: Vec<Column>,
-    /// Row by row.
+    /// The cells, row by row.
     cells: Vec<Cow<'a, str>>,
 }
 
 struct Column {
     title: &'static str,
-    /// Of numbers, which stand to the right.
+    /// Whether the column holds numbers and is right-aligned.
     right: bool,
     width: usize,
 }
 
-/// A cell as a terminal may have it: on one line, without control characters, not too long.
+/// Makes a cell fit for a terminal: one line, no control characters, not too long.
 fn shown(cell: &str) -> Cow<'_, str> {
     match show::shortened(cell, show::MESSAGE_BYTES) {
         Cow::Borrowed(cell) => show::printable(cell),
@@ -30,7 +30,8 @@ fn shown(cell: &str) -> Cow<'_, str> {
 }
 
 impl<'a> Listing<'a> {
-    /// Columns by title; a title that begins with `>` is of numbers, and stands to the right.
+    /// Creates a table with these columns. A title that begins with `>` marks a column of numbers,
+    /// which is right-aligned.
     pub fn new(titles: &[&'static str]) -> Listing<'a> {
         let column = |title: &&'static str| {
             let (title, right) = match title.strip_prefix('>') {
@@ -42,7 +43,7 @@ impl<'a> Listing<'a> {
         Listing { columns: titles.iter().map(column).collect(), cells: Vec::new() }
     }
 
-    /// Adds a row: a cell a column.
+    /// Adds a row, with one cell per column.
     pub fn row<C: Into<Cow<'a, str>>>(&mut self, cells: impl IntoIterator<Item = C>) {
         for (column, cell) in self.columns.iter_mut().zip(cells) {
             let cell = match cell.into() {
@@ -54,7 +55,7 @@ impl<'a> Listing<'a> {
         }
     }
 
-    /// Prints it.
+    /// Prints the table.
     ///
     /// # Errors
     /// If it cannot be written.

@@ -1,8 +1,8 @@
-//! Messages to people, on stderr: `dw-cat: what, where, what to do`.
+//! Messages to people on stderr: `dw-cat: what happened, where, what to do`.
 //!
-//! A failure that does not end the tool prints at once and is remembered: [`seen_partial`] makes
-//! the exit status 1 at the end. A stderr that is closed or full never fails a tool. Each message
-//! is one write, so that the lines of several processes do not mix.
+//! A failure that does not end the tool is printed at once and remembered; [`seen_partial`] then
+//! makes the exit status 1. A closed or full stderr never makes a tool fail. Each message is one
+//! write, so that lines of several processes do not mix.
 
 use std::fmt;
 use std::io::Write as _;
@@ -26,17 +26,17 @@ const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
 const PLAIN: &str = "\x1b[1m";
 
-/// Names the tool; the first name stays.
+/// Sets the tool's name. Later calls have no effect.
 pub fn start(name: &'static str) {
     let _ = NAME.set(name);
 }
 
-/// The tool's name.
+/// Returns the tool's name.
 pub fn name() -> &'static str {
     NAME.get().copied().unwrap_or("deepwater")
 }
 
-/// Sets how much is said: quiet keeps errors only, verbose adds notes.
+/// Sets which messages are printed: `quiet` only errors, `verbose` notes as well.
 pub fn set_level(quiet: bool, verbose: bool) {
     let level = match (quiet, verbose) {
         (true, _) => QUIET,
@@ -46,29 +46,29 @@ pub fn set_level(quiet: bool, verbose: bool) {
     LEVEL.store(level, Ordering::Relaxed);
 }
 
-/// Whether notes are printed; for those that cost something to make.
+/// Whether notes are printed. Ask before computing an expensive note.
 pub fn is_verbose() -> bool {
     LEVEL.load(Ordering::Relaxed) == VERBOSE
 }
 
-/// Whether warnings are kept back.
+/// Whether warnings are suppressed.
 pub fn is_quiet() -> bool {
     LEVEL.load(Ordering::Relaxed) == QUIET
 }
 
-/// The error that ends the tool.
+/// Prints the error that ends the tool.
 pub fn fatal(text: impl fmt::Display) {
     print(RED, text);
 }
 
-/// An error after which the tool goes on; its exit status will be 1. Printed even when quiet.
+/// Prints an error after which the tool continues, even when quiet. The exit status will be 1.
 pub fn partial(text: impl fmt::Display) {
     mark_partial();
     print(RED, text);
 }
 
-/// An error of one feed after which the tool goes on with the others. A limit of the process says
-/// nothing of the feed: then the exit status will be 2.
+/// Prints an error of one feed; the tool continues with the others. If a limit of the process was
+/// reached, the error says nothing about the feed, and the exit status will be 2.
 pub fn feed_error(feed: &str, error: &deepwater::Error) {
     if error.is_limit() {
         FAILED.store(true, Ordering::Relaxed);
@@ -78,40 +78,40 @@ pub fn feed_error(feed: &str, error: &deepwater::Error) {
     partial(format!("{feed}: {error}{remedy}"));
 }
 
-/// Whether a limit was met on the way.
+/// Whether a limit of the process was reached.
 pub fn seen_limit() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// What casts doubt on a feed's records, and what to do if that does not say.
+/// Prints why a feed's records are in doubt, and recommends dw-repair unless the text does.
 pub fn doubt(feed: &str, doubt: &str) {
     let what_to_do = if doubt.contains("dw-repair") { "" } else { "; see dw-repair" };
     partial(format!("{feed}: {doubt}{what_to_do}"));
 }
 
-/// Makes the exit status 1 without a message of its own, as for errors beyond a rate limit.
+/// Makes the exit status 1 without a message, for example for errors beyond a rate limit.
 pub fn mark_partial() {
     PARTIAL.store(true, Ordering::Relaxed);
 }
 
-/// Whether an error was told that did not end the tool.
+/// Whether the tool has continued after an error.
 pub fn seen_partial() -> bool {
     PARTIAL.load(Ordering::Relaxed)
 }
 
-/// Something to know that is no failure; not printed when quiet.
+/// Prints a warning, unless quiet.
 pub fn warn(text: impl fmt::Display) {
     if !is_quiet() {
         print(YELLOW, text);
     }
 }
 
-/// Something that was asked for by an option of its own; printed even when quiet.
+/// Prints something that an option asked for, even when quiet.
 pub fn say(text: impl fmt::Display) {
     print(PLAIN, text);
 }
 
-/// Something for the curious; printed with `-v`.
+/// Prints a note, with `-v` only.
 pub fn note(text: impl fmt::Display) {
     if is_verbose() {
         print(PLAIN, text);
@@ -125,7 +125,7 @@ fn print(style: &str, text: impl fmt::Display) {
 
 fn format(style: &str, colored: bool, name: &str, text: &str) -> String {
     let mut line = if colored { format!("{style}{name}:\x1b[0m ") } else { format!("{name}: ") };
-    // Input, names and causes are quoted in messages: they must not drive or fill the terminal.
+    // Messages quote input, names and causes. These must neither control nor flood the terminal.
     for c in show::shortened(text.trim_end(), show::MESSAGE_BYTES).chars() {
         match c {
             '\n' => line.push_str("\n  "),
@@ -142,20 +142,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_with_the_name_first() {
+    fn a_message_is_one_line_after_the_tools_name() {
         assert_eq!(format(RED, false, "dw-cat", "no such feed\n"), "dw-cat: no such feed\n");
         assert_eq!(format(RED, true, "dw-cat", "no"), "\x1b[1;31mdw-cat:\x1b[0m no\n");
     }
 
     #[test]
-    fn a_message_is_never_long() {
+    fn long_messages_are_shortened() {
         let line = format(RED, false, "dw-cat", &format!("begin{}end", "x".repeat(10 << 20)));
         assert!(line.len() < show::MESSAGE_BYTES + 100);
         assert!(line.starts_with("dw-cat: beginx") && line.ends_with("xend\n"), "{line}");
     }
 
     #[test]
-    fn input_cannot_drive_the_terminal() {
+    fn control_characters_in_messages_are_escaped() {
         let text = "row 1: \"\x1b[2J\x07é\u{9b}\u{202e}\"\tnot a number\nline 2";
         assert_eq!(
             format(RED, false, "dw-write", text),

@@ -1,4 +1,4 @@
-//! What every tool does the same way: its arguments, its output, its messages and its exit.
+//! What the tools have in common: arguments, output, messages and exit status.
 
 pub mod args;
 pub mod bounded;

@@ -1,8 +1,8 @@
-//! Standard output: a tool's only way to it, and what can be wrong with it.
+//! Standard output, and what can go wrong with it. Tools write to it only through [`Out`].
 //!
-//! Rust ignores SIGPIPE, so a reader that has left is an error of the write: [`Error::Closed`],
-//! which ends the tool quietly. Any other failure (a full disk, `/dev/full`) is the tool's.
-//! Nothing is flushed on drop, where errors cannot be told: who writes calls [`Out::flush`].
+//! Rust ignores SIGPIPE, so a write fails once the reader has left. That is [`Error::Closed`], and
+//! the tool ends quietly. Any other failure, such as a full disk or `/dev/full`, is the tool's.
+//! Nothing is flushed on drop, because errors could not be reported there: call [`Out::flush`].
 
 use std::fmt;
 use std::fs::File;
@@ -17,25 +17,25 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// What is gathered before a write, where output is no terminal.
+/// How much is buffered before a write, unless output goes to a terminal.
 const BUFFER_BYTES: usize = 64 << 10;
-/// A pipe that is said to have room has it for so much.
+/// A pipe that `poll` calls writable takes at least this much.
 const PIECE_BYTES: usize = 4096;
-/// How long a reader may take to make room once we are asked to end.
+/// How long to wait for the reader once the tool was asked to end.
 const LAST_WAIT: Duration = Duration::from_secs(1);
-/// What a pipe is asked to hold: fewer switches between us and the reader.
+/// Capacity to ask for a pipe. A larger pipe means fewer context switches.
 const PIPE_BYTES: i32 = 1 << 20;
 
-/// Why nothing more can be written.
+/// Why no more output can be written.
 #[derive(Debug)]
 pub enum Error {
-    /// The reader has left: no failure, the tool ends quietly.
+    /// The reader has left. The tool ends quietly.
     Closed,
     /// The descriptor was closed when the tool started (`>&-`).
     Missing,
-    /// The tool was asked to end, and the reader takes nothing.
+    /// The tool was asked to end, and the reader takes no more output.
     Stuck,
-    /// The system refused the write.
+    /// The write failed.
     Failed(io::Error),
 }
 
@@ -71,7 +71,7 @@ pub fn stdin_is_missing() -> bool {
     process::was_closed(0)
 }
 
-/// Asks for a pipe of 1 MiB; what is no pipe, or may not grow, stays as it is.
+/// Asks for a pipe capacity of 1 MiB. Has no effect on other files or if the limit is lower.
 pub fn enlarge_pipe(fd: BorrowedFd<'_>) {
     let _ = fcntl(fd, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
 }
@@ -90,29 +90,29 @@ impl AsFd for Target {
     }
 }
 
-/// Buffered output that tells every error: by line on a terminal, 64 KiB at a time otherwise.
+/// Buffered output that reports every error. Flushes each line on a terminal, else every 64 KiB.
 pub struct Out {
     target: Target,
     buffer: Vec<u8>,
     by_line: bool,
-    /// Whether the first write has looked at the descriptor.
+    /// Whether the descriptor was checked, which the first write does.
     begun: bool,
-    /// After an error nothing more is tried.
+    /// Whether a write has failed. No more are tried then.
     broken: bool,
-    /// Whether the tool was asked to end: then nothing waits for long.
+    /// Returns whether the tool was asked to end. Writes then wait only briefly.
     ending: fn() -> bool,
-    /// Whether escape sequences are the tool's own, and go to a terminal as they are.
+    /// Whether escape sequences come from the tool itself and may reach a terminal.
     draws: bool,
 }
 
 impl Out {
-    /// Standard output. Nothing is checked before the first write, so that a tool with nothing
-    /// to print needs none.
+    /// Returns standard output. It is checked at the first write, so a tool that prints nothing
+    /// does not need one.
     pub fn stdout() -> Out {
         Out::new(Target::Stdout(io::stdout()))
     }
 
-    /// A file in place of standard output.
+    /// Returns output to a file instead.
     pub fn to_file(file: File) -> Out {
         Out::new(Target::File(file))
     }
@@ -123,17 +123,17 @@ impl Out {
     }
 
     /// Lets escape sequences through to a terminal from now on, for a tool that draws. Otherwise
-    /// what reaches a terminal has none: see [`show::printable_bytes`].
+    /// they are escaped as in [`show::printable_bytes`].
     pub fn draw(&mut self) {
         self.draws = true;
     }
 
-    /// Says how to know that the tool was asked to end, by a signal that it has caught.
+    /// Sets the function that says whether a caught signal has asked the tool to end.
     pub fn end_when(&mut self, ending: fn() -> bool) {
         self.ending = ending;
     }
 
-    /// Whether there is anybody to write to, for a tool that may have nothing to write for long.
+    /// Checks that the reader is still there, for a tool that may not write for a long time.
     ///
     /// # Errors
     /// [`Error::Missing`], or [`Error::Closed`] once the reader has left.
@@ -153,15 +153,15 @@ impl Out {
         self.target.as_fd().is_terminal()
     }
 
-    /// Whether a write has failed; nothing more will come out.
+    /// Whether a write has failed. No more output is written then.
     pub fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// Writes `bytes`, sooner or later.
+    /// Appends `bytes` to the buffer, and writes it if it is full.
     ///
     /// # Errors
-    /// If what was gathered could not be written.
+    /// If the buffer could not be written.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.buffer.len() + bytes.len() > BUFFER_BYTES && bytes.len() >= BUFFER_BYTES {
             return self.write_raw(bytes);
@@ -170,8 +170,8 @@ impl Out {
         self.spill()
     }
 
-    /// Writes text for a person, its control characters escaped also where it goes to a file or a
-    /// pipe; line breaks and tabs stay.
+    /// Writes text for people. Control characters are escaped, in files and pipes too; newlines and
+    /// tabs are kept.
     ///
     /// # Errors
     /// As [`Out::put`].
@@ -179,7 +179,7 @@ impl Out {
         self.put(show::printable_lines(text).as_bytes())
     }
 
-    /// Writes a JSON value and a line break; control characters are escaped beyond what JSON asks.
+    /// Writes a JSON value and a newline. More control characters are escaped than JSON requires.
     ///
     /// # Errors
     /// As [`Out::put`].
@@ -187,22 +187,22 @@ impl Out {
         self.put(show::printable_json(&format!("{value}\n")).as_bytes())
     }
 
-    /// The gathered bytes, for an encoder to append to; [`Out::spill`] follows.
+    /// Returns the buffer, for an encoder to append to. Call [`Out::spill`] afterwards.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// Writes what is gathered if it is much, or a line for a terminal. Called once a record.
+    /// Writes the buffer if it is full, or if output goes to a terminal. Called once per record.
     ///
     /// # Errors
-    /// If it could not be written.
+    /// If the buffer could not be written.
     #[inline]
     pub fn spill(&mut self) -> Result<(), Error> {
         if self.begun && !self.by_line && self.buffer.len() < BUFFER_BYTES {
             return Ok(());
         }
         if self.buffer.is_empty() {
-            // Who has printed nothing yet may have no stdout.
+            // A tool that has printed nothing may run without stdout.
             return Ok(());
         }
         self.begin()?;
@@ -212,7 +212,7 @@ impl Out {
         Ok(())
     }
 
-    /// Writes a large piece as it is, after what was gathered before it; it is not copied.
+    /// Writes the buffer, then a large piece directly, without copying it.
     ///
     /// # Errors
     /// If it could not be written.
@@ -221,7 +221,7 @@ impl Out {
         self.write_all(bytes)
     }
 
-    /// Writes everything gathered.
+    /// Writes the whole buffer.
     ///
     /// # Errors
     /// If it could not be written.
@@ -267,7 +267,7 @@ impl Out {
             match nix::unistd::write(self.target.as_fd(), piece) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(Errno::EINTR) => {}
-                // Whoever shares the descriptor has made it non-blocking.
+                // Another process that shares the descriptor has made it non-blocking.
                 Err(Errno::EAGAIN) => self.wait_for_room(),
                 Err(errno) => {
                     self.broken = true;
@@ -281,7 +281,7 @@ impl Out {
         Ok(())
     }
 
-    /// So much that a reader who has room takes it at once.
+    /// Returns a piece small enough that a reader with room takes it at once.
     fn last_piece<'b>(&self, bytes: &'b [u8]) -> Result<&'b [u8], Error> {
         let mut fds = [PollFd::new(self.target.as_fd(), PollFlags::POLLOUT)];
         let deadline = Instant::now() + LAST_WAIT;
@@ -298,7 +298,7 @@ impl Out {
 
     fn wait_for_room(&self) {
         let mut fds = [PollFd::new(self.target.as_fd(), PollFlags::POLLOUT)];
-        // Interrupted or not, the write is tried again and has the last word.
+        // Ignore the result: the write is retried in any case and reports the error.
         let _ = poll(&mut fds, PollTimeout::NONE);
     }
 }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_out_in_order() {
+    fn output_keeps_its_order() {
         let (mut reader, mut out) = pipe();
         let large = vec![b'x'; 3 * BUFFER_BYTES];
         let expected = [b"one\n".as_slice(), &large, b"two\n", b"three", &large[..9]].concat();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn little_is_gathered_and_much_is_written() {
+    fn small_output_is_buffered_and_large_output_is_written() {
         let (mut reader, mut out) = pipe();
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let mut piece = vec![0; 2 * BUFFER_BYTES];
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told() {
+    fn a_full_disk_is_an_error() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let mut out = Out::to_file(full);
         out.put(b"line\n").unwrap();
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_is_closed() {
+    fn a_reader_that_left_is_error_closed() {
         let (reader, mut out) = pipe();
         drop(reader);
         out.put(b"line\n").unwrap();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_does_not_block_is_waited_for() {
+    fn a_full_non_blocking_pipe_is_waited_for() {
         let (mut reader, mut out) = pipe();
         fcntl(&out, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let thread = thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! A bar on stderr for long work: on a terminal only, and only once it has taken a second.
+//! A progress bar on stderr for long work. It is shown only on a terminal, and only after a second.
 
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use super::messages;
 
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Progress through a known number of bytes, or an unknown one.
+/// Progress through a number of bytes, known or unknown.
 pub struct Progress {
     total_bytes: Option<u64>,
     what: &'static str,
@@ -19,13 +19,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins; nothing is shown yet.
+    /// Starts counting; nothing is shown yet.
     pub fn new(what: &'static str, total_bytes: Option<u64>) -> Progress {
         let wanted = io::stderr().is_terminal() && !messages::is_quiet();
         Progress { total_bytes, what, began: Instant::now(), wanted, bar: None }
     }
 
-    /// Says how many bytes are done. Cheap, but not free: once a read, not once a record.
+    /// Sets how many bytes are done. Call it once per read, not once per record.
     pub fn at(&mut self, done_bytes: u64) {
         if !self.wanted {
             return;
@@ -41,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// Prints a message without tearing the bar.
+    /// Hides the bar while `print` prints a message.
     pub fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.bar {
             Some(bar) => bar.suspend(print),
@@ -66,7 +66,7 @@ fn bar(what: &'static str, total_bytes: Option<u64>, elapsed: Duration) -> Progr
         ),
         None => (ProgressBar::new_spinner(), "{spinner} {msg} {bytes} {bytes_per_sec}"),
     };
-    // The template is ours and right; a plain bar would do as well.
+    // The template is a valid constant. If it were not, a plain bar would do.
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style).with_message(what).with_elapsed(elapsed)

@@ -2,8 +2,8 @@
 
 use deepwater::schema::MAX_SIZE_BYTES;
 
-/// Binary units count in 1024s, decimal ones in 1000s; both letters are always written, because
-/// a bare `K`, `M` or `G` means 1024 to some tools and 1000 to others.
+/// Binary units count in 1024s, decimal units in 1000s. Both letters are required, because a bare
+/// `K`, `M` or `G` means 1024 to some tools and 1000 to others.
 const UNITS: [(&str, u64); 10] = [
     ("", 1),
     ("B", 1),
@@ -17,11 +17,11 @@ const UNITS: [(&str, u64); 10] = [
     ("TB", 1_000_000_000_000),
 ];
 
-/// Parses a size in bytes: a number, a fraction if need be, and a unit in any case. Without a
-/// unit it is bytes. For clap's `value_parser`.
+/// Parses a size, for clap's `value_parser`: a number, possibly with a fraction, and a unit in
+/// upper or lower case. Without a unit it is bytes.
 ///
 /// # Errors
-/// The reason, and what would be right.
+/// The reason, and an example of a valid size.
 pub fn parse_size(text: &str) -> Result<u64, String> {
     const RIGHT: &str = "sizes are as 64MiB, 10GB or 4096 (bytes)";
     let text = text.trim();
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_that_are_right() {
+    fn valid_sizes_are_accepted() {
         let table = [
             ("0", 0),
             ("4096", 4096),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_are_wrong() {
+    fn invalid_sizes_are_rejected_with_a_reason() {
         let table = [
             ("", "no size"),
             ("MiB", "no size"),

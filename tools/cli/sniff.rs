@@ -1,7 +1,7 @@
-//! Input that is no text at all: known by its first bytes, so that it is refused as a whole and
-//! not row by row.
+//! Recognises input that is not text by its first bytes, so that it is rejected as a whole instead
+//! of row by row.
 
-/// First bytes, what they say, and how to make text of it.
+/// First bytes, what they mean, and how to make text of such a file.
 const KINDS: &[(&[u8], &str, &str)] = &[
     (b"\x1f\x8b", "gzip data", "gzip -dc"),
     (b"\x28\xb5\x2f\xfd", "zstd data", "zstd -dc"),
@@ -12,7 +12,8 @@ const KINDS: &[(&[u8], &str, &str)] = &[
     (b"\xfe\xff", "UTF-16 text", "iconv -f UTF-16 -t UTF-8"),
 ];
 
-/// What `head`, the beginning of an input, is if it is no text we read; a sentence's end.
+/// Recognises `head`, the beginning of an input, as a format that is not text. Returns what it is
+/// and how to convert it.
 pub fn not_text(head: &[u8]) -> Option<String> {
     let (_, kind, by) = KINDS.iter().find(|(magic, _, _)| head.starts_with(magic))?;
     Some(format!("this is {kind}; pipe it through {by}"))
@@ -23,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_text() {
+    fn text_is_not_taken_for_a_binary_format() {
         for head in ["", "ts,price\n1,2\n", "{\"ts\":1}", "\u{feff}ts", "PK,3", "\u{ff}"] {
             assert_eq!(not_text(head.as_bytes()), None, "{head}");
         }

@@ -1,23 +1,23 @@
 //! Times as arguments: the grammar that every `--since` and `--until` takes.
 //!
-//! Two steps, because a feed's unit and its first and last times are known only once the feed
-//! is open: [`TimeArg`] is parsed from the command line (wrong text is refused at once), and
-//! [`TimeArg::resolve`] makes it a number.
+//! There are two steps, because a feed's unit and its first and last times are known only once the
+//! feed is open. [`TimeArg`] is parsed from the command line, where invalid text is rejected at
+//! once. [`TimeArg::resolve`] makes it a number.
 //!
 //! ```text
 //! 2024-05-01T09:30:00.123456789-04:00          RFC 3339, any offset, 0 to 9 fraction digits
 //! 2024-05-01   2024-05-01 09:30 Europe/Berlin  DATE [TIME] [Z | +hh:mm | zone name]
 //! 09:30   09:30:00.5Z                          TIME, today
 //! now today yesterday tomorrow [TIME] [zone]   now+5m and now-5m too
-//! -1h   +5m   1h ago   1h                      from now; a bare duration is ago
+//! -1h   +5m   1h ago   1h                      relative to now; without a sign, ago
 //! @1714555800   @1714555800.5   @1714555800500ms   @...us   @...ns
 //! 1714555800000000   1714555800000000000       16 digits are us, 19 are ns
 //! first   last   first+5m   last-5m            the feed's oldest and newest time
-//! seq:42                                       a record by its number
+//! seq:42                                       a record by its seq
 //! ```
 //!
 //! A DATE or a day's name without a TIME is the first instant of that day. A local time that
-//! daylight saving skips or repeats is refused with both candidates.
+//! daylight saving skips or repeats is rejected, and the error names both candidates.
 
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -34,12 +34,12 @@ const SECOND_NS: i128 = 1_000_000_000;
 const EXAMPLES: &str = "times are as 2024-05-01T09:30:00Z, '2024-05-01 09:30', 09:30, \
                         yesterday, -1h, @1714555800, first, last-5m or seq:42";
 
-/// A time that is wrong: the text and the reason.
+/// A time that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeError {
     /// The text as it was given.
     pub text: String,
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it, and what would be valid.
     pub why: String,
 }
 
@@ -87,16 +87,16 @@ enum Day {
     Today(i32),
 }
 
-/// What a time is resolved against.
+/// The context in which a time is resolved.
 pub struct Context<'a> {
-    /// The present; read once, so that both ends of a range agree on it.
+    /// The present. It is read once, so that both ends of a range use the same.
     pub now: Timestamp,
-    /// The zone of local times that name none.
+    /// The zone of local times that name no zone.
     pub zone: &'a LocalZone,
     /// The feed's unit.
     pub unit: TimeUnit,
-    /// The oldest and newest time of the feed in its unit, none if it is empty. Called for
-    /// `first` and `last` only.
+    /// Returns the feed's oldest and newest time in its unit, or `None` if it is empty. Called only
+    /// for `first` and `last`.
     pub span: &'a dyn Fn() -> anyhow::Result<Option<(u64, u64)>>,
 }
 
@@ -105,12 +105,12 @@ pub struct Context<'a> {
 pub enum Resolved {
     /// In the feed's unit.
     Time(u64),
-    /// A record's number.
+    /// A record's seq.
     Seq(u64),
 }
 
 impl Resolved {
-    /// The bound as text that [`TimeArg`] reads back; for `-v`.
+    /// Returns the bound as text that [`TimeArg`] reads back, for `-v`.
     pub fn show(self, unit: TimeUnit, zone: &TimeZone) -> String {
         match self {
             Resolved::Time(ticks) => show_time(ticks, unit, zone),
@@ -119,10 +119,11 @@ impl Resolved {
     }
 }
 
-/// Parses a time for clap's `value_parser`; clap names the text itself.
+/// Parses a time, for clap's `value_parser`. The error does not repeat the text, since clap prints
+/// it.
 ///
 /// # Errors
-/// The reason, and what would be right.
+/// The reason, and an example of a valid time.
 pub fn parse_time(text: &str) -> Result<TimeArg, String> {
     parse(text.trim()).map(|form| TimeArg { text: text.to_owned(), form })
 }
@@ -142,17 +143,17 @@ impl fmt::Display for TimeArg {
 }
 
 impl TimeArg {
-    /// The bound this time stands for.
+    /// Returns the bound that this time stands for.
     ///
-    /// A time finer than the feed's unit is rounded up. Ranges are half-open, so a record at
-    /// the whole tick `t` is at or after the bound `b` exactly if `t >= ceil(b)`, and before it
-    /// exactly if `t < ceil(b)`: the same rounding is exact at both ends. Times before 1970 are
-    /// 0, times past the unit's end are its last tick. In an empty feed `first` and `last` are
-    /// 0, since any range of it is empty.
+    /// A time finer than the feed's unit is rounded up. Ranges are half-open: a record at the whole
+    /// tick `t` is at or after the bound `b` exactly if `t >= ceil(b)`, and before it exactly if `t
+    /// < ceil(b)`. So the same rounding is exact at both ends. Times before 1970 become 0, and
+    /// times past the unit's last tick become that tick. In an empty feed `first` and `last` are 0,
+    /// since any range of it is empty.
     ///
     /// # Errors
-    /// A [`TimeError`] for a local time that does not exist or exists twice, or without a zone
-    /// to read it in; or whatever [`Context::span`] fails with.
+    /// A [`TimeError`] for a local time that does not exist or exists twice, or if its zone cannot
+    /// be found; or the error of [`Context::span`].
     pub fn resolve(&self, context: &Context<'_>) -> anyhow::Result<Resolved> {
         let wrong = |why: String| TimeError { text: self.text.clone(), why };
         let instant_ns = match &self.form {
@@ -177,26 +178,26 @@ impl TimeArg {
         Ok(Resolved::Time(ticks_up(instant_ns, context.unit)))
     }
 
-    /// Whether what this comes to depends on what the feed holds.
+    /// Whether the result depends on the records in the feed.
     pub fn follows_the_feed(&self) -> bool {
         matches!(self.form, Form::Offset(Anchor::First | Anchor::Last, _))
     }
 
-    /// Whether this names a record by its number.
+    /// Whether this is a seq.
     pub fn is_seq(&self) -> bool {
         matches!(self.form, Form::Seq(_))
     }
 }
 
-/// Nanoseconds as ticks, rounded up, kept between 0 and the last tick.
+/// Converts nanoseconds to ticks, rounded up and limited to between 0 and the last tick.
 fn ticks_up(instant_ns: i128, unit: TimeUnit) -> u64 {
     let tick_ns = i128::from(unit.nanos());
     let ticks = instant_ns.max(0).saturating_add(tick_ns - 1) / tick_ns;
     u64::try_from(ticks).unwrap_or(u64::MAX)
 }
 
-/// A time in a feed's unit as RFC 3339 in `zone`, every digit of the unit shown; past the year
-/// 9999 as `@N` with the unit. [`TimeArg`] reads both back exactly.
+/// Formats a time as RFC 3339 in `zone`, with every digit of its unit. A time after the year 9999
+/// becomes `@N` with the unit. [`TimeArg`] reads both back exactly.
 pub fn show_time(ticks: u64, unit: TimeUnit, zone: &TimeZone) -> String {
     let instant_ns = i128::from(ticks) * i128::from(unit.nanos());
     let Ok(instant) = Timestamp::from_nanosecond(instant_ns) else {
@@ -206,7 +207,7 @@ pub fn show_time(ticks: u64, unit: TimeUnit, zone: &TimeZone) -> String {
 }
 
 fn show_instant(instant: Timestamp, zone: &TimeZone, digits: Option<usize>) -> String {
-    // Liberia's offset was 44 minutes and 30 seconds until 1972; RFC 3339 has no seconds there.
+    // Liberia's offset had seconds until 1972, which RFC 3339 cannot express.
     let offset = match zone.to_offset(instant) {
         offset if offset.seconds() % 60 == 0 => offset,
         _ => Offset::UTC,
@@ -228,7 +229,7 @@ fn show_instant(instant: Timestamp, zone: &TimeZone, digits: Option<usize>) -> S
     text
 }
 
-/// The instant of a local time, in nanoseconds since the epoch.
+/// Returns the instant of a local time, in nanoseconds since the epoch.
 fn local(day: Day, time: Option<Time>, zone: &TimeZone, now: Timestamp) -> Result<i128, String> {
     let out_of_range = || "beyond the years 1 to 9999".to_owned();
     let date = match day {
@@ -240,7 +241,7 @@ fn local(day: Day, time: Option<Time>, zone: &TimeZone, now: Timestamp) -> Resul
         }
     };
     let Some(time) = time else {
-        // Midnight itself may be skipped or repeated; the day begins all the same.
+        // Midnight itself may be skipped or repeated, but the day still has a first instant.
         let start = date.to_datetime(Time::midnight());
         let instant = zone.to_ambiguous_timestamp(start).compatible();
         return Ok(instant.map_err(|_| out_of_range())?.as_nanosecond());
@@ -296,7 +297,7 @@ fn parse(text: &str) -> Result<Form, String> {
     relative(text)
 }
 
-/// `@SEC`, `@SEC.frac`, `@Nms`, `@Nus`, `@Nns`: nanoseconds since the epoch.
+/// Parses `@SEC`, `@SEC.frac`, `@Nms`, `@Nus` or `@Nns` as nanoseconds since the epoch.
 fn epoch(text: &str) -> Result<i128, String> {
     let wrong = || "as @SECONDS, @SECONDS.fraction, @Nms, @Nus or @Nns".to_owned();
     let (negative, text) = match text.strip_prefix('-') {
@@ -332,7 +333,7 @@ fn epoch(text: &str) -> Result<i128, String> {
     Ok(if negative { -ns } else { ns })
 }
 
-/// A bare integer: the digits tell the unit, or it is refused.
+/// Parses a bare integer. Its number of digits decides the unit: 16 or 19, others are rejected.
 fn bare_integer(text: &str) -> Result<Form, String> {
     let number: i128 = text.parse().map_err(|_| "beyond any time".to_owned())?;
     match text.len() {
@@ -345,7 +346,7 @@ fn bare_integer(text: &str) -> Result<Form, String> {
     }
 }
 
-/// The named times; none if `text` begins with no name.
+/// Parses a named time. Returns `None` if `text` does not begin with a name.
 fn keyword(text: &str) -> Option<Result<Form, String>> {
     let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
@@ -371,7 +372,7 @@ fn keyword(text: &str) -> Option<Result<Form, String>> {
     })
 }
 
-/// `-1h`, `+5m`, `1h ago`, bare `1h` (ago).
+/// Parses `-1h`, `+5m`, `1h ago`, or `1h`, which also means ago.
 fn relative(text: &str) -> Result<Form, String> {
     let signed_text = text.starts_with(['+', '-']);
     let offset_ns = match text.strip_suffix("ago").filter(|rest| rest.ends_with(' ')) {
@@ -397,7 +398,7 @@ fn nanos(duration: &str) -> Result<i128, String> {
     Ok(i128::from(duration.as_secs()) * SECOND_NS + i128::from(duration.subsec_nanos()))
 }
 
-/// Whether `text` begins as `dddd-dd-dd` does.
+/// Whether `text` begins with the shape `dddd-dd-dd`.
 fn is_date(text: &str) -> bool {
     let shape = |(i, b): (usize, u8)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() };
     text.len() >= 10 && text.bytes().take(10).enumerate().all(shape)
@@ -412,7 +413,7 @@ fn parse_date(text: &str) -> Result<Date, String> {
     Date::new(year, month as i8, day as i8).map_err(|_| format!("{text} is no day"))
 }
 
-/// What follows a day: `[T| ]TIME`, then a zone; either may be missing.
+/// Parses what follows a day: `[T| ]TIME`, then a zone. Both are optional.
 fn local_form(day: Day, rest: &str) -> Result<Form, String> {
     let after_t = rest
         .strip_prefix(['T', 't'])
@@ -439,7 +440,7 @@ fn local_form(day: Day, rest: &str) -> Result<Form, String> {
     Ok(Form::Local { day, time: time_of_day, zone })
 }
 
-/// `HH:MM`, `HH:MM:SS`, `HH:MM:SS.fraction`.
+/// Parses `HH:MM`, `HH:MM:SS` or `HH:MM:SS.fraction`.
 fn parse_clock(text: &str) -> Result<Time, String> {
     let wrong = || format!("{text:?} is no time of day; as 09:30 or 09:30:00.123456789");
     let (clock, fraction) = match text.split_once('.') {

@@ -1,16 +1,17 @@
-//! Time zones: names to jiff's zones, and the zone of local times.
+//! Time zones: from names to jiff's zones, and the zone of local times.
 //!
-//! Names are looked up in the bundled data first (no file is opened, and every machine gives
-//! the same answer), then in the system's. Nothing here runs unless a zone is asked for.
+//! Names are looked up in the bundled data first, which opens no file and gives the same answer on
+//! every machine, then in the system's. No zone is looked up unless a time needs it.
 
 use std::cell::OnceCell;
 
 use jiff::tz::{Offset, TimeZone, TimeZoneDatabase};
 
-/// Parses a zone: an IANA name, `Z`, `UTC` or an offset (`+02:00`). For clap's `value_parser`.
+/// Parses a zone, for clap's `value_parser`: an IANA name, `Z`, `UTC` or an offset such as
+/// `+02:00`.
 ///
 /// # Errors
-/// The reason, with the names that are near.
+/// The reason, with similar names.
 pub fn parse_zone(text: &str) -> Result<TimeZone, String> {
     match text {
         "" => return Err("no time zone; as America/New_York, UTC or +02:00".to_owned()),
@@ -34,7 +35,7 @@ fn named(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).or_else(|_| jiff::tz::db().get(name)).ok()
 }
 
-/// Parses `+hh:mm`, `+hhmm` or `+hh`, either sign.
+/// Parses `+hh:mm`, `+hhmm` or `+hh`, with either sign.
 fn parse_offset(text: &str) -> Result<Offset, String> {
     let wrong = || format!("{text:?} is no offset; as +02:00, from -23:59 to +23:59");
     let (sign, digits) = match text.as_bytes() {
@@ -59,7 +60,8 @@ fn parse_offset(text: &str) -> Result<Offset, String> {
     }
 }
 
-/// Up to three zone names that are near `text`: by their last part, else by edits.
+/// Returns up to three zone names similar to `text`, by edit distance of the whole name or of its
+/// last part.
 fn nearest(text: &str) -> Vec<String> {
     let asked = text.to_ascii_lowercase().replace(' ', "_");
     let city = |name: &str| name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
@@ -77,7 +79,7 @@ fn nearest(text: &str) -> Vec<String> {
     scored.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
-/// Levenshtein's distance.
+/// Returns the Levenshtein distance.
 fn edits(a: &str, b: &str) -> usize {
     let b = b.as_bytes();
     let mut row: Vec<usize> = (0..=b.len()).collect();
@@ -93,8 +95,8 @@ fn edits(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// The zone of times that name none: `--tz`, else `$TZ`, else the system's. Found when first
-/// asked for.
+/// The zone of times that name none: `--tz`, else `$TZ`, else the system's. It is looked up when
+/// first needed.
 #[derive(Debug, Default)]
 pub struct LocalZone {
     asked: Option<TimeZone>,
@@ -102,15 +104,15 @@ pub struct LocalZone {
 }
 
 impl LocalZone {
-    /// With the value of `--tz`, if there is one.
+    /// Creates it with the value of `--tz`, if given.
     pub fn new(asked: Option<TimeZone>) -> LocalZone {
         LocalZone { asked, found: OnceCell::new() }
     }
 
-    /// The zone.
+    /// Returns the zone.
     ///
     /// # Errors
-    /// `$TZ` names no zone, or the system tells none.
+    /// If `$TZ` names no zone, or the system's zone cannot be found.
     pub fn get(&self) -> Result<&TimeZone, String> {
         if let Some(zone) = &self.asked {
             return Ok(zone);
@@ -126,7 +128,8 @@ impl LocalZone {
     }
 }
 
-/// `$TZ` as POSIX has it: a name, a name or path after a colon, a rule, or empty for UTC.
+/// Parses `$TZ` as POSIX defines it: a name, a name or path after a colon, a rule, or empty for
+/// UTC.
 fn from_variable(text: &str) -> Result<TimeZone, String> {
     let name = text.strip_prefix(':').unwrap_or(text);
     let name = name.rsplit_once("zoneinfo/").map_or(name, |(_, name)| name);
@@ -136,7 +139,7 @@ fn from_variable(text: &str) -> Result<TimeZone, String> {
     if let Some(zone) = named(name) {
         return Ok(zone);
     }
-    // What is left is a rule (`EST5EDT,M3.2.0,M11.1.0`) or a file of zone data.
+    // Otherwise it is a rule such as `EST5EDT,M3.2.0,M11.1.0`, or a file of zone data.
     if let Ok(zone) = TimeZone::posix(name) {
         return Ok(zone);
     }
@@ -149,8 +152,8 @@ fn from_variable(text: &str) -> Result<TimeZone, String> {
 }
 
 fn system() -> Result<TimeZone, String> {
-    // The link names the zone; reading its data from the bundle spares a walk over the
-    // system's zone folder.
+    // The link names the zone. Loading it from the bundled data avoids a walk through the system's
+    // zone directory.
     let link = std::fs::read_link("/etc/localtime").ok();
     let name = link.as_deref().and_then(|path| path.to_str()?.rsplit_once("zoneinfo/"));
     if let Some(zone) = name.and_then(|(_, name)| named(name)) {
@@ -166,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zones_by_name_and_offset() {
+    fn zones_are_found_by_name_and_offset() {
         assert_eq!(parse_zone("America/Chicago").unwrap().iana_name(), Some("America/Chicago"));
         assert_eq!(parse_zone("america/chicago").unwrap().iana_name(), Some("America/Chicago"));
         assert_eq!(parse_zone("UTC").unwrap(), TimeZone::UTC);
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_zones_say_what_is_near() {
+    fn invalid_zones_are_rejected_with_similar_names() {
         for (text, near) in [
             ("America/New_Yrok", "America/New_York"),
             ("New_York", "America/New_York"),
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_takes_names_paths_and_rules() {
+    fn tz_variable_takes_names_paths_and_rules() {
         let chicago = named("America/Chicago").unwrap();
         for text in ["America/Chicago", ":America/Chicago", ":/usr/share/zoneinfo/America/Chicago"]
         {
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_asked_zone_wins() {
+    fn the_tz_option_overrides_the_environment() {
         let zone = LocalZone::new(Some(named("Asia/Tokyo").unwrap()));
         assert_eq!(zone.get().unwrap().iana_name(), Some("Asia/Tokyo"));
     }

@@ -1,4 +1,4 @@
-//! dw-gc's line in the user's crontab, through the program `crontab`.
+//! Adds and removes dw-gc's line in the user's crontab, through the program `crontab`.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -11,10 +11,10 @@ use anyhow::{Context, bail, ensure};
 
 use crate::cli::messages;
 
-/// What our lines end in.
+/// The end of our lines.
 const MARK: &[u8] = b" # deepwater";
 const BASE_PATH: &[u8] = b" --base-path ";
-/// cron cuts a longer command off, or refuses it.
+/// cron truncates or rejects longer commands.
 const LONGEST_LINE: usize = 998;
 
 /// How often cron runs dw-gc.
@@ -47,7 +47,7 @@ impl FromStr for Interval {
 }
 
 impl Interval {
-    /// cron's five fields.
+    /// Returns the five time fields of cron.
     fn fields(self) -> String {
         match (self.minutes, self.minutes / 60) {
             (1, _) => "* * * * *".to_owned(),
@@ -59,10 +59,10 @@ impl Interval {
     }
 }
 
-/// Adds the line of the store at `base`, or changes it.
+/// Adds or replaces the line of the store at `base`.
 ///
 /// # Errors
-/// If there is no `crontab`, or it refuses.
+/// If there is no `crontab`, or if it fails.
 pub fn install(base: &Path, every: Interval, min_free: Option<u64>) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("cannot tell where dw-gc is")?;
     let base = absolute(base).context("cannot tell where the store is")?;
@@ -79,7 +79,7 @@ pub fn install(base: &Path, every: Interval, min_free: Option<u64>) -> anyhow::R
 /// Removes the line of the store at `base`, if there is one.
 ///
 /// # Errors
-/// If there is no `crontab`, or it refuses.
+/// If there is no `crontab`, or if it fails.
 pub fn uninstall(base: &Path) -> anyhow::Result<()> {
     let base = absolute(base).context("cannot tell where the store is")?;
     let old = read()?;
@@ -111,7 +111,8 @@ fn line(
     Ok(line)
 }
 
-/// A path as one word of a shell command in a crontab: cron takes a `%` for the command's end.
+/// Quotes a path as one shell word for a crontab, where cron takes a `%` for the end of the
+/// command.
 fn word(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut quoted = vec![b'\''];
     for &byte in path.as_os_str().as_bytes() {
@@ -126,12 +127,12 @@ fn word(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(quoted)
 }
 
-/// Whether a line is ours, and of that store.
+/// Whether a line is ours and of this store.
 fn is_line_of(line: &[u8], base: &Path) -> bool {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     let Some(command) = line.strip_suffix(MARK) else { return false };
-    // The words may be part of a path: the right place is where the rest is one word.
+    // The option may also occur inside a path. It is the right place if the rest is one word.
     let places = command.windows(BASE_PATH.len()).enumerate();
     places
         .filter(|(_, window)| *window == BASE_PATH)
@@ -139,7 +140,7 @@ fn is_line_of(line: &[u8], base: &Path) -> bool {
         .any(|path| same(&path, base))
 }
 
-/// The path that a whole [`word`] stands for.
+/// Returns the path that a quoted [`word`] stands for.
 fn unquoted(word: &[u8]) -> Option<PathBuf> {
     let mut rest = word.strip_prefix(b"'")?;
     let mut path = Vec::new();
@@ -163,20 +164,20 @@ fn unquoted(word: &[u8]) -> Option<PathBuf> {
     }
 }
 
-/// Whether two absolute paths are of one folder, by name or, where it is there, in fact.
+/// Whether two absolute paths are the same directory, by name or, if it exists, by inode.
 fn same(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     one == other || (real(one).is_some() && real(one) == real(other))
 }
 
-/// The crontab with our line in it: in the place of the old one, else as the last whole line.
-/// Everything else stays byte for byte.
+/// Returns the crontab with our line, in place of the old one or else as the last complete line.
+/// All other bytes stay as they are.
 fn with_line(crontab: &[u8], base: &Path, line: &[u8]) -> Vec<u8> {
     let mut new = Vec::new();
     let mut put = false;
     for old in crontab.split_inclusive(|b| *b == b'\n') {
         let ours = is_line_of(old, base);
-        // A last line without its end stays the last.
+        // A last line without a newline stays the last.
         if !put && (ours || !old.ends_with(b"\n")) {
             new.extend([line, b"\n"].concat());
             put = true;
@@ -199,7 +200,7 @@ fn without_line(crontab: &[u8], base: &Path) -> Vec<u8> {
 const NO_CRONTAB: &str =
     "is cron installed? A systemd timer, or any other scheduler, can run dw-gc as well";
 
-/// The user's crontab; empty if there is none.
+/// Returns the user's crontab; empty if there is none.
 fn read() -> anyhow::Result<Vec<u8>> {
     let output = Command::new("crontab").arg("-l").stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("cannot run crontab; {NO_CRONTAB}"))?;
@@ -219,7 +220,7 @@ fn write(crontab: &[u8]) -> anyhow::Result<()> {
         .spawn()
         .with_context(|| format!("cannot run crontab; {NO_CRONTAB}"))?;
     let mut input = child.stdin.take().context("crontab has no stdin")?;
-    // One that refuses may not read it all; what it says is the error to tell.
+    // `crontab` may stop reading when it fails. Its own message is the error to report.
     let written = input.write_all(crontab);
     drop(input);
     let output = child.wait_with_output().context("cannot wait for crontab")?;

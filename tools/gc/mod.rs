@@ -1,4 +1,4 @@
-//! dw-gc: removes what is past its retention or over its size.
+//! dw-gc: removes chunks past their feed's retention or size limit.
 
 pub mod args;
 mod cron;

@@ -1,4 +1,4 @@
-//! dw-gc's work: plan, do it, say what was done.
+//! The work of dw-gc: plan, apply, report.
 
 use anyhow::bail;
 use deepwater::Platform;
@@ -17,13 +17,13 @@ use crate::cli::messages;
 use crate::cli::out::{self, Out};
 use crate::cli::progress::Progress;
 
-/// Who is overtaken plans again; nobody is overtaken so often.
+/// How often to plan again after another dw-gc changed the store. More is not expected.
 const ROUNDS: usize = 10;
 
 /// Runs dw-gc.
 ///
 /// # Errors
-/// What makes it fail, for [`crate::cli::exit::main_with`].
+/// Any failure, for [`crate::cli::exit::main_with`] to report.
 pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
@@ -62,7 +62,7 @@ fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()
         let outcome = gc::apply(platform, &plan, &mut |step| {
             (steps, bytes) = (steps + 1, bytes + step.bytes);
             progress.at(bytes);
-            // A stdout that is full or has nobody to read it keeps nothing from being collected.
+            // A stdout that fails must not stop collection.
             if wanted && printed.is_ok() {
                 printed = progress.suspend(|| put(out, &line(step, args.json)));
             }
@@ -84,7 +84,7 @@ fn collect(args: &Args, platform: &Platform, out: &mut Out) -> anyhow::Result<()
     Ok(printed?)
 }
 
-/// Puts a line out at once: what is removed is on record when something goes wrong after it.
+/// Prints a line at once, so that every removal is on record if something fails later.
 fn put(out: &mut Out, line: &str) -> Result<(), out::Error> {
     out.text(line)?;
     out.flush()
@@ -113,7 +113,7 @@ fn line(step: &Step, json: bool) -> String {
     format!("{action} {}{chunk}: {seqs}{size}, {why}\n", step.feed)
 }
 
-/// Tells why a plan is not what it could be.
+/// Reports why a plan is incomplete.
 fn tell(plan: &Plan) {
     if let Some(doubt) = plan.doubts.first() {
         let others = match plan.doubts.len() - 1 {

@@ -1,4 +1,4 @@
-//! dw-health: whether a store is well, in the exit status.
+//! dw-health: says whether a store is healthy, by its exit status.
 
 pub mod args;
 mod prometheus;

@@ -1,4 +1,4 @@
-//! Findings as metrics in Prometheus's text format, for node_exporter's textfile collector.
+//! Prints findings as metrics in Prometheus's text format, for node_exporter's textfile collector.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use deepwater::check::{Check, Finding, Verdict};
 
 use crate::cli::exit::Exit;
 
-/// A check whose number is a metric of its own.
+/// A check whose number becomes a metric of its own.
 struct Metric {
     check: Check,
     name: &'static str,
@@ -86,8 +86,8 @@ const METRICS: &[Metric] = &[
     ),
 ];
 
-/// All metrics of one look. Each has the store's path as a label, so that the files of several
-/// stores can lie in one folder.
+/// Returns the metrics of one run. Each has the store's path as a label, so that one directory can
+/// hold the files of several stores.
 pub fn metrics(base: &Path, findings: &[Finding], exit: Exit) -> String {
     let base = std::path::absolute(base).unwrap_or_else(|_| base.to_owned());
     let base = label("base", &base.to_string_lossy());

@@ -1,4 +1,4 @@
-//! dw-health's work.
+//! The work of dw-health.
 
 use deepwater::check::{self, Finding, Verdict};
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::cli::out::Out;
 /// Runs dw-health.
 ///
 /// # Errors
-/// What makes it fail, for [`crate::cli::exit::main_with`].
+/// Any failure, for [`crate::cli::exit::main_with`] to report.
 pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
@@ -21,7 +21,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let base = args.common.base()?;
     let looked = check::look(&base, &args.feeds.names(), &limits);
     if args.prometheus {
-        // Where nothing could be told, that is told.
+        // After an error, print metrics all the same: they say that nothing is known.
         let findings = looked.as_deref().unwrap_or_default();
         let exit = if looked.is_ok() { verdict(findings) } else { Exit::Failed };
         out.put(prometheus::metrics(&base, findings, exit).as_bytes())?;
@@ -62,7 +62,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
-/// What is known to be wrong counts before what is not known.
+/// Unhealthy (1) takes precedence over unknown (2).
 fn verdict(findings: &[Finding]) -> Exit {
     let any = |verdict| findings.iter().any(|finding| finding.verdict == verdict);
     match (any(Verdict::Unhealthy), any(Verdict::Unknown)) {
@@ -78,7 +78,7 @@ fn object(finding: &Finding) -> serde_json::Value {
         Verdict::Unhealthy => Some(false),
         Verdict::Unknown => None,
     };
-    // A whole number is printed as one.
+    // Print a whole number without a fraction.
     let value = finding.value.map(|value| match value.fract() {
         0.0 => json!(value as u64),
         _ => json!(value),

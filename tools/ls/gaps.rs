@@ -1,4 +1,4 @@
-//! When nothing was being recorded, and what will not be found.
+//! `--gaps`: when nothing was being recorded, and which records are missing.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::run::{Feed, Section, wall};
 
-/// The word for the reason of a range of seqs that no reader will find.
+/// Returns the word for why readers cannot find a range of seqs.
 pub fn range_word(reason: u32) -> &'static str {
     match reason {
         RANGE_SKIPPED => "skipped",
@@ -22,25 +22,25 @@ pub fn range_word(reason: u32) -> &'static str {
     }
 }
 
-/// A stretch of arrival times, and of seqs, that is not there as a reader might expect.
+/// A stretch of arrival times, and of seqs, that is missing.
 struct Gap {
     why: &'static str,
-    /// Wall-clock microseconds.
+    /// In wall-clock microseconds.
     from_us: u64,
-    /// `None`: it goes on.
+    /// `None` if it has not ended.
     to_us: Option<u64>,
-    /// Half-open; empty where no seq was skipped.
+    /// Half-open; empty if no seq was skipped.
     seqs: (u64, u64),
-    /// Rows refused.
+    /// Rows that were rejected.
     rows: Option<u64>,
     session: Option<u64>,
 }
 
-/// Of the list of gaps.
+/// The column titles of the list of gaps.
 pub const GAP_TITLES: [&str; 8] =
     ["FEED", "FROM", "TO", ">LASTED", "WHY", ">SEQ", ">ROWS", ">SESSION"];
 
-/// The gaps of a feed, oldest first.
+/// Adds the gaps of a feed, oldest first.
 pub fn gaps(feed: &Feed, zone: &TimeZone, section: &mut Section) -> deepwater::Result<()> {
     for gap in of_feed(feed)? {
         let (lo, hi) = gap.seqs;
@@ -77,7 +77,7 @@ fn of_feed(feed: &Feed) -> deepwater::Result<Vec<Gap>> {
     Ok(gaps)
 }
 
-/// From the end of a session to the next one, or to now.
+/// Returns the gap from the end of a session to the next one, or to now.
 fn after(
     feed: &Feed,
     session: &SessionEntry,
@@ -120,11 +120,13 @@ fn rejected(feed: &Feed, session: &SessionEntry) -> Option<Gap> {
     })
 }
 
-/// Ranges on record. What was skipped after a power loss is part of the gap that it left.
+/// Returns the missing ranges on record. What was skipped after a power loss belongs to the gap
+/// that it left.
 fn missing(feed: &Feed) -> impl Iterator<Item = Gap> {
     let holes = feed.snapshot.holes.iter().filter(|hole| hole.reason != RANGE_SKIPPED);
     holes.map(|hole| {
-        // Arrival is known by the session; one that is collected leaves when it was noted.
+        // The arrival time comes from the session; if it was collected, from when the range was
+        // noted.
         let session = feed.snapshot.sessions.iter().find(|s| s.session_id == hole.session_id);
         let closed_us = session.and_then(|session| session.close).map(|close| close.closed_us);
         Gap {
@@ -138,8 +140,8 @@ fn missing(feed: &Feed) -> impl Iterator<Item = Gap> {
     })
 }
 
-/// What dw-gc took: everything before the first record, but for what never was a record. A ring
-/// forgets by itself.
+/// Returns what dw-gc removed: all seqs below the first record, unless none of them had a record. A
+/// ring overwrites without dw-gc.
 fn collected(feed: &Feed) -> Option<Gap> {
     if !feed.reader.feed().spec.policy.persist {
         return None;

@@ -1,4 +1,4 @@
-//! dw-ls: what feeds there are, and what they consist of.
+//! dw-ls: lists feeds and their parts.
 
 pub mod args;
 mod gaps;

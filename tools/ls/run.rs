@@ -1,4 +1,4 @@
-//! dw-ls's work.
+//! The work of dw-ls.
 
 use std::collections::HashSet;
 use std::fs;
@@ -34,7 +34,7 @@ use crate::cli::times::show_time;
 /// Runs dw-ls.
 ///
 /// # Errors
-/// What makes it fail, for [`crate::cli::exit::main_with`].
+/// Any failure, for [`crate::cli::exit::main_with`] to report.
 pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
@@ -44,7 +44,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let there: HashSet<&str> = all.iter().map(String::as_str).collect();
     for name in &asked {
         if !there.contains(name) {
-            // Refused before anything is printed, by name.
+            // Reject an unknown feed before anything is printed.
             platform.feed_info(name)?;
         }
     }
@@ -61,7 +61,8 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let mut lists = Lists::new(&args);
     for name in names {
         match Feed::look(&platform, name) {
-            // Told at once and closed again: there may be more feeds than files may be open.
+            // Print each feed and close it, because there may be more feeds than open files
+            // allowed.
             Ok(feed) => lists.add(&feed, out)?,
             Err(error) => messages::feed_error(name, &error),
         }
@@ -70,13 +71,13 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// What is asked about the feeds, told feed by feed or gathered as text.
+/// What is listed, printed feed by feed or collected as text.
 struct Lists<'a> {
     args: &'a Args,
     zone: TimeZone,
     short: Listing<'static>,
     sections: Vec<(Details, Section)>,
-    /// Feeds so far.
+    /// Number of feeds so far.
     count: usize,
 }
 
@@ -121,7 +122,7 @@ impl<'a> Lists<'a> {
         for (details, section) in &mut self.sections {
             details(feed, zone, section)?;
         }
-        // The others come after all of the first.
+        // The other sections come after all of the first.
         self.sections[0].1.put_objects(out)
     }
 
@@ -144,14 +145,14 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// Adds what is to be told of a feed.
+/// Adds the rows of a feed to a section.
 type Details = fn(&Feed, &TimeZone, &mut Section) -> deepwater::Result<()>;
 
-/// A list with any number of rows a feed.
+/// A list with any number of rows per feed.
 pub(super) struct Section {
     json: bool,
     listing: Listing<'static>,
-    /// Objects, a line each.
+    /// JSON objects, one per line.
     objects: String,
     rows: usize,
 }
@@ -161,7 +162,7 @@ impl Section {
         Section { json, listing: Listing::new(titles), objects: String::new(), rows: 0 }
     }
 
-    /// Adds a row, for people and as an object.
+    /// Adds a row, as cells for people and as an object.
     pub(super) fn add(&mut self, cells: Vec<String>, object: &Value) {
         self.rows += 1;
         match self.json {
@@ -177,7 +178,7 @@ impl Section {
     }
 }
 
-/// A feed, looked at once.
+/// A feed, read once.
 pub(super) struct Feed {
     pub(super) reader: Reader,
     pub(super) snapshot: Snapshot,
@@ -186,11 +187,12 @@ pub(super) struct Feed {
     times: Option<(u64, u64)>,
     rate: f64,
     bytes: u64,
-    /// Of a transient feed.
+    /// Only for a transient feed.
     ring: Option<RingState>,
-    /// Records that are in shared memory and not on disk yet; none for a feed born on disk.
+    /// Records in shared memory that are not on disk yet; `None` for a feed written to disk
+    /// directly.
     backlog: Option<u64>,
-    /// Process id of the writer, 0 where there is one that we may not know; none: idle.
+    /// Process id of the writer, 0 if it is hidden from us; `None` if the feed is idle.
     pub(super) writer: Option<u32>,
 }
 
@@ -200,7 +202,7 @@ impl Feed {
         let (snapshot, missing) = loop {
             let snapshot = reader.snapshot_with(Look::All)?;
             let missing = missing_files(&reader, &snapshot)?;
-            // dw-gc was at work between the look at the table and that at the files.
+            // dw-gc may have removed the chunk after the table was read.
             if !missing.iter().any(|(chunk, _)| reader.is_collected(chunk)) {
                 break (snapshot, missing);
             }
@@ -242,7 +244,7 @@ impl Feed {
         }
     }
 
-    /// The state for people.
+    /// Returns the state as text.
     fn state_text(&self) -> String {
         let state = match self.writer {
             Some(pid) if pid > 0 => format!("writing, pid {pid}"),
@@ -268,14 +270,14 @@ fn chunk_bytes(reader: &Reader, chunk: &SnapshotChunk) -> u64 {
     size(&paths.data) + size(&paths.index)
 }
 
-/// Chunk files that are gone or shorter than their records, in words.
+/// Returns the chunks whose files are missing or too short, with a description.
 fn missing_files(
     reader: &Reader,
     snapshot: &Snapshot,
 ) -> deepwater::Result<Vec<(SnapshotChunk, String)>> {
     let mut missing = Vec::new();
     for chunk in &snapshot.chunks {
-        // Once more: a chunk may go from memory to disk between two looks.
+        // Check twice, because a chunk may move from memory to disk between two looks.
         let what = match missing_file(reader, chunk)? {
             Some(_) => missing_file(reader, chunk)?,
             None => None,
@@ -310,7 +312,7 @@ pub(super) fn wall(us: u64, zone: &TimeZone) -> String {
     show_time(us, TimeUnit::Micros, zone)
 }
 
-/// A number with three digits behind the point.
+/// Rounds a number to three digits after the point.
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
@@ -468,8 +470,8 @@ fn chunks(feed: &Feed, zone: &TimeZone, section: &mut Section) -> deepwater::Res
     Ok(())
 }
 
-/// Why a session is over; one without a close, whose writer is gone, has crashed and the next
-/// writer will say so.
+/// Returns why a session ended. If it was not closed and its writer is gone, the writer crashed;
+/// the next writer will record that.
 fn session_end(feed: &Feed, session: &SessionEntry) -> &'static str {
     let newest = feed.snapshot.sessions.last().map(|last| last.session_id);
     match session.close {

@@ -1,10 +1,10 @@
-//! What differs between two policies, in the words of the options.
+//! The difference between two policies, in the words of the options.
 
 use std::time::Duration;
 
 use deepwater::schema::Policy;
 
-/// Each value that differs: its name, as its option has it, the old value and the new one.
+/// Returns each value that differs: the name of its option, the old value and the new one.
 pub fn changes(old: &Policy, new: &Policy) -> Vec<(&'static str, String, String)> {
     let pairs = in_words(old).into_iter().zip(in_words(new));
     let differ = pairs.filter(|(old, new)| old.1 != new.1);
@@ -30,7 +30,7 @@ fn in_words(policy: &Policy) -> [(&'static str, String); 11] {
     ]
 }
 
-/// A size that an option takes back: in the largest binary unit that it is a multiple of.
+/// Formats a size exactly, in the largest binary unit that divides it. An option can read it back.
 fn exact_size(bytes: u64) -> String {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let fits = |shift: u32| bytes > 0 && bytes.trailing_zeros() >= shift;

@@ -1,23 +1,23 @@
-//! `--infer`: a feed proposed from a sample.
+//! `--infer`: proposes a feed from a sample.
 //!
-//! The rule for a column, first match wins:
+//! The first rule that matches all values of a column decides its type:
 //!
 //! | values | type |
 //! |---|---|
 //! | dates with a time of day | `timestamp` |
-//! | numbers that are times since 1970, in a column named like a time | `timestamp` |
+//! | numbers that are times since 1970, if the column's name says time | `timestamp` |
 //! | `true`, `false` | `bool` |
 //! | integers | `int64`, or `uint64` if one is too large for it |
-//! | decimals of up to 10 fraction digits, or of as many in every row | `decimal64.S` |
+//! | decimals with up to 10 fraction digits, or with equally many in all rows | `decimal64.S` |
 //! | other numbers (exponents, `NaN`, longer or ragged fractions) | `float64` |
 //! | single ASCII characters | `char` |
 //! | other text | `stringN`, N the next power of two above the longest |
 //!
-//! Prices and sizes are decimals in the venue's text, and exchanges quote ten digits at most: the
-//! exact type is the default, and what looks like the print of a binary float stays one. A
-//! decimal keeps room for values ten times the sample's greatest. Numbers with leading zeros
-//! are identifiers, hence text. Numbers that are sometimes absent become `float64` with `NaN`
-//! for the absent ones, since no integer says "none".
+//! Venues print prices and sizes as decimals, with at most ten fraction digits. So the exact type
+//! is the default, and numbers that look like printed binary floats become `float64`. A decimal
+//! leaves room for values ten times the sample's largest. Numbers with leading zeros are
+//! identifiers and become text. Numbers that are missing in some rows become `float64`, with
+//! `NaN` where they are missing, because no integer can mean "none".
 
 use std::io::{self, Read};
 
@@ -29,54 +29,54 @@ use serde_json::{Value, json};
 
 use super::sample::{self, Column, Sample, Shape};
 
-/// The most fraction digits that a decimal of varying length may have.
+/// The most fraction digits of a decimal whose values have different numbers of them.
 const MAX_RAGGED_DIGITS: usize = 10;
-/// The digits that an `i64` always holds, less one for values ten times as large.
+/// The digits that an `i64` always holds, minus one for values ten times as large.
 const MAX_DECIMAL_DIGITS: usize = 17;
-/// Integers up to here are exact in a `float64`.
+/// Integers up to this are exact in a `float64`.
 const MAX_EXACT_FLOAT: i128 = 1 << 53;
 
-/// What is read of a sample, so that a whole recording may be piped in.
+/// How much of a sample is read, so that a whole recording can be piped in.
 const MAX_SAMPLE_BYTES: u64 = 16 << 20;
 
-/// What is already decided of the feed.
+/// What the options decide about the feed.
 #[derive(Clone, Debug, Default)]
 pub struct Choices {
     /// Its name.
     pub feed: String,
-    /// The time column; none: the first that is like one.
+    /// The time column; `None` means the first column of times.
     pub ts: Option<String>,
-    /// The unit of times; none: as fine as the sample's.
+    /// The unit of times; `None` means as fine as those of the sample.
     pub time_unit: Option<TimeUnit>,
-    /// No alignment.
+    /// Whether alignment is off.
     pub packed: bool,
 }
 
-/// A feed that would hold the sample.
+/// A feed that can hold the sample.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// The feed, its policy the default.
+    /// The feed, with the default policy.
     pub spec: FeedSpec,
-    /// What to know when writing to it, a sentence each.
+    /// What to know before writing to it, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// How a column of times is written.
+/// How the times of a column are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     Rfc3339,
-    /// A date without a zone, or with a blank in the middle.
+    /// Dates without a zone, or with a space between date and time.
     Local,
-    /// Numbers of 10^-N seconds.
+    /// Numbers in units of 10^-N seconds since 1970.
     Epoch(usize),
-    /// Numbers too small for times since 1970, as times of day are; their unit is unknown.
+    /// Numbers too small for times since 1970, such as times of day. Their unit is unknown.
     Number,
 }
 
-/// Reads the sample: all of it, or its first 16 MiB.
+/// Reads the sample, or its first 16 MiB.
 ///
 /// # Errors
-/// The input's.
+/// If reading fails.
 pub fn read_sample(input: impl Read) -> io::Result<Vec<u8>> {
     let mut sample = Vec::new();
     input.take(MAX_SAMPLE_BYTES).read_to_end(&mut sample)?;
@@ -86,7 +86,7 @@ pub fn read_sample(input: impl Read) -> io::Result<Vec<u8>> {
 /// Proposes a feed for the rows of `sample`.
 ///
 /// # Errors
-/// The sample cannot be read, or has no time column.
+/// If the sample cannot be parsed or has no time column.
 pub fn infer(sample: &[u8], choices: &Choices) -> anyhow::Result<Proposal> {
     let sample = sample::read(sample)?;
     if sample.columns.is_empty() {
@@ -140,7 +140,7 @@ pub fn infer(sample: &[u8], choices: &Choices) -> anyhow::Result<Proposal> {
     Ok(Proposal { spec, notes })
 }
 
-/// The pointers and arrays, with the options that reach them.
+/// Lists the pointers and arrays, with the options that reach them.
 fn listed(sample: &Sample) -> String {
     let mut parts = Vec::new();
     if !sample.pointers.is_empty() {
@@ -154,14 +154,14 @@ fn listed(sample: &Sample) -> String {
     parts.join("; ")
 }
 
-/// Whether a field of this name is a time whatever its values: `ts`, `time`, `timestamp...`.
+/// Whether a field of this name holds times whatever its values: `ts`, `time`, `timestamp...`.
 pub fn names_time(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     matches!(name.as_str(), "ts" | "time" | "datetime" | "date_time")
         || name.starts_with("timestamp")
 }
 
-/// Whether a field of this name is a time if its values can be: `event_time`, `recvTime`,
+/// Whether a field of this name holds times if its values allow it: `event_time`, `recvTime`,
 /// `local_us`.
 fn may_name_time(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -171,7 +171,7 @@ fn may_name_time(name: &str) -> bool {
             .any(|suffix| name.ends_with(suffix))
 }
 
-/// How the column's times are written, if it is one of times.
+/// Returns how the times of the column are written, or `None` if it is not a column of times.
 fn written_time(column: &Column, asked: bool) -> Option<Written> {
     let shape = &column.shape;
     if shape.count == 0 {
@@ -192,7 +192,7 @@ fn written_time(column: &Column, asked: bool) -> Option<Written> {
     }
 }
 
-/// The decimal power of a second that makes all the numbers times from 1980 to 2100.
+/// Returns N if all numbers, in units of 10^-N seconds, are times from 1980 to 2100.
 fn epoch_digits(shape: &Shape) -> Option<usize> {
     const YEARS: (i128, i128) = (315_532_800, 4_102_444_800);
     let (least, greatest) = shape.whole?;
@@ -202,11 +202,11 @@ fn epoch_digits(shape: &Shape) -> Option<usize> {
     })
 }
 
-/// Digits of a second that the column's times are written to.
+/// Returns how many digits of a second the times of the column need.
 fn digits(shape: &Shape, written: Written) -> usize {
     match written {
         Written::Epoch(at) => at + shape.fraction.1,
-        // Most likely milliseconds of the day: with more than three digits, finer than 1us.
+        // Probably milliseconds of the day. More than three fraction digits are finer than 1 us.
         Written::Number => 3 + shape.fraction.1,
         Written::Rfc3339 | Written::Local => shape.fraction.1,
     }
@@ -221,7 +221,7 @@ fn time_field(column: &Column) -> FieldSpec {
     field(&column.name, FieldType::Timestamp, default)
 }
 
-/// The type of a column that is not one of times.
+/// Returns the field of a column that does not hold times.
 fn plain_field(column: &Column) -> FieldSpec {
     let (name, shape) = (&column.name, &column.shape);
     let full = shape.empty == 0;
@@ -248,14 +248,14 @@ fn plain_field(column: &Column) -> FieldSpec {
     field(name, FieldType::String(size), (!full).then(|| json!("")))
 }
 
-/// The type that holds the column's numbers, if they are numbers.
+/// Returns the type for the column's numbers, or `None` if they are not all numbers.
 fn number_type(shape: &Shape) -> Option<FieldType> {
     let (least, greatest) = shape.whole.unwrap_or_default();
     if shape.integers {
         return match (i64::try_from(least), i64::try_from(greatest)) {
             (Ok(_), Ok(_)) => Some(FieldType::Int64),
             _ if least >= 0 && u64::try_from(greatest).is_ok() => Some(FieldType::Uint64),
-            // More than 64 bits: an identifier, kept as text.
+            // Longer than 64 bits: an identifier, which is kept as text.
             _ => None,
         };
     }
@@ -270,7 +270,7 @@ fn number_type(shape: &Shape) -> Option<FieldType> {
     shape.floats.then_some(FieldType::Float64)
 }
 
-/// The time column: as asked, else the first column of times.
+/// Returns the time column: the requested one, else the first column of times.
 fn time_column(
     sample: &Sample,
     times: &[(&Column, Written)],
@@ -293,7 +293,7 @@ fn time_column(
     Ok(asked.clone())
 }
 
-/// Which fields some rows lack, and what they hold there.
+/// Notes which fields are missing in some rows, and which value they get.
 fn absence_notes(fields: &[FieldSpec], notes: &mut Vec<String>) {
     let stand_ins = [(json!("NaN"), "NaN"), (json!(0), "0"), (json!(""), "empty")];
     for (default, what) in stand_ins {
@@ -305,7 +305,7 @@ fn absence_notes(fields: &[FieldSpec], notes: &mut Vec<String>) {
     }
 }
 
-/// What dw-write must be told to read the times.
+/// Notes which options dw-write needs to read the times.
 fn time_notes(times: &[(&Column, Written)], ts_col: &str, notes: &mut Vec<String>) {
     let options = |written: Written| match written {
         Written::Rfc3339 => None,

@@ -1,4 +1,4 @@
-//! dw-mkfeed: makes feeds, proposes them from samples, deletes them.
+//! dw-mkfeed: creates feeds, proposes them from samples, deletes them.
 
 pub mod args;
 mod changes;

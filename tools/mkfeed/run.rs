@@ -1,4 +1,4 @@
-//! dw-mkfeed's work: makes, proposes, deletes.
+//! The work of dw-mkfeed: create, propose, delete.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -19,7 +19,7 @@ use crate::cli::sniff;
 /// Runs dw-mkfeed.
 ///
 /// # Errors
-/// What makes it fail, for [`crate::cli::exit::main_with`].
+/// Any failure, for [`crate::cli::exit::main_with`] to report.
 pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
@@ -54,7 +54,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Makes feeds; with `update`, changes those that are there. A spec of a file has its JSON with it.
+/// Creates feeds; with `update`, changes existing ones. `given` is the JSON of specs from a file.
 fn make(
     args: &Args,
     asked: Vec<(FeedSpec, Option<serde_json::Value>)>,
@@ -91,7 +91,7 @@ fn make(
     Ok(())
 }
 
-/// Gives a feed the policy of `new` and of the options, and prints what that changed.
+/// Applies the policy of `new` and of the options to a feed, and prints what changed.
 fn update_feed(
     args: &Args,
     platform: &Platform,
@@ -140,7 +140,7 @@ fn delete(args: &Args, feeds: &[String], yes: bool) -> anyhow::Result<Exit> {
     Ok(Exit::Ok)
 }
 
-/// Asks on the terminal; anything but `y` or `yes` is a no.
+/// Asks on the terminal. Any answer but `y` or `yes` means no.
 fn confirmed(platform: &Platform, feeds: &[String]) -> anyhow::Result<bool> {
     let terminal = io::stdin().is_terminal() && io::stderr().is_terminal();
     ensure!(terminal, "deleting {} needs --yes where nobody can be asked", feeds.join(", "));

@@ -1,6 +1,6 @@
-//! A sample of somebody's data, read into columns: CSV or TSV with a header, or JSON lines.
+//! Reads a sample into columns: CSV or TSV with a header, or JSON lines.
 //!
-//! Values are not kept; each column keeps what its values have in common ([`Shape`]).
+//! Values are not kept. Each column only records what its values have in common, as a [`Shape`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,10 +11,10 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// How many pointers into nested values are named.
+/// How many pointers into nested values are listed.
 const MAX_POINTERS: usize = 24;
 
-/// A sample's columns, in order, and what could not be a column.
+/// The columns of a sample, in order, and the nested values that cannot be columns.
 #[derive(Debug, Default)]
 pub struct Sample {
     /// The columns.
@@ -27,7 +27,7 @@ pub struct Sample {
     pub rows: usize,
 }
 
-/// One column.
+/// A column.
 #[derive(Debug)]
 pub struct Column {
     /// Its name.
@@ -88,7 +88,7 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// Takes a value in; `quoted` is a JSON string.
+    /// Adds a value; `quoted` means a JSON string.
     fn see(&mut self, text: &str, quoted: bool) {
         if text.is_empty() {
             self.empty += 1;
@@ -146,7 +146,7 @@ impl Shape {
     }
 }
 
-/// `-?[0-9]+(\.[0-9]+)?`: the digits before and after the point.
+/// Splits `-?[0-9]+(\.[0-9]+)?` into the digits before and after the point.
 fn decimal_parts(text: &str) -> Option<(&str, Option<&str>)> {
     let text = text.strip_prefix('-').unwrap_or(text);
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -158,7 +158,8 @@ fn decimal_parts(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// A date with a time of day: the fraction's digits, and whether it is short of RFC 3339.
+/// Recognises a date with a time of day. Returns its number of fraction digits, and whether it
+/// deviates from RFC 3339.
 fn date_shape(text: &str) -> Option<(usize, bool)> {
     let (seconds, rest) = text.split_at_checked(19)?;
     let separator = *seconds.as_bytes().get(10)?;
@@ -184,15 +185,16 @@ fn date_shape(text: &str) -> Option<(usize, bool)> {
     Some((fraction, local))
 }
 
-/// Reads a sample. The format is told as dw-write tells it; a last line that was cut short, as
-/// by `head -c`, is left out.
+/// Reads a sample. Detects the format as dw-write does. Leaves out a last line that was cut short,
+/// as by `head -c`.
 ///
 /// # Errors
-/// No rows, no header, a line that is not like the others: with its number.
+/// If there are no rows or no header, or if a line is not like the others; the error has its
+/// number.
 pub fn read(bytes: &[u8]) -> anyhow::Result<Sample> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
-        // Only the cut may be within a character.
+        // Only the end of the sample may cut a character short.
         Err(e) if e.error_len().is_none() => {
             std::str::from_utf8(&bytes[..e.valid_up_to()]).unwrap_or_default()
         }
@@ -226,7 +228,7 @@ fn read_csv(text: &str, delimiter: u8) -> anyhow::Result<Sample> {
     for record in reader.records() {
         records.push(record.context("sample")?);
     }
-    // A cut last line has lost a cell, or the end of one.
+    // A last line without a newline may have lost cells or part of one.
     if !text.ends_with('\n') && records.len() > 2 {
         records.pop();
     }
@@ -253,7 +255,7 @@ fn read_csv(text: &str, delimiter: u8) -> anyhow::Result<Sample> {
     Ok(sample)
 }
 
-/// A header has a name in every cell, none twice, and no cell that is a value.
+/// Checks that every cell of the header is a name, that none repeats, and that none is a value.
 fn check_header(header: &csv::StringRecord) -> anyhow::Result<()> {
     for (at, name) in header.iter().enumerate() {
         let number = decimal_parts(name).is_some() || name.parse::<f64>().is_ok();
@@ -270,7 +272,7 @@ fn check_header(header: &csv::StringRecord) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An object's keys and values in order, values as they are written.
+/// The keys and values of an object, in order; values as text.
 struct Pairs<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Pairs<'de> {
@@ -311,14 +313,14 @@ fn read_json(text: &str) -> anyhow::Result<Sample> {
         }
         sample.rows += 1;
     }
-    // A key that some objects lack is empty there.
+    // A key that some objects lack counts as empty there.
     for column in &mut sample.columns {
         column.shape.empty = sample.rows.saturating_sub(column.shape.count);
     }
     Ok(sample)
 }
 
-/// serde_json's text without its place: each of our documents is one line.
+/// Returns serde_json's message without its position: each document is one line of the input.
 fn without_line(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let end = text.rfind(" at line ").unwrap_or(text.len());
@@ -350,7 +352,7 @@ fn column<'a>(sample: &'a mut Sample, name: &str) -> &'a mut Shape {
     &mut sample.columns[at].shape
 }
 
-/// Collects the pointers to what lies in a nested value.
+/// Collects the pointers to the values inside a nested value.
 fn walk(sample: &mut Sample, at: &str, value: &Value) {
     match value {
         Value::Object(map) => {
@@ -369,7 +371,7 @@ fn walk(sample: &mut Sample, at: &str, value: &Value) {
     }
 }
 
-/// A pointer one step on, by RFC 6901.
+/// Extends a pointer by a key, as RFC 6901 defines.
 fn pointer(at: &str, key: &str) -> String {
     format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"))
 }

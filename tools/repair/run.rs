@@ -1,4 +1,4 @@
-//! dw-repair's work: plan, say, apply.
+//! The work of dw-repair: plan, report, apply.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,7 +24,7 @@ use crate::cli::times::show_time;
 /// Runs dw-repair.
 ///
 /// # Errors
-/// What makes it fail, for [`crate::cli::exit::main_with`].
+/// Any failure, for [`crate::cli::exit::main_with`] to report.
 pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
@@ -43,7 +43,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     let there: HashSet<&str> = all.iter().map(String::as_str).collect();
     for name in &asked {
         if !there.contains(name) {
-            // Refused before anything is changed, by name.
+            // Reject an unknown feed before anything is changed.
             platform.feed_info(name)?;
         }
     }
@@ -60,7 +60,7 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     for name in names {
         match repair_feed(&args, &platform, name, out) {
             Ok(exit) => worst = worse(worst, exit),
-            // The other feeds are repaired all the same, unless nobody reads what is said of them.
+            // Repair the other feeds as well, unless the report cannot be printed.
             Err(error) if !out.is_broken() => {
                 messages::fatal(format!("{name}: {}", describe(&error)));
                 worst = Exit::Failed;
@@ -71,10 +71,10 @@ pub fn run(out: &mut Out) -> anyhow::Result<Exit> {
     Ok(worst)
 }
 
-/// Refuses files that this user may not read: what is in them is not known to be damaged.
+/// Checks that this user may read the files. An unreadable file is not known to be damaged.
 fn readable(files: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<()> {
     for path in files {
-        // Nothing but a plain file is opened: a FIFO would block.
+        // Open regular files only: opening a FIFO would block.
         let opened = match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() => fs::File::open(&path).map(drop),
             Ok(_) => continue,
@@ -95,7 +95,7 @@ fn readable(files: impl IntoIterator<Item = PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As [`readable`], of all files of a feed.
+/// Checks all files of a feed as [`readable`] does.
 fn readable_feed(platform: &Platform, name: &str) -> anyhow::Result<()> {
     let folder = platform.base().join("feeds").join(name);
     match fs::read_dir(&folder) {
@@ -150,7 +150,7 @@ fn repair_feed(
     }
     let lock = repair::lock(platform, name)?;
     let options = Options { force_lost: args.force_lost, written: false };
-    // What keeps it from being adopted, the plan finds out and tells.
+    // Ignore the error: the plan finds out why the feed cannot be adopted, and reports it.
     match repair::adopt(platform, name, options, &lock) {
         Err(error) if error.is_limit() || error.is_denied() => return Err(error.into()),
         _ => {}
@@ -163,7 +163,7 @@ fn repair_feed(
     apply(args, &plan, &lock, out)
 }
 
-/// Plans without the lock. A writer may come or go meanwhile: then it is planned anew.
+/// Plans without the lock. If a writer opens or closes the feed meanwhile, plans again.
 fn look(args: &Args, platform: &Platform, name: &str) -> anyhow::Result<Plan> {
     loop {
         let written = repair::is_written(platform, name)?;
@@ -190,7 +190,7 @@ fn plan_with_progress(platform: &Platform, name: &str, options: Options) -> anyh
 }
 
 fn apply(args: &Args, plan: &Plan, lock: &Lock, out: &mut Out) -> anyhow::Result<Exit> {
-    // What was found is told even if this is the end of it.
+    // Flush, so that the findings are printed even if what follows fails.
     out.flush()?;
     let done = repair::apply(plan, lock)?;
     let gone = plan.records_gone();

@@ -1,4 +1,4 @@
-//! What is read: stdin or a file, and what kind of thing it is.
+//! dw-write's inputs: stdin or a file, read as the data arrives.
 
 use std::fs::{File, FileType};
 use std::io::{self, Read};
@@ -13,17 +13,17 @@ use deepwater::text::reject::REJECT_TEXT_BYTES;
 
 use crate::cli::out;
 
-/// A read this long is asked for; a line that is longer makes the buffer grow.
+/// Size of a read. The buffer grows for a longer line.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// An input, with the bytes that were read and not yet taken.
+/// An input, with the bytes that were read but not parsed yet.
 pub struct Input {
     file: File,
-    /// For messages: the path, or `stdin`.
+    /// The path or `stdin`, for messages.
     pub name: String,
-    /// Whether it is a regular file: all of it is there, and it can be read again.
+    /// Whether it is a regular file, which is complete and can be read again.
     pub regular: bool,
-    /// Size, where known.
+    /// The size, if known.
     pub size_bytes: Option<u64>,
     buffer: Vec<u8>,
     start: usize,
@@ -35,7 +35,7 @@ impl Input {
     /// Opens `path`; `-` is stdin.
     ///
     /// # Errors
-    /// A file that does not open, a folder, a stdin that is closed.
+    /// If the file cannot be opened or is a directory, or if stdin is closed.
     pub fn open(path: &Path) -> anyhow::Result<Input> {
         let (file, name) = if path == Path::new("-") {
             ensure!(!out::stdin_is_missing(), "stdin is closed; there is nothing to read");
@@ -64,30 +64,30 @@ impl Input {
         })
     }
 
-    /// The descriptor, for signals to interrupt.
+    /// Returns the descriptor, for a signal to interrupt.
     pub fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    /// What was read and not yet taken, and whether nothing follows it.
+    /// Returns the bytes that were read but not taken, and whether the input ends after them.
     pub fn pending(&self) -> (&[u8], bool) {
         (&self.buffer[self.start..self.end], self.ended)
     }
 
-    /// Takes the first `n` pending bytes.
+    /// Marks the first `n` pending bytes as taken.
     pub fn take(&mut self, n: usize) {
         self.start += n;
     }
 
-    /// Reads once: whatever has arrived, waiting only for the first byte.
+    /// Reads once. Waits for the first byte only, and takes whatever has arrived.
     ///
     /// # Errors
-    /// As the system says. An interrupted read is none: it read nothing.
+    /// If the system reports one. An interrupted read is not an error: it returns 0.
     pub fn read(&mut self) -> anyhow::Result<usize> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
         if self.end == self.buffer.len() {
-            // A parser takes a line that fills all of this.
+            // A line that fills the whole buffer must still be taken by the parser.
             let most = LONGEST_LINE_BYTES;
             ensure!(self.end < most, "{}: {most} bytes and no row's end", self.name);
             self.buffer.resize((self.buffer.len() * 2).min(most), 0);
@@ -109,18 +109,18 @@ impl Input {
     }
 }
 
-/// The lines of what a parser took, for rows that are refused after they were parsed. They are
-/// asked for in order, and each byte is looked at once.
+/// The lines of a parsed piece of input, for rows that are rejected after they were parsed. Lines
+/// must be requested in ascending order, so that each byte is scanned once.
 pub struct Lines<'a> {
     rest: &'a [u8],
-    /// The number of the line at the front of `rest`.
+    /// The number of the first line in `rest`.
     line: u64,
-    /// Raw records have no newlines.
+    /// Set for raw records, which have no newlines.
     record_size: Option<usize>,
 }
 
 impl<'a> Lines<'a> {
-    /// The lines of `taken`, the first being number `line`.
+    /// Creates it for `taken`, whose first line has the number `line`.
     pub fn new(taken: &'a [u8], line: u64, record_size: Option<usize>) -> Lines<'a> {
         let rest = match record_size {
             None if line == 1 => taken.strip_prefix(b"\xef\xbb\xbf").unwrap_or(taken),
@@ -129,8 +129,8 @@ impl<'a> Lines<'a> {
         Lines { rest, line, record_size }
     }
 
-    /// A line without its end; of raw input, a record. At most as much of it as other rejects
-    /// show.
+    /// Returns a line without its newline, or a raw record. It is cut to the length that other
+    /// rejects show.
     pub fn text(&mut self, line: u64) -> &'a [u8] {
         while self.line < line && !self.rest.is_empty() {
             self.rest = &self.rest[self.length().min(self.rest.len())..];
@@ -147,7 +147,7 @@ impl<'a> Lines<'a> {
         &text[..text.len().min(REJECT_TEXT_BYTES)]
     }
 
-    /// The length of the first line of `rest`, its end included.
+    /// Returns the length of the first line of `rest`, including its newline.
     fn length(&self) -> usize {
         let newline = || self.rest.iter().position(|&b| b == b'\n');
         self.record_size.unwrap_or_else(|| newline().map_or(self.rest.len(), |at| at + 1))

@@ -1,4 +1,4 @@
-//! dw-write: text or records in, a feed written.
+//! dw-write: appends text or raw records to a feed.
 
 pub mod args;
 mod input;

@@ -1,4 +1,4 @@
-//! What dw-write tells: rejected rows, acknowledged seqs, counts.
+//! What dw-write reports: rejected rows, durable seqs and counts.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,38 +17,38 @@ use serde_json::json;
 use crate::cli::messages;
 use crate::cli::out::{self, Out};
 
-/// Rejected rows told one by one in a second; the others of it are told as a number.
+/// How many rejected rows are reported individually per second. The others are only counted.
 const TOLD_PER_SECOND: u64 = 5;
 
-/// Rejected rows: counted, told, kept.
+/// Counts, reports and saves rejected rows.
 pub struct Rejects {
     file: Option<(BufWriter<File>, String)>,
     second: Instant,
     told: u64,
     silent: u64,
-    /// All of them.
+    /// All rejected rows.
     pub count: u64,
 }
 
 /// A rejected row.
 pub struct Rejected<'a> {
-    /// The input it came in.
+    /// The input that contains it.
     pub file: &'a str,
-    /// From 1; of raw input, the record's number.
+    /// The line number, from 1. For raw input, the number of the record.
     pub line: u64,
     /// Byte in the line, from 1.
     pub column: u64,
-    /// Why.
+    /// Why it was rejected.
     pub reason: &'a str,
     /// The row.
     pub text: &'a [u8],
 }
 
 impl Rejects {
-    /// Keeps rows in `path`, if one is named.
+    /// Creates `path`, if given, to save rejected rows in.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn new(path: Option<&Path>) -> anyhow::Result<Rejects> {
         let file = match path {
             None => None,
@@ -62,10 +62,10 @@ impl Rejects {
         Ok(Rejects { file, second: Instant::now(), told: 0, silent: 0, count: 0 })
     }
 
-    /// Counts, tells and keeps one row.
+    /// Counts, reports and saves one row.
     ///
     /// # Errors
-    /// If it cannot be kept: a row would be lost.
+    /// If it cannot be saved, because the row would be lost.
     pub fn add(&mut self, row: &Rejected<'_>) -> anyhow::Result<()> {
         self.count += 1;
         if self.second.elapsed() >= Duration::from_secs(1) {
@@ -98,10 +98,10 @@ impl Rejects {
         }
     }
 
-    /// Hands kept rows to the system, so that they are there when somebody looks.
+    /// Flushes saved rows to the file, so that others can read them.
     ///
     /// # Errors
-    /// If that fails.
+    /// If it cannot be written.
     pub fn flush(&mut self) -> anyhow::Result<()> {
         if let Some((file, name)) = &mut self.file {
             file.flush().with_context(|| format!("cannot write to {name}"))?;
@@ -109,7 +109,7 @@ impl Rejects {
         Ok(())
     }
 
-    /// Tells what is not told yet.
+    /// Reports what was only counted so far, and flushes.
     ///
     /// # Errors
     /// As [`Rejects::flush`].
@@ -119,11 +119,11 @@ impl Rejects {
     }
 }
 
-/// So many acknowledgements wait for a reader that is slow; of more, the newest counts.
+/// How many acknowledgements are queued for a slow reader. Beyond that only the newest is kept.
 const WAITING_ACKS: usize = 1024;
 
-/// Durable seqs on stdout, printed by a thread of their own: whoever reads them may stall, and no
-/// sync must wait for that.
+/// Prints durable seqs on stdout, on a thread of its own. A reader that stalls must not delay a
+/// sync.
 #[derive(Default)]
 pub struct Acks {
     shared: Arc<(Mutex<Waiting>, Condvar)>,
@@ -138,10 +138,10 @@ struct Waiting {
 }
 
 impl Acks {
-    /// What the writer calls.
+    /// Returns the function that the writer calls.
     ///
     /// # Errors
-    /// If no thread can be had.
+    /// If the thread cannot be started.
     pub fn printer(&mut self) -> anyhow::Result<OnDurable> {
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("acks".into()).spawn(move || {
@@ -160,13 +160,14 @@ impl Acks {
         }))
     }
 
-    /// Why acknowledging failed, unless only the reader has left: that harms no record.
+    /// Returns the error that stopped acknowledgements. A reader that left is not one: no record is
+    /// harmed.
     pub fn failure(&self) -> Option<out::Error> {
         let failure = lock(&self.shared.0).failure.take();
         failure.filter(|error| !matches!(error, out::Error::Closed))
     }
 
-    /// Prints what still waits.
+    /// Prints what is still queued.
     pub fn finish(&mut self) {
         lock(&self.shared.0).ended = true;
         self.shared.1.notify_one();
@@ -202,7 +203,7 @@ fn print_acks(shared: &(Mutex<Waiting>, Condvar)) {
     }
 }
 
-/// Counts that the main thread adds to and `--stats` shows.
+/// Counts that the main thread updates and `--stats` reports.
 #[derive(Default)]
 pub struct Counts {
     /// Records written.
@@ -211,13 +212,13 @@ pub struct Counts {
     pub bytes: AtomicU64,
     /// Rows rejected.
     pub rejected: AtomicU64,
-    /// Messages passed over.
+    /// Messages that `--where` skipped.
     pub passed_over: AtomicU64,
-    /// Newest record time, in the feed's unit.
+    /// The newest record time, in the feed's unit.
     pub newest: AtomicU64,
 }
 
-/// The thread behind `--stats`; stops when dropped.
+/// The thread of `--stats`. It stops when this is dropped.
 pub struct Stats {
     counts: Arc<Counts>,
     unit: TimeUnit,
@@ -228,10 +229,10 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Reports `counts` every so often.
+    /// Reports `counts` at this interval.
     ///
     /// # Errors
-    /// If no thread can be had.
+    /// If the thread cannot be started.
     pub fn start(every: Duration, counts: Arc<Counts>, unit: TimeUnit) -> anyhow::Result<Stats> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let (shared, seen) = (Arc::clone(&stop), Arc::clone(&counts));
@@ -257,7 +258,7 @@ impl Stats {
         Ok(Stats { counts, unit, began: Instant::now(), stop, thread, running })
     }
 
-    /// Stops, and tells the whole run.
+    /// Stops, and reports the whole run.
     pub fn finish(&self) {
         if !self.running.swap(false, Ordering::Relaxed) {
             return;

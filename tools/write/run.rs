@@ -1,4 +1,4 @@
-//! dw-write's work: read, parse, append, until the input ends or a signal comes.
+//! The work of dw-write: read, parse and append until the input ends or a signal comes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ use crate::cli::sniff;
 /// Runs dw-write.
 ///
 /// # Errors
-/// What makes it fail, for [`crate::cli::exit::main_with`].
+/// Any failure, for [`crate::cli::exit::main_with`] to report.
 pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
     let args = Args::parse()?;
     args.common.start();
@@ -40,7 +40,7 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
         None => Platform::open(base)?,
     };
     let feed = platform.feed_info(&request.feed)?;
-    // Before the first input is opened and the feed's lock taken: an option that is wrong.
+    // Check the options before opening an input or taking the feed's lock.
     let filter = request.mark_when.as_ref().map(|text| Filter::parse(&feed.layout, text));
     let filter = filter.transpose()?;
     check_options(&feed.layout, &request)?;
@@ -74,8 +74,8 @@ pub fn run(_out: &mut Out) -> anyhow::Result<Exit> {
     exit
 }
 
-/// Refuses options that no input can make right; where the format is still to be told from the
-/// input, those that are wrong in all.
+/// Rejects options that are wrong for any input. If the format is not known yet, rejects those that
+/// are wrong for every format.
 fn check_options(layout: &Arc<Layout>, request: &Request) -> anyhow::Result<()> {
     let options = &request.options;
     let check = |format| {
@@ -94,7 +94,7 @@ fn check_options(layout: &Arc<Layout>, request: &Request) -> anyhow::Result<()> 
     }
 }
 
-/// Makes the feed that `--create` describes, if it is not there.
+/// Creates the feed described by `--create` if it does not exist.
 fn create(base: &std::path::Path, path: &std::path::Path, feed: &str) -> anyhow::Result<Platform> {
     let name = path.display();
     let text =
@@ -108,7 +108,7 @@ fn create(base: &std::path::Path, path: &std::path::Path, feed: &str) -> anyhow:
     Ok(platform)
 }
 
-/// Opens the first input, so that a missing file is an error before a session begins.
+/// Opens the first input. A missing file must be an error before a session begins.
 fn open_first(request: &Request) -> anyhow::Result<Input> {
     for file in request.files.iter().skip(1).filter(|file| file.as_os_str() != "-") {
         std::fs::metadata(file).with_context(|| format!("cannot open {}", file.display()))?;
@@ -125,7 +125,8 @@ struct Marks {
 }
 
 impl Marks {
-    /// Positions in `records` of those to be marked, the first being the session's `written`-th.
+    /// Returns the positions in `records` to mark. The first record is number `written` of the
+    /// session.
     fn choose(&mut self, records: &[u8], record_size: usize, written: u64) -> &[usize] {
         self.positions.clear();
         if self.every.is_none() && self.when.is_none() {
@@ -146,7 +147,7 @@ fn rejected_row<'a>(file: &'a str, reject: &'a Reject) -> Rejected<'a> {
     Rejected { file, line: *line, column: *column, reason, text }
 }
 
-/// How reading came to its end.
+/// Why reading ended.
 enum Ended {
     Input,
     Signal(i32),
@@ -180,8 +181,7 @@ impl Session {
         Ok(Ended::Input)
     }
 
-    /// Reads one input to its end: whatever has arrived is parsed and published, then the next
-    /// read.
+    /// Reads one input to its end. Parses and publishes what has arrived before each next read.
     fn read_one(&mut self, request: &Request, mut input: Input) -> anyhow::Result<Ended> {
         self.terminator.watch(input.descriptor());
         let on_bad = match request.on_bad {
@@ -223,7 +223,7 @@ impl Session {
         }
     }
 
-    /// Makes the parser once the format is known.
+    /// Creates the parser, once the format is known.
     fn parser_for(&self, request: &Request, input: &Input) -> anyhow::Result<Option<Parser>> {
         let (head, end) = input.pending();
         if request.format != Some(InputFormat::Raw)
@@ -241,7 +241,7 @@ impl Session {
         Ok(Some(Parser::new(Arc::clone(&self.layout), options)?))
     }
 
-    /// Parses and publishes every complete row that is pending; true if a bad row ends the run.
+    /// Parses and publishes every complete pending row. Returns true if a bad row ends the run.
     fn take_rows(
         &mut self,
         parser: &mut Parser,
@@ -266,8 +266,8 @@ impl Session {
         }
     }
 
-    /// Appends a batch's records and tells its rejects; true if a bad row ends the run, and then
-    /// only what came before it was appended.
+    /// Appends the records of a batch and reports its rejects. If a bad row ends the run, appends
+    /// only the records before it and returns true.
     fn publish(
         &mut self,
         batch: &Batch,
@@ -320,7 +320,7 @@ impl Session {
         Ok(stop)
     }
 
-    /// Ends the session, whatever happened: what was published is sealed and made durable.
+    /// Ends the session, also after an error. Published records are sealed and made durable.
     fn finish(mut self, feed: &FeedInfo, done: anyhow::Result<Ended>) -> anyhow::Result<Exit> {
         let told = self.rejects.finish();
         let reason = match &done {

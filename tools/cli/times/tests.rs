@@ -1,4 +1,4 @@
-//! The grammar as tables, with the present and the zone held still.
+//! Tests of the grammar as tables, with a fixed present and zone.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -20,7 +20,7 @@ fn resolve_in(text: &str, zone: &str, unit: TimeUnit) -> Result<Resolved, String
     arg.resolve(&context).map_err(|e| e.to_string())
 }
 
-/// Nanoseconds since the epoch of an RFC 3339 text, by jiff's own parser.
+/// Parses RFC 3339 with jiff's own parser, as nanoseconds since the epoch.
 fn ns(rfc3339: &str) -> u64 {
     let instant: Timestamp = rfc3339.parse().unwrap();
     instant.as_nanosecond().try_into().unwrap()
@@ -35,7 +35,7 @@ fn same(table: &[(&str, &str)]) {
 }
 
 #[test]
-fn rfc3339() {
+fn rfc3339_times_are_parsed() {
     same(&[
         ("2024-05-01T09:30:00Z", "2024-05-01T09:30:00Z"),
         ("2024-05-01t09:30:00z", "2024-05-01T09:30:00Z"),
@@ -59,7 +59,7 @@ fn rfc3339() {
 }
 
 #[test]
-fn dates_and_times_of_day() {
+fn dates_and_times_of_day_are_parsed() {
     same(&[
         ("2024-05-01", "2024-05-01T04:00:00Z"),
         ("2024-12-01", "2024-12-01T05:00:00Z"),
@@ -84,13 +84,13 @@ fn dates_and_times_of_day() {
         ("09:30:00.000000001", "2024-07-03T13:30:00.000000001Z"),
         ("09:30Z", "2024-07-03T09:30:00Z"),
         ("09:30-04:00", "2024-07-03T13:30:00Z"),
-        // Today in Tokyo is tomorrow's date already.
+        // It is already tomorrow in Tokyo.
         ("09:30 Asia/Tokyo", "2024-07-04T00:30:00Z"),
     ]);
 }
 
 #[test]
-fn named_and_relative() {
+fn named_and_relative_times_are_parsed() {
     same(&[
         ("now", "2024-07-03T15:04:05.123456789Z"),
         ("now-5m", "2024-07-03T14:59:05.123456789Z"),
@@ -123,7 +123,7 @@ fn named_and_relative() {
 }
 
 #[test]
-fn epoch_numbers() {
+fn epoch_numbers_are_parsed() {
     same(&[
         ("@0", "1970-01-01T00:00:00Z"),
         ("@1714555800", "2024-05-01T09:30:00Z"),
@@ -140,7 +140,7 @@ fn epoch_numbers() {
 }
 
 #[test]
-fn record_numbers() {
+fn seqs_are_parsed() {
     for (text, seq) in [("seq:0", 0), ("seq:42", 42), ("seq:18446744073709551615", u64::MAX)] {
         assert_eq!(resolve_in(text, "UTC", TimeUnit::Micros), Ok(Resolved::Seq(seq)), "{text}");
         assert!(text.parse::<TimeArg>().unwrap().is_seq());
@@ -148,7 +148,7 @@ fn record_numbers() {
 }
 
 #[test]
-fn wrong_times_say_what_is_right() {
+fn invalid_times_are_rejected_with_a_reason() {
     let table = [
         ("", "times are as"),
         ("  ", "times are as"),
@@ -203,7 +203,7 @@ fn wrong_times_say_what_is_right() {
 }
 
 #[test]
-fn finer_than_the_unit_rounds_up() {
+fn times_finer_than_the_unit_are_rounded_up() {
     let us = |text| resolve_in(text, "UTC", TimeUnit::Micros).unwrap();
     assert_eq!(us("@1.000001"), Resolved::Time(1_000_001));
     assert_eq!(us("@1.0000010"), Resolved::Time(1_000_001));
@@ -214,7 +214,7 @@ fn finer_than_the_unit_rounds_up() {
 }
 
 #[test]
-fn the_ends_of_time_are_kept() {
+fn times_out_of_range_are_limited_to_the_unit() {
     for text in ["1969-12-31T23:59:59Z", "0001-01-01", "@-5", "first-99999w"] {
         assert_eq!(resolve_in(text, "UTC", TimeUnit::Nanos), Ok(Resolved::Time(0)), "{text}");
     }
@@ -226,7 +226,7 @@ fn the_ends_of_time_are_kept() {
 }
 
 #[test]
-fn skipped_and_repeated_local_times_are_refused() {
+fn skipped_and_repeated_local_times_are_rejected() {
     let zone = "America/New_York";
     let error = resolve_in("2024-03-10 02:30", zone, TimeUnit::Nanos).unwrap_err();
     assert!(error.contains("does not exist in America/New_York"), "{error}");
@@ -237,22 +237,22 @@ fn skipped_and_repeated_local_times_are_refused() {
         error.contains("2024-11-03T01:30:00.5-04:00 or 2024-11-03T01:30:00.5-05:00"),
         "{error}"
     );
-    // The candidates are times that we read.
+    // The candidates in the message are valid times.
     for candidate in ["2024-11-03T01:30:00.5-04:00", "2024-11-03T01:30:00.5-05:00"] {
         assert!(resolve_in(candidate, zone, TimeUnit::Nanos).is_ok());
     }
-    // Just outside either is fine.
+    // Times just outside the skipped or repeated hour are accepted.
     for text in ["2024-03-10 01:59:59", "2024-03-10 03:00", "2024-11-03 00:59", "2024-11-03 02:00"]
     {
         assert!(resolve_in(text, zone, TimeUnit::Nanos).is_ok(), "{text}");
     }
-    // A day begins even where its midnight is skipped.
+    // A day has a first instant even if its midnight is skipped.
     let start = resolve_in("2018-11-04", "America/Sao_Paulo", TimeUnit::Nanos);
     assert_eq!(start, Ok(Resolved::Time(ns("2018-11-04T03:00:00Z"))));
 }
 
 #[test]
-fn an_empty_feed_has_no_first() {
+fn first_and_last_of_an_empty_feed_are_zero() {
     let zone = LocalZone::default();
     let context = Context {
         now: Timestamp::UNIX_EPOCH,
@@ -267,7 +267,7 @@ fn an_empty_feed_has_no_first() {
 }
 
 #[test]
-fn the_span_is_asked_for_only_when_needed() {
+fn span_is_called_only_for_first_and_last() {
     let zone = LocalZone::new(Some(TimeZone::UTC));
     let context = Context {
         now: Timestamp::UNIX_EPOCH,
@@ -282,7 +282,7 @@ fn the_span_is_asked_for_only_when_needed() {
 }
 
 #[test]
-fn shown_times_are_read_back() {
+fn shown_times_parse_back() {
     for zone in ["UTC", "America/New_York", "Asia/Kolkata", "Africa/Monrovia"] {
         let zone = parse_zone(zone).unwrap();
         for unit in [TimeUnit::Micros, TimeUnit::Nanos] {

@@ -1,9 +1,9 @@
-//! What was typed.
+//! Keys typed on the terminal.
 
-/// What a key means here.
+/// The action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Leave.
+    /// Quit.
     Quit,
     /// Scroll.
     Move(Move),
@@ -12,17 +12,17 @@ pub enum Key {
 /// How far to scroll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Move {
-    /// Lines, down or up.
+    /// By lines, positive is down.
     Lines(isize),
-    /// Screens, down or up.
+    /// By screens, positive is down.
     Pages(isize),
-    /// To the first.
+    /// To the first feed.
     Top,
-    /// To the last.
+    /// To the last feed.
     Bottom,
 }
 
-/// Bytes from a terminal, taken apart into keys.
+/// Splits the bytes from a terminal into keys.
 #[derive(Default)]
 pub struct Keyboard {
     bytes: Vec<u8>,
@@ -44,12 +44,12 @@ const SEQUENCES: [(&[u8], Move); 12] = [
 ];
 
 impl Keyboard {
-    /// Adds what was read.
+    /// Adds bytes that were read.
     pub fn take(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// The next key that means something; the rest of a sequence may come later.
+    /// Returns the next key with an action. The rest of an escape sequence may arrive later.
     pub fn next(&mut self) -> Option<Key> {
         while let Some(&first) = self.bytes.first() {
             let (length, key) = match first {
@@ -71,7 +71,8 @@ impl Keyboard {
         None
     }
 
-    /// Length and meaning of the escape sequence that comes next; `None` if its end has not come.
+    /// Returns the length and action of the escape sequence at the front, or `None` if it is
+    /// incomplete.
     fn sequence(&self) -> Option<(usize, Option<Key>)> {
         let bytes = &self.bytes[..];
         if let Some((sequence, way)) = SEQUENCES.iter().find(|(s, _)| bytes.starts_with(s)) {
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_sequences() {
+    fn keys_and_sequences_become_actions() {
         let moves = |moves: &[Move]| moves.iter().map(|m| Key::Move(*m)).collect::<Vec<_>>();
         use Move::{Bottom, Lines, Pages, Top};
         assert_eq!(typed(&[b"q"]), [Key::Quit]);
@@ -119,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_passed_over_whole() {
-        // F5, a mouse's report, a q that is the end of a sequence, a lone escape.
+    fn unknown_keys_and_sequences_are_skipped_whole() {
+        // F5, a mouse report, a `q` that ends a sequence, a lone escape.
         assert_eq!(typed(&[b"xyz\x1b[15~\x1b[<0;1;1M\x1bOqj"]), [Key::Move(Move::Lines(1))]);
         assert_eq!(typed(&[b"\x1b", b"q"]), [Key::Quit]);
     }
 
     #[test]
-    fn a_sequence_may_come_in_pieces() {
+    fn sequences_may_arrive_in_pieces() {
         assert_eq!(typed(&[b"\x1b", b"[", b"6", b"~q"]), [Key::Move(Move::Pages(1)), Key::Quit]);
     }
 }

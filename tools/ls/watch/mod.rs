@@ -1,4 +1,4 @@
-//! dw-ls --watch: the feeds as they are, once a second, on a terminal.
+//! `dw-ls --watch`: shows the feeds on a terminal, refreshed every second.
 
 mod keys;
 mod screen;
@@ -19,13 +19,13 @@ use crate::cli::exit::Exit;
 use crate::cli::out::Out;
 
 const REFRESH: Duration = Duration::from_secs(1);
-/// How long a changed size of the window, which wakes nobody, may go unseen.
+/// How soon a resized window is noticed. No signal interrupts the wait for that.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Shows the feeds named, or all, until `q` or a signal.
+/// Shows the named feeds, or all, until `q` or a signal.
 ///
 /// # Errors
-/// Stdout is no terminal that can be drawn on; a store that is gone.
+/// If stdout is not a terminal that can be drawn on, or if the store is gone.
 pub fn watch(platform: &Platform, asked: &[&str], out: &mut Out) -> anyhow::Result<Exit> {
     let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     anyhow::ensure!(
@@ -40,7 +40,7 @@ pub fn watch(platform: &Platform, asked: &[&str], out: &mut Out) -> anyhow::Resu
     table.refresh()?;
     let mut screen = Screen::open(out, input)?;
     if let Some(input) = input {
-        // A signal makes it readable, at its end.
+        // A signal makes the descriptor readable, at end of input.
         terminator.watch(input.as_raw_fd());
     }
     let ended = show(&mut screen, &mut table, input, &terminator);
@@ -74,7 +74,8 @@ fn show(
             return Ok(Ended::BySignal(number));
         }
         if news && !keyboard.read() {
-            // The terminal is gone, and SIGHUP on its way; or stdin is, and the view goes on.
+            // Either the terminal is gone and SIGHUP follows, or only stdin is gone and the view
+            // continues.
             std::thread::sleep(LOOK);
         }
         while let Some(key) = keyboard.next() {
@@ -90,7 +91,7 @@ fn show(
     }
 }
 
-/// Waits for a key, a signal, or until the time is over; whether there is something to read.
+/// Waits for a key, a signal or the timeout. Returns whether there is something to read.
 fn wait(input: Option<BorrowedFd<'_>>, time: Duration) -> bool {
     let mut fds: Vec<PollFd<'_>> =
         input.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
@@ -99,7 +100,7 @@ fn wait(input: Option<BorrowedFd<'_>>, time: Duration) -> bool {
 }
 
 impl Keyboard {
-    /// Takes what was typed; false at the end of input.
+    /// Reads what was typed. Returns false at end of input.
     fn read(&mut self) -> bool {
         let mut bytes = [0; 64];
         match std::io::stdin().lock().read(&mut bytes) {

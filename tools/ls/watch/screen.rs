@@ -1,7 +1,7 @@
-//! The terminal while it is drawn on, and as it was before.
+//! Draws on the terminal and restores it afterwards.
 //!
-//! Only what changed is sent. However the program ends, short of SIGKILL, the terminal is put back:
-//! on drop, and by a panic hook, since a release build does not unwind.
+//! Only changes are sent. The terminal is restored however the program ends, except by SIGKILL: on
+//! drop, and in a panic hook, because a release build does not unwind.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, Once};
@@ -10,13 +10,13 @@ use deepwater::os::terminal::{self, Keys};
 
 use crate::cli::out::{Error, Out};
 
-/// Other screen, no cursor, no wrapping at the right edge.
+/// Switch to the alternate screen, hide the cursor, disable wrapping at the right edge, clear.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J";
 const LEAVE: &str = "\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
-/// What a terminal is taken for that does not say.
+/// The size to assume if the terminal does not tell its own.
 const USUAL_SIZE: (usize, usize) = (80, 24);
 
-/// What is to be undone, if anything is.
+/// What to restore, if anything.
 static UNDO: Mutex<Option<Undo>> = Mutex::new(None);
 
 struct Undo {
@@ -27,7 +27,7 @@ struct Undo {
 fn leave() {
     let undo = UNDO.lock().unwrap_or_else(|e| e.into_inner()).take();
     if let Some(undo) = undo {
-        // A terminal that is gone needs nothing.
+        // Ignore the error: a terminal that is gone needs no restoring.
         let _ = nix::unistd::write(&undo.terminal, LEAVE.as_bytes());
         undo.keys.into_iter().for_each(Keys::restore);
     }
@@ -36,11 +36,11 @@ fn leave() {
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// As text is.
+    /// Normal text.
     Plain,
-    /// Titles.
+    /// Column titles.
     Title,
-    /// Something is wrong.
+    /// Text about something that is wrong.
     Alarm,
 }
 
@@ -55,7 +55,7 @@ impl Style {
     }
 }
 
-/// A line: its style and its text, each character of which is one column wide.
+/// A line: its style and its text. Each character is one column wide.
 pub type Line = (Style, String);
 
 /// A terminal that is being drawn on.
@@ -67,10 +67,10 @@ pub struct Screen<'a> {
 }
 
 impl Screen<'_> {
-    /// Begins to draw on `out`; keys come from `input`, if it is a terminal.
+    /// Starts drawing on `out`. Keys come from `input`, if it is a terminal.
     ///
     /// # Errors
-    /// The terminal refuses.
+    /// If the terminal settings cannot be changed.
     pub fn open<'a>(out: &'a mut Out, input: Option<BorrowedFd<'_>>) -> anyhow::Result<Screen<'a>> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -91,12 +91,12 @@ impl Screen<'_> {
         Ok(screen)
     }
 
-    /// Columns and rows.
+    /// Returns columns and rows.
     pub fn size(&self) -> (usize, usize) {
         self.size
     }
 
-    /// Looks at the terminal's size; if it changed all is drawn anew.
+    /// Reads the terminal's size. If it changed, everything is drawn again.
     pub fn fit(&mut self) {
         let size = terminal::size(self.out.as_fd()).unwrap_or(USUAL_SIZE);
         if size != self.size {
@@ -105,10 +105,10 @@ impl Screen<'_> {
         }
     }
 
-    /// Shows these lines, from the top; what stands there already is not sent.
+    /// Shows these lines from the top. Unchanged parts are not sent.
     ///
     /// # Errors
-    /// The terminal is gone.
+    /// If the terminal is gone.
     pub fn draw(&mut self, lines: &[Line]) -> Result<(), Error> {
         let mut text = String::new();
         if self.shown.is_empty() {
@@ -136,7 +136,7 @@ impl Drop for Screen<'_> {
     }
 }
 
-/// What makes row `row` from `old` into `new`: the part behind what they have in common.
+/// Appends what turns row `row` from `old` into `new`: the text after their common beginning.
 fn put_line(text: &mut String, row: usize, new: &Line, old: &Line, colored: bool) {
     use std::fmt::Write as _;
     if new == old {
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_leaves_the_terminal_as_it_was() {
+    fn a_panic_restores_the_terminal() {
         let pty = openpty(None, None).unwrap();
         let before = tcgetattr(&pty.slave).unwrap();
         let slave = File::from(pty.slave);
@@ -175,7 +175,7 @@ mod tests {
         let mut screen = Screen::open(&mut out, Some(slave.as_fd())).unwrap();
         screen.draw(&[(Style::Plain, "a line".to_owned())]).unwrap();
         assert_ne!(tcgetattr(&slave).unwrap(), before);
-        // The hook alone: without unwinding nothing would be dropped.
+        // This tests the hook alone: without unwinding, nothing would be dropped.
         let panicked = std::thread::spawn(|| panic!("as a test")).join();
         assert!(panicked.is_err());
         assert_eq!(tcgetattr(&slave).unwrap(), before);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_sent() {
+    fn only_changes_are_sent() {
         assert_eq!(sent("trades 10", "trades 10"), "");
         assert_eq!(sent("trades 11", "trades 10"), "\x1b[3;9H1");
         assert_eq!(sent("trades", "trades 10"), "\x1b[3;7H\x1b[K");

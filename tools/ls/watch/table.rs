@@ -1,4 +1,4 @@
-//! What dw-ls --watch shows: a line a feed.
+//! The table of `dw-ls --watch`: one line per feed.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -17,21 +17,21 @@ use jiff::Timestamp;
 use super::keys::Move;
 use super::screen::{Line, Style};
 
-/// Of so many feeds at most each stays open between two looks: files that may be open are few.
+/// Up to this many feeds stay open between refreshes; with more, none does. Open files are limited.
 const KEPT_READERS: usize = 12;
-/// Seconds that a sparkline has.
+/// How many seconds a sparkline shows.
 const SPARKS: usize = 30;
-/// Lines that are no feeds: what is shown, titles, keys.
+/// Lines that are not feeds: the summary, titles and keys.
 const FRAME: usize = 3;
 const NAME_COLUMNS: usize = 32;
 
-/// One feed, looked at once a second.
+/// A feed, read once a second.
 struct Row {
     name: String,
-    /// Why the feed cannot be read; then there is no reader.
+    /// Why the feed cannot be read. There is no reader then.
     error: Option<String>,
     reader: Option<Reader>,
-    /// Of the feed's registry file: another feed of the same name has another.
+    /// Inode of the feed's registry file. It differs if the feed was deleted and created again.
     inode: u64,
     state: &'static str,
     alarm: bool,
@@ -39,15 +39,15 @@ struct Row {
     lag: Option<Duration>,
     silence: Option<Duration>,
     records: u64,
-    /// How much of a ring is in use, 0 to 1; none: the feed has none.
+    /// How much of a ring is in use, from 0 to 1; `None` if the feed has no ring.
     ring: Option<f64>,
-    /// Seq and time, nanoseconds since boot, of the last look.
+    /// Seq and time of the last refresh, in nanoseconds since boot.
     seen: Option<(u64, u64)>,
-    /// Records a second, the newest last.
+    /// Records per second, the newest last.
     sparks: VecDeque<f64>,
 }
 
-/// The feeds, and which of them are on the screen.
+/// The feeds, and which of them are visible.
 pub struct Table<'a> {
     platform: &'a Platform,
     asked: Vec<String>,
@@ -58,7 +58,7 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    /// A table of the feeds named, or of all there are at any time.
+    /// Creates a table of the named feeds, or of all feeds that exist at each refresh.
     pub fn new(platform: &'a Platform, asked: &[&str]) -> Table<'a> {
         Table {
             platform,
@@ -70,10 +70,10 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Looks at every feed.
+    /// Reads every feed.
     ///
     /// # Errors
-    /// The store cannot be read any more.
+    /// If the store can no longer be read.
     pub fn refresh(&mut self) -> anyhow::Result<()> {
         self.now = Timestamp::now();
         let there = self.platform.list_feeds()?;
@@ -81,7 +81,7 @@ impl<'a> Table<'a> {
         let keep = names.len() <= KEPT_READERS;
         let mut old = std::mem::take(&mut self.rows).into_iter().peekable();
         for name in names {
-            // Both are sorted, or both as asked.
+            // Both lists are sorted, or both are in the order of the arguments.
             let kept = match self.asked.is_empty() {
                 true => {
                     while old.next_if(|row| row.name < name).is_some() {}
@@ -96,7 +96,7 @@ impl<'a> Table<'a> {
         Ok(())
     }
 
-    /// Moves what is seen; `rows` are those of the screen.
+    /// Scrolls; `rows` is the height of the screen.
     pub fn scroll(&mut self, by: Move, rows: usize) {
         let page = rows.saturating_sub(FRAME).max(1);
         let last = self.rows.len().saturating_sub(page);
@@ -109,7 +109,7 @@ impl<'a> Table<'a> {
         self.top = moved.min(last);
     }
 
-    /// The lines of a screen of that size.
+    /// Returns the lines for a screen of this size.
     pub fn lines(&mut self, columns: usize, rows: usize) -> Vec<Line> {
         let page = rows.saturating_sub(FRAME);
         self.top = self.top.min(self.rows.len().saturating_sub(page));
@@ -158,10 +158,10 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What all lines have in common.
+/// The columns that all lines share.
 struct Shape {
     name_columns: usize,
-    /// Whether any feed has a ring: then there is a column for it.
+    /// Whether any feed has a ring, which adds a column.
     rings: bool,
     blocks: bool,
 }
@@ -185,7 +185,7 @@ impl Row {
         }
     }
 
-    /// Looks at the feed, and keeps it open for the next look if it may.
+    /// Reads the feed. Keeps it open for the next refresh if `keep` is true.
     fn refresh(&mut self, platform: &Platform, keep: bool) {
         let error = self.look(platform).err();
         if let Some(error) = &error {
@@ -202,7 +202,8 @@ impl Row {
         let inode = |reader: &Reader| {
             std::fs::metadata(reader.feed().registry_path()).map_or(0, |meta| meta.ino())
         };
-        // Deleted, and perhaps made again; or opened before its first writer made the live page.
+        // The feed was deleted and perhaps created again, or it was opened before its first writer
+        // created the live page.
         let stale =
             |reader: &Reader| inode(reader) != self.inode || !matches!(reader.live(), Ok(Some(_)));
         let kept = self.reader.take().filter(|reader| !stale(reader));
@@ -249,7 +250,7 @@ impl Row {
         Ok(())
     }
 
-    /// Notes how many records came since the last look.
+    /// Records how many records arrived since the last refresh.
     fn spark(&mut self, now_ns: u64, end_seq: u64) {
         if let Some((then, seen)) = self.seen {
             let seconds = now_ns.saturating_sub(then).max(1) as f64 / 1e9;
@@ -279,7 +280,7 @@ impl Row {
             grouped(self.records),
             sparkline(&self.sparks, blocks)
         );
-        // Blanks at the end would be sent each second.
+        // Trim the end, because trailing spaces would be sent every second.
         line.trim_end().to_owned()
     }
 }
@@ -291,7 +292,7 @@ fn rate(rate: f64) -> String {
     }
 }
 
-/// A character a second, the tallest for the highest rate of them; nothing came: a blank.
+/// Returns a character per second, the tallest for the highest rate and a space for none.
 fn sparkline(rates: &VecDeque<f64>, blocks: bool) -> String {
     const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     const ASCII: [char; 9] = [' ', '.', '.', ':', ':', '+', '+', '#', '#'];
@@ -304,7 +305,7 @@ fn sparkline(rates: &VecDeque<f64>, blocks: bool) -> String {
     rates.iter().map(|rate| level(*rate)).collect()
 }
 
-/// Whether the terminal's characters are Unicode's, as far as the locale says.
+/// Whether the locale says that the terminal shows Unicode.
 fn locale_has_blocks() -> bool {
     let variables = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter();
     let said = variables.filter_map(|name| std::env::var(name).ok()).find(|text| !text.is_empty());
@@ -320,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sparks_are_as_tall_as_their_rates() {
+    fn sparkline_heights_follow_the_rates() {
         let line = |rates: &[f64], blocks| sparkline(&rates.iter().copied().collect(), blocks);
         assert_eq!(line(&[0.0, 1.0, 4.0, 8.0, 0.5], true), " ▁▄█▁");
         assert_eq!(line(&[0.0, 1.0, 4.0, 8.0, 0.5], false), " .:#.");
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_scrolled_to() {
+    fn a_long_table_scrolls() {
         let folder = tempfile::tempdir().unwrap();
         let platform = Platform::create(folder.path().join("store")).unwrap();
         for n in 0..10 {
@@ -362,7 +363,7 @@ mod tests {
             table.scroll(by, 7);
             assert_eq!(names(&mut table, 7), seen, "{by:?}");
         }
-        // A larger window, a feed fewer: no empty lines at the end.
+        // If the window grows or a feed disappears, there are no empty lines at the end.
         assert_eq!(names(&mut table, 11), "23456789");
         platform.delete_feed("f9").unwrap();
         table.refresh().unwrap();

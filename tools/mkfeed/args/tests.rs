@@ -1,4 +1,4 @@
-//! Command lines and the requests they stand for.
+//! Tests of command lines and the requests made from them.
 #![allow(clippy::unwrap_used)]
 
 use std::io::Write as _;
@@ -29,12 +29,12 @@ const SEED: &str = r#"{"feed_name": "ticks", "mode": "UF", "fields": [
     "ts_col": "ts", "chunk_size_mb": 1, "retention_hours": 24, "persist": true}"#;
 
 #[test]
-fn the_command_is_sound() {
+fn clap_accepts_the_command() {
     command().debug_assert();
 }
 
 #[test]
-fn fields_from_arguments() {
+fn arguments_become_fields() {
     let words = ["trades", "ts:timestamp", "price:decimal64.8", "a:b:char", "_4", "_:_2", ":_1"];
     let spec = one(&words);
     assert_eq!(spec.feed_name, "trades");
@@ -54,13 +54,14 @@ fn fields_from_arguments() {
         ]
     );
     assert_eq!(spec.policy, Policy::default());
-    // --feed frees the first position; padding and fields are never a feed's name.
+    // With --feed, the first word is a field. Padding and fields are never taken for the feed's
+    // name.
     assert_eq!(one(&["--feed", "t", "ts:timestamp"]).fields.len(), 1);
     assert_eq!(one(&["--feed", "t", "_8", "ts:timestamp"]).fields.len(), 2);
 }
 
 #[test]
-fn the_time_column_is_found_or_given() {
+fn time_column_is_found_or_given() {
     assert_eq!(one(&["t", "a:uint64", "b:timestamp"]).ts_col, "b");
     assert_eq!(one(&["t", "a:uint64", "ts:uint64"]).ts_col, "ts");
     assert_eq!(one(&["t", "a:uint64", "b:timestamp", "--ts", "a"]).ts_col, "a");
@@ -71,7 +72,7 @@ fn the_time_column_is_found_or_given() {
 }
 
 #[test]
-fn policy_from_flags() {
+fn options_set_the_policy() {
     let words = "t ts:timestamp --chunk-size 1MiB --chunk-age 1h --retention 30d --max-size 10GB \
                  --sync 250ms --order clamp --live no --mode 0600 --packed --time-unit ns";
     let spec = one(&words.split_whitespace().collect::<Vec<_>>());
@@ -92,7 +93,7 @@ fn policy_from_flags() {
 }
 
 #[test]
-fn specs_from_a_file_yield_to_flags() {
+fn options_override_specs_from_a_file() {
     let file = spec_file(SEED);
     let path = file.path().to_str().unwrap();
     let spec = one(&["--spec", path]);
@@ -118,7 +119,7 @@ fn specs_from_a_file_yield_to_flags() {
 }
 
 #[test]
-fn deleting_and_inferring() {
+fn delete_and_infer_make_their_requests() {
     let found = request(&["--delete", "a", "b", "a", "--yes"]).unwrap();
     assert!(matches!(found, Request::Delete { feeds, yes: true } if feeds == ["a", "b"]));
     let found = request(&["--delete", "--feed", "a"]).unwrap();
@@ -130,7 +131,7 @@ fn deleting_and_inferring() {
 }
 
 #[test]
-fn what_is_refused() {
+fn invalid_command_lines_are_rejected_with_a_reason() {
     let table: &[(&str, &str)] = &[
         ("", "no feed is named"),
         ("trades", "of which fields?"),

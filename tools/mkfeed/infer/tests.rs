@@ -1,4 +1,4 @@
-//! Proposals for small samples, and for the heads of real files.
+//! Proposals for small samples and for the beginnings of real files.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -11,7 +11,7 @@ fn propose(sample: &str) -> Proposal {
     infer(sample.as_bytes(), &choices()).unwrap()
 }
 
-/// The proposal as `name:type ...`, the time column marked, the unit last.
+/// Formats the proposal as `name:type ...`, with the time column marked and the unit last.
 fn fields(proposal: &Proposal) -> String {
     let spec = &proposal.spec;
     let mut text = String::new();
@@ -31,7 +31,7 @@ fn column(values: &[&str], kind: &str) {
 }
 
 #[test]
-fn the_type_of_a_column() {
+fn column_types_follow_the_rules() {
     column(&["1", "-2", "300"], "int64");
     column(&["0", "18446744073709551615"], "uint64");
     column(&["1", "18446744073709551616"], "string32");
@@ -59,7 +59,7 @@ fn the_type_of_a_column() {
 }
 
 #[test]
-fn times_and_their_unit() {
+fn time_columns_and_units_are_found() {
     let table = [
         ("ts", "1714555800123456", "us", Some("--ts-unit us")),
         ("ts", "1714555800123456789", "ns", Some("--ts-unit ns")),
@@ -85,7 +85,7 @@ fn times_and_their_unit() {
             Some(hint) => assert!(found.notes[0].contains(hint), "{:?}", found.notes),
         }
     }
-    // A latency is no time, and a time may be chosen.
+    // A latency is not a time. --ts overrides the choice.
     let found = propose("latency_us,ts,sent_ns\n15,1714555800123456,1714555800123456789\n");
     assert_eq!(fields(&found), "latency_us:int64 *ts:timestamp sent_ns:timestamp ns");
     let chosen = Choices {
@@ -100,7 +100,7 @@ fn times_and_their_unit() {
 }
 
 #[test]
-fn json_lines() {
+fn json_lines_are_sampled() {
     let found = propose(
         "{\"ts\":1714555800123456,\"px\":\"1.50\",\"n\":3,\"ok\":true,\"s\":\"true\"}\n\
          {\"ts\":1714555800123457,\"px\":\"2.25\",\"n\":4,\"ok\":false,\"s\":\"x\",\"late\":null}\n\
@@ -110,7 +110,7 @@ fn json_lines() {
         fields(&found),
         "*ts:timestamp px:decimal64.2 n:int64 ok:bool s:string8 late:string8=\"\" us"
     );
-    // The text of a number counts, not its value.
+    // The text of a number decides, not its value.
     let found = propose("{\"ts\":1,\"px\":1640.0}\n{\"ts\":2,\"px\":1640.250}\n");
     assert_eq!(fields(&found), "*ts:timestamp px:decimal64.3 us");
     let found = propose("{\"ts\":1,\"a\":{\"b/c\":[1],\"d\":{\"e\":1}},\"px\":1}\n");
@@ -125,30 +125,30 @@ fn json_lines() {
 }
 
 #[test]
-fn other_text_forms() {
+fn tsv_bom_and_cut_samples_are_read() {
     let found = propose("ts\tpx\n1\t2.5\n");
     assert_eq!(fields(&found), "*ts:timestamp px:decimal64.1 us");
     let found = propose("\u{feff}ts,\"a,b\"\r\n1,\"x\"\"y\"\r\n");
     assert_eq!(fields(&found), "*ts:timestamp a,b:string4 us");
-    // The last line is cut: its `1` would be an integer, its time no time.
+    // The last line is cut. If it counted, its `1` would be an integer and its time invalid.
     let found = propose("ts,px\n2024-05-01T09:30:00Z,1.5\n2024-05-01T09:30:0");
     assert_eq!(fields(&found), "*ts:timestamp px:decimal64.1 us");
 }
 
 #[test]
-fn a_whole_recording_is_no_burden() {
+fn only_the_first_16_mib_are_sampled() {
     let rows = b"2024-05-01T09:30:00Z,1.5\n".iter().copied().cycle().take(40 << 20);
     let input: Vec<u8> = b"ts,px\n".iter().copied().chain(rows).collect();
     let sample = read_sample(input.as_slice()).unwrap();
     assert_eq!(sample.len() as u64, MAX_SAMPLE_BYTES);
-    // It ends within a row.
+    // The sample ends within a row.
     assert_ne!(sample.last(), Some(&b'\n'));
     let found = infer(&sample, &choices()).unwrap();
     assert_eq!(fields(&found), "*ts:timestamp px:decimal64.1 us");
 }
 
 #[test]
-fn what_cannot_be_inferred() {
+fn samples_that_cannot_be_inferred_are_rejected_with_a_reason() {
     let table: &[(&str, &str)] = &[
         ("", "empty"),
         ("\n\n", "empty"),
@@ -179,7 +179,7 @@ fn what_cannot_be_inferred() {
 }
 
 #[test]
-fn heads_of_real_files() {
+fn heads_of_real_files_are_inferred() {
     let es = "DateTime,Price,Volume\n2013-09-01 17:00:00.083,1640.25,8\n\
               2013-09-01 17:00:00.083,1640.0,1\n";
     let found = propose(es);
