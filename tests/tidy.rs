@@ -1,5 +1,4 @@
-//! The house rules, held by a test: layers, lengths, no file that nothing uses, unsafe in one
-//! place.
+//! Checks the house rules: layers, lengths, no unused file, unsafe code in one place.
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
@@ -9,13 +8,13 @@ use std::path::{Path, PathBuf};
 const MAX_COLUMNS: usize = 100;
 const MAX_FUNCTION_LINES: usize = 70;
 
-/// The library's modules, lowest first: each may use those before it and no other.
+/// The modules of the library, lowest first. Each may use only those before it.
 const CORE_LAYERS: &[&str] = &[
     "error", "checksum", "bytes", "show", "time", "schema", "layout", "record", "text", "os",
     "log", "registry", "chunk", "ring", "reader", "writer", "store", "gc", "check", "repair",
 ];
 
-/// One source file: its path from the project's root, and its text.
+/// A source file: its path from the project's root, and its text.
 struct Source {
     path: String,
     text: String,
@@ -47,7 +46,7 @@ fn gather(folder: &Path, found: &mut Vec<Source>) {
     }
 }
 
-/// Fails with all complaints at once.
+/// Fails if there are any complaints, and prints all of them.
 fn none_of(complaints: Vec<String>) {
     assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
 }
@@ -64,7 +63,8 @@ fn lines_are_at_most_100_columns() {
     none_of(sources().iter().flat_map(long).collect());
 }
 
-/// Line number, name and length of each function, by its indentation (rustfmt holds that).
+/// Returns line number, name and length of each function, found by the indentation that rustfmt
+/// produces.
 fn functions(text: &str) -> Vec<(usize, String, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -99,7 +99,7 @@ fn functions_are_at_most_70_lines() {
     none_of(sources().iter().flat_map(long).collect());
 }
 
-/// The modules that a file names behind `crate::`.
+/// Returns the modules that a file names after `crate::`.
 fn used_modules(text: &str) -> Vec<&str> {
     text.split("crate::")
         .skip(1)
@@ -111,7 +111,7 @@ fn used_modules(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn the_librarys_imports_go_down_only() {
+fn library_modules_import_only_lower_modules() {
     let mut complaints = Vec::new();
     for source in sources() {
         let Some(inner) = source.path.strip_prefix("core/src/") else { continue };
@@ -123,7 +123,7 @@ fn the_librarys_imports_go_down_only() {
             complaints.push(format!("{}: {module} is in no layer", source.path));
             continue;
         };
-        // Unit tests may open a whole store.
+        // Leave out unit tests, which may open a whole store.
         let code = source.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
         for used in used_modules(code) {
             let above = CORE_LAYERS.iter().position(|layer| *layer == used);
@@ -159,7 +159,7 @@ fn no_tool_imports_another() {
 }
 
 #[test]
-fn unsafe_is_in_core_src_os_alone() {
+fn unsafe_code_is_only_in_core_src_os() {
     let word = concat!("uns", "afe");
     let mut blocks = 0;
     let mut complaints = Vec::new();
@@ -181,7 +181,7 @@ fn unsafe_is_in_core_src_os_alone() {
 }
 
 #[test]
-fn every_file_is_part_of_something() {
+fn every_source_file_is_part_of_a_crate() {
     let all = sources();
     let text_of = |path: &str| all.iter().find(|s| s.path == path).map(|s| s.text.as_str());
     let mut complaints = Vec::new();
@@ -207,7 +207,7 @@ fn every_file_is_part_of_something() {
             format!("{folder}/main.rs"),
             format!("{folder}.rs"),
         ];
-        // `#[path]` names a file beside the module that has it, whatever that is called.
+        // `#[path]` names a file relative to the module's own file, whatever the name of that.
         parents.extend(
             all.iter()
                 .map(|s| s.path.clone())
@@ -225,7 +225,7 @@ fn every_file_is_part_of_something() {
 }
 
 #[test]
-fn nothing_is_left_open() {
+fn no_todo_and_no_ignored_test() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX"), "#[ignore"];
     let mut complaints = Vec::new();
     for source in sources().iter().filter(|source| source.path != "tests/tidy.rs") {

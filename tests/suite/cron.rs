@@ -1,4 +1,4 @@
-//! dw-gc in the user's crontab: its own line and nothing else, whatever is in it already.
+//! Tests of dw-gc in the user's crontab: it changes only its own line, whatever the crontab has.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -11,8 +11,8 @@ use assert_cmd::cargo::cargo_bin;
 use super::env::TestEnv;
 use super::kit::{text, until};
 
-/// Does as cron's own does: no crontab is an error with these words, a table whose last line has no
-/// end is refused. `$LOOSE` lets it take any.
+/// A `crontab` that behaves as cron's own does: it reports a missing crontab with these words, and
+/// rejects a table whose last line has no newline. With `$LOOSE` it accepts any table.
 const FAKE: &str = r#"#!/bin/sh
 table=$(dirname "$0")/table
 case "$*" in
@@ -33,7 +33,7 @@ case "$*" in
 esac
 "#;
 
-/// A store at an awkward path, and a crontab of one's own.
+/// A store at an awkward path, and a crontab of the test's own.
 struct Cron {
     env: TestEnv,
     base: PathBuf,
@@ -70,7 +70,7 @@ impl Cron {
         self.command("dw-gc").args(args).output().unwrap()
     }
 
-    /// Runs dw-gc, which must succeed in silence.
+    /// Runs dw-gc, which must succeed and print nothing.
     fn good(&self, args: &[&str]) {
         let output = self.run(args);
         let said = text(&output.stderr);
@@ -93,21 +93,21 @@ impl Cron {
         fs::write(self.env.path("bin/table"), table).unwrap();
     }
 
-    /// Our lines, without their ends.
+    /// Returns our lines, without their newlines.
     fn lines(&self) -> Vec<String> {
         let table = text(&self.table());
         table.lines().filter(|line| line.ends_with("# deepwater")).map(str::to_owned).collect()
     }
 }
 
-/// What stays of a table when our lines are taken out.
+/// Returns the table without our lines.
 fn rest(table: &[u8]) -> Vec<u8> {
     let lines = table.split_inclusive(|b| *b == b'\n');
     lines.filter(|line| !line.ends_with(b" # deepwater\n")).collect::<Vec<_>>().concat()
 }
 
 #[test]
-fn the_rest_of_the_crontab_stays_byte_for_byte() {
+fn other_crontab_lines_stay_byte_for_byte() {
     let tables: [&[u8]; 9] = [
         b"",
         b"\n",
@@ -124,7 +124,8 @@ fn the_rest_of_the_crontab_stays_byte_for_byte() {
         cron.set_table(table);
         let loose = !table.is_empty() && !table.ends_with(b"\n");
         if loose {
-            // cron's own could not hold such a table, and says why it does not take it now.
+            // cron's own `crontab` cannot have stored such a table, and rejects it with this
+            // reason.
             cron.fails(&["--install-cron"], "missing newline before EOF");
             assert_eq!(cron.table(), table);
             let fake = cron.env.path("bin/crontab");
@@ -135,14 +136,14 @@ fn the_rest_of_the_crontab_stays_byte_for_byte() {
         cron.good(&["--install-cron", "--interval", "15"]);
         assert_eq!(cron.lines().len(), others + 1, "{name:?}");
         assert_eq!(rest(&cron.table()), rest(table), "{name:?}");
-        // Again, and another interval: the line in its place.
+        // Installing again with another interval replaces the line.
         let first = cron.table();
         cron.good(&["--install-cron", "--interval", "15"]);
         assert_eq!(cron.table(), first);
         cron.good(&["--install-cron", "--interval", "30"]);
         let own = |minutes: u32| format!("*/{minutes} * * * * '{}'", cargo_bin("dw-gc").display());
         assert_eq!(text(&cron.table()), text(&first).replace(&own(15), &own(30)));
-        // Another store has a line of its own.
+        // Another store gets a line of its own.
         let base = std::mem::replace(&mut cron.base, cron.env.path("other"));
         cron.make(&cron.base);
         cron.good(&["--install-cron"]);
@@ -157,7 +158,7 @@ fn the_rest_of_the_crontab_stays_byte_for_byte() {
 }
 
 #[test]
-fn without_a_crontab_one_is_made() {
+fn a_missing_crontab_is_created() {
     let cron = Cron::new();
     assert!(!cron.env.path("bin/table").exists());
     cron.good(&["--install-cron"]);
@@ -165,7 +166,7 @@ fn without_a_crontab_one_is_made() {
     assert!(line.starts_with("*/15 * * * * '/"), "{line}");
     cron.good(&["--uninstall-cron"]);
     assert_eq!(cron.table(), b"");
-    // Nothing to remove is said, and harms nothing.
+    // Uninstalling without a line is reported and succeeds.
     let output = cron.run(&["--uninstall-cron"]);
     assert!(output.status.success() && text(&output.stderr).contains("no line of the crontab"));
     let writes = fs::read_to_string(cron.env.path("bin/table.writes")).unwrap();
@@ -173,7 +174,7 @@ fn without_a_crontab_one_is_made() {
 }
 
 #[test]
-fn the_line_works_as_cron_runs_it() {
+fn the_crontab_line_runs_as_cron_runs_it() {
     let cron = Cron::new();
     cron.env.quiet(
         "export DEEPWATER_BASE=\"$PWD/100% of it's\\\\ here\"
@@ -184,7 +185,8 @@ fn the_line_works_as_cron_runs_it() {
     let line = cron.lines().concat();
     let command = line.strip_prefix("0 * * * * ").expect("once an hour");
     assert!(command.contains(" --quiet --min-free 1024 --base-path "), "{command}");
-    // cron(8): a percent sign ends the command, unless escaped by a backslash, which goes.
+    // cron(8): a percent sign ends the command unless a backslash escapes it; cron removes the
+    // backslash.
     let bare = command.replace("\\%", "\0");
     assert!(!bare.contains('%'), "{command}");
     let command = bare.replace('\0', "%");
@@ -200,7 +202,7 @@ fn the_line_works_as_cron_runs_it() {
 }
 
 #[test]
-fn a_store_is_the_same_by_any_name() {
+fn a_store_has_one_line_whatever_path_names_it() {
     let cron = Cron::new();
     cron.env.quiet("ln -s \"100% of it's\\\\ here\" link; mkdir deep");
     cron.good(&["--install-cron", "-b", "deep/../link/"]);
@@ -211,7 +213,7 @@ fn a_store_is_the_same_by_any_name() {
     assert!(lines[0].starts_with("*/20 "), "{lines:?}");
     cron.good(&["--uninstall-cron", "-b", "./link"]);
     assert_eq!(cron.lines().len(), 0);
-    // A store that is gone, too.
+    // This also works for a store that no longer exists.
     cron.good(&["--install-cron"]);
     fs::remove_dir_all(&cron.base).unwrap();
     cron.fails(&["--install-cron"], "not a Deepwater store");
@@ -220,7 +222,7 @@ fn a_store_is_the_same_by_any_name() {
 }
 
 #[test]
-fn paths_that_are_no_text() {
+fn paths_that_are_not_utf8_are_accepted() {
     let mut cron = Cron::new();
     cron.base =
         cron.env.path("x").with_file_name(std::ffi::OsStr::from_bytes(b"caf\xe9 ' --base-path '%"));
@@ -239,7 +241,7 @@ fn paths_that_are_no_text() {
 }
 
 #[test]
-fn intervals() {
+fn intervals_become_cron_fields_or_are_rejected() {
     let cron = Cron::new();
     for (minutes, fields) in [
         ("1", "* * * * * "),
@@ -270,7 +272,7 @@ fn intervals() {
 }
 
 #[test]
-fn a_crontab_that_cannot_be_had_is_left_alone() {
+fn a_crontab_that_cannot_be_read_is_left_alone() {
     let cron = Cron::new();
     cron.good(&["--install-cron"]);
     let before = cron.table();

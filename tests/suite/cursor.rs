@@ -1,4 +1,4 @@
-//! dw-cat --cursor-file and --replay: where a run goes on, and how fast.
+//! Tests of `dw-cat --cursor-file` and `--replay`: where a run continues, and how fast.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,7 +27,7 @@ fn write(env: &TestEnv, feed: &str, rows: &str) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
-/// The second column of what dw-cat prints.
+/// Returns the second column of dw-cat's output.
 fn cat(env: &TestEnv, args: &[&str]) -> Vec<u64> {
     let args = [args, &["-o", "csv", "--no-header", "--fields", "n"]].concat();
     good(env, "dw-cat", &args).lines().map(|line| line.parse().unwrap()).collect()
@@ -40,7 +40,7 @@ fn next_seq(env: &TestEnv, feed: &str) -> u64 {
 }
 
 #[test]
-fn a_run_goes_on_where_the_last_one_ended() {
+fn a_run_continues_where_the_last_one_ended() {
     let env = store();
     let go_on = |args: &[&str]| cat(&env, &[&["trades", "--cursor-file", "cursor"], args].concat());
     write(&env, "trades", "1,1\n2,2\n3,3\n");
@@ -54,7 +54,7 @@ fn a_run_goes_on_where_the_last_one_ended() {
     assert_eq!(go_on(&["--where", "n!=6", "-n", "+1"]), [7]);
     assert_eq!(next_seq(&env, "trades"), 7, "what the conditions leave out is passed");
     assert!(go_on(&["--since", "@9us"]).is_empty());
-    // Made where there is none, without a trace of the writing of it.
+    // The file is created if it does not exist, and no temporary file is left.
     fs::remove_file(env.path("cursor")).unwrap();
     assert_eq!(go_on(&["-n", "1"]), [8]);
     let names: BTreeSet<_> =
@@ -63,7 +63,7 @@ fn a_run_goes_on_where_the_last_one_ended() {
 }
 
 #[test]
-fn what_is_later_than_the_end_is_still_to_come() {
+fn records_after_until_are_printed_by_a_later_run() {
     let env = store();
     let until = |end: &str| {
         cat(&env, &["trades", "--cursor-file", "cursor", "--until", &format!("@{end}us")])
@@ -76,12 +76,12 @@ fn what_is_later_than_the_end_is_still_to_come() {
 }
 
 #[test]
-fn late_rows_of_runs_with_an_end_come_once() {
+fn late_rows_are_printed_once_across_runs_with_until() {
     let env = store();
     let go_on = |args: &[&str]| cat(&env, &[&["trades", "--cursor-file", "cursor"], args].concat());
     write(&env, "trades", "1,1\n9,2\n2,3\n20,4\n5,5\n");
     assert_eq!(go_on(&["--until", "@6us"]), [1, 3, 5]);
-    // Rows that come later and are older, and an end that is earlier than the last one.
+    // Write rows that arrive later and are older, then use an end earlier than the last one.
     write(&env, "trades", "3,6\n8,7\n");
     assert_eq!(go_on(&["--until", "@4us"]), [6]);
     assert_eq!(go_on(&["--until", "@10us", "-n", "+1"]), [2]);
@@ -89,7 +89,7 @@ fn late_rows_of_runs_with_an_end_come_once() {
     assert_eq!(go_on(&[]), [4]);
     assert!(go_on(&[]).is_empty());
     assert_eq!(next_seq(&env, "trades"), 7);
-    // Of several feeds, by time.
+    // The same with several feeds, by time.
     env.quiet("dw-mkfeed quotes ts:timestamp n:uint64");
     write(&env, "quotes", "2,10\n30,11\n1,12\n");
     let both = |end: &str| {
@@ -102,7 +102,7 @@ fn late_rows_of_runs_with_an_end_come_once() {
 }
 
 #[test]
-fn a_store_put_back_from_an_older_backup_is_noticed() {
+fn a_store_restored_from_an_older_backup_is_reported() {
     let rows = |from: u64, to: u64| (from..to).map(|n| format!("{n},{n}\n")).collect::<String>();
     for (old_file, until) in [(false, false), (false, true), (true, false)] {
         let env = store();
@@ -143,7 +143,7 @@ fn a_store_put_back_from_an_older_backup_is_noticed() {
 }
 
 #[test]
-fn an_older_backup_is_noticed_before_anything_is_written_to_it() {
+fn an_older_backup_is_reported_before_new_writes() {
     let env = store();
     write(&env, "trades", "1,1\n");
     env.quiet("cp -a store backup");
@@ -158,7 +158,7 @@ fn an_older_backup_is_noticed_before_anything_is_written_to_it() {
 }
 
 #[test]
-fn a_cursor_of_something_else_is_refused() {
+fn a_cursor_of_another_store_or_feed_is_refused() {
     let env = store();
     env.quiet("dw-mkfeed quotes ts:timestamp n:uint64");
     write(&env, "trades", "1,1\n");
@@ -190,7 +190,7 @@ fn a_cursor_of_something_else_is_refused() {
 }
 
 #[test]
-fn what_was_collected_since_is_told() {
+fn records_collected_since_the_last_run_are_reported() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp n:uint64 --chunk-size 64KiB --max-size 150KB");
     let rows = |from: u64, to: u64| (from..to).map(|n| format!("{n},{n}\n")).collect::<String>();
@@ -220,13 +220,13 @@ fn what_was_collected_since_is_told() {
 }
 
 #[test]
-fn a_signal_saves_the_place() {
+fn a_signal_saves_the_position() {
     let env = store();
     let mut writer = Running::start(&env, &["trades"]);
     let args = ["trades", "-f", "--cursor-file", "cursor", "--fields", "n", "-o", "csv"];
     let follow = || Running::tool(&env, "dw-cat", &[&args[..], &["--no-header"]].concat());
     let follower = follow();
-    // Where a run of which nothing is known begins is a place too.
+    // A first run saves the position where it begins.
     until("the place", || {
         fs::read_to_string(env.path("cursor")).ok().filter(|text| text.contains("next_seq"))
     });
@@ -239,13 +239,13 @@ fn a_signal_saves_the_place() {
     until("a record", || (cat(&env, &["trades"]).len() == 3).then_some(()));
     let follower = follow();
     assert_eq!(follower.until_lines(1), ["3"], "not at the live end");
-    // About once a second it is saved as it goes, with no end in sight.
+    // The position is saved about once a second during the run.
     until("the place to be saved", || (next_seq(&env, "trades") == 3).then_some(()));
     writer.finish();
 }
 
 #[test]
-fn several_feeds_have_a_place_each() {
+fn each_of_several_feeds_has_its_own_position() {
     let env = store();
     env.quiet("dw-mkfeed quotes ts:timestamp n:uint64");
     let go_on = |args: &[&str]| {
@@ -254,7 +254,7 @@ fn several_feeds_have_a_place_each() {
     write(&env, "trades", "1,1\n8,2\n3,3\n");
     write(&env, "quotes", "2,10\n4,11\n");
     assert_eq!(go_on(&["-n", "+3"]), [1, 10, 3]);
-    // Record 1 of trades is still to be printed; 2 was, and comes again.
+    // Record 1 of trades is still to be printed; record 2 was printed and will be repeated.
     assert_eq!((next_seq(&env, "trades"), next_seq(&env, "quotes")), (1, 1));
     assert_eq!(go_on(&[]), [3, 11, 2]);
     assert!(go_on(&[]).is_empty());
@@ -266,7 +266,7 @@ fn several_feeds_have_a_place_each() {
     assert_eq!(cat(&env, &args), [20], "a feed more begins as without a cursor");
 }
 
-/// Feeds rows to dw-write until told to stop; how many.
+/// Sends rows to dw-write until told to stop. Counts them in `sent`.
 fn feed(env: &TestEnv, stop: &AtomicBool, sent: &AtomicU64) {
     let mut writer = Running::start(env, &["trades"]);
     let mut n = 0;
@@ -280,7 +280,7 @@ fn feed(env: &TestEnv, stop: &AtomicBool, sent: &AtomicU64) {
     writer.finish();
 }
 
-/// A follower that is killed once `life` is over; what it had put out, whole lines only.
+/// Runs a follower and kills it when `life` returns. Returns its output, complete lines only.
 fn killed_follower(env: &TestEnv, life: impl FnOnce()) -> Vec<u64> {
     let mut command = Command::new(cargo_bin("dw-cat"));
     command.args(["trades", "-f", "--since", "first", "--cursor-file", "cursor"]);
@@ -309,7 +309,7 @@ fn thirty_kills_lose_no_record() {
     thread::scope(|scope| {
         let feeder = scope.spawn(|| feed(&env, &stop, &sent));
         for round in 0..30 {
-            // Some live until they have saved their place as they go, most do not.
+            // Some followers live until they have saved their position, most do not.
             let place = || fs::read(env.path("cursor")).unwrap_or_default();
             let before = place();
             let moment = Duration::from_millis(random.below(150));
@@ -332,9 +332,9 @@ fn thirty_kills_lose_no_record() {
 }
 
 #[test]
-fn replay_takes_its_time() {
+fn replay_follows_the_recorded_pace() {
     let env = store();
-    // Half a second, with a late row in it.
+    // The rows span half a second, with a late row among them.
     write(&env, "trades", "1000000,1\n1250000,2\n1100000,3\n1500000,4\n");
     let timed = |args: &[&str]| {
         let began = Instant::now();
@@ -352,7 +352,7 @@ fn replay_takes_its_time() {
         let output = run(&env, "dw-cat", &["trades", &format!("--replay={wrong}")], b"");
         assert_eq!(output.status.code(), Some(2), "{wrong}");
     }
-    // Rows are out when they are due, not when the pipe's buffer is full.
+    // Rows are printed when they are due, not when the pipe's buffer is full.
     let replay = Running::tool(&env, "dw-cat", &["trades", "--replay=0.05"]);
     replay.until_lines(1);
     replay.signal("INT");
@@ -361,7 +361,7 @@ fn replay_takes_its_time() {
 }
 
 #[test]
-fn replay_goes_over_into_live() {
+fn replay_continues_live() {
     for feeds in [&["trades"][..], &["trades", "quotes"]] {
         let env = store();
         env.quiet("dw-mkfeed quotes ts:timestamp n:uint64");
@@ -371,7 +371,7 @@ fn replay_goes_over_into_live() {
         let follower = Running::tool(&env, "dw-cat", &[feeds, &shown].concat());
         follower.until_lines(1 + feeds.len());
         until_asleep(&follower, if feeds.len() == 1 { &FUTEX } else { &FUTEX_WAITV });
-        // Far ahead by its time: live, it comes at once.
+        // A record far in the future is printed at once when live.
         let mut writer = Running::start(&env, &["trades"]);
         writer.send("999999000000,3\n");
         follower.until_lines(2 + feeds.len());

@@ -1,4 +1,4 @@
-//! A store of a test's own, and the real tools run on it.
+//! A temporary store for a test, and the real tools run on it.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,17 +11,17 @@ use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
 use tempfile::TempDir;
 
-/// What a user's environment may hold that changes what a tool says.
+/// Environment variables of the user that would change what a tool prints.
 const OUTSIDE: &[&str] = &["TZ", "NO_COLOR", "TERM", "XDG_DATA_HOME", "COLUMNS", "LC_ALL", "LANG"];
 
-/// A temporary folder with a store in it, gone when dropped.
+/// A temporary directory with a store in it, removed on drop.
 pub struct TestEnv {
     dir: TempDir,
     shm: TempDir,
 }
 
 impl TestEnv {
-    /// A folder without a store: dw-mkfeed makes it.
+    /// Creates a directory without a store. dw-mkfeed creates that.
     pub fn new() -> TestEnv {
         let folder = |place: &Path| {
             let folder = tempfile::Builder::new().prefix("deepwater-test-").tempdir_in(place);
@@ -30,34 +30,35 @@ impl TestEnv {
         TestEnv { dir: folder(&env::temp_dir()), shm: folder(Path::new("/dev/shm")) }
     }
 
-    /// Where the tools have their shared memory: a folder on the real tmpfs.
+    /// Returns the directory for the tools' shared memory, on the real tmpfs.
     pub fn shm(&self) -> &Path {
         self.shm.path()
     }
 
-    /// The store, which is there once a feed was made.
+    /// Returns the path of the store, which exists once a feed was created.
     pub fn base(&self) -> PathBuf {
         self.dir.path().join("store")
     }
 
-    /// A path in the test's folder, beside the store; commands run in that folder.
+    /// Returns a path beside the store, in the directory in which commands run.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// A tool, to be given arguments and run.
+    /// Returns a command that runs a tool; add arguments to it.
     pub fn cmd(&self, tool: &str) -> Command {
         self.program(cargo_bin(tool))
     }
 
-    /// Any other program, which finds the store and the tools as a tool does.
+    /// Returns a command for any other program, in an environment where it finds the store and the
+    /// tools.
     pub fn program(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         self.dress(&mut command);
         command
     }
 
-    /// A bash script that finds the tools by name; it fails if any part of a pipe does.
+    /// Returns a bash command that finds the tools by name, and fails if any part of a pipe does.
     pub fn bash(&self, script: &str) -> Command {
         let mut command = self.program("bash");
         command.arg("-c").arg(format!("set -euo pipefail\n{script}"));
@@ -69,7 +70,7 @@ impl TestEnv {
         self.bash(script).output().expect("bash starts")
     }
 
-    /// Runs a bash script that must succeed and say nothing on stderr; what it printed.
+    /// Runs a bash script that must succeed without any stderr, and returns its stdout.
     pub fn quiet(&self, script: &str) -> String {
         let output = self.sh(script);
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -89,25 +90,25 @@ impl TestEnv {
     }
 }
 
-/// The tools' folder, then the caller's own PATH.
+/// Returns the directory of the tools, followed by the caller's PATH.
 fn path_with_tools() -> OsString {
     let tools = cargo_bin("dw-cat").parent().map(Path::to_path_buf).expect("tools are in a folder");
     let rest = env::var_os("PATH").unwrap_or_default();
     env::join_paths([tools].into_iter().chain(env::split_paths(&rest))).expect("a PATH")
 }
 
-/// A file of this repository.
+/// Returns the path of a file of this repository.
 pub fn repository(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The text of a file of this repository.
+/// Returns the text of a file of this repository.
 pub fn repository_text(name: &str) -> String {
     let path = repository(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The fenced block behind a comment in one of the documents, as it stands.
+/// Returns the fenced block after a comment in one of the documents, unchanged.
 pub fn document_block(comment: &str) -> String {
     let start = format!("<!-- {comment} -->\n```\n");
     let documents = ["README.md", "tools/GUIDE.md", "tools/OPERATIONS.md"].map(repository_text);
@@ -116,15 +117,15 @@ pub fn document_block(comment: &str) -> String {
     rest.split_once("\n```\n").expect("the block ends").0.to_owned()
 }
 
-/// A file of the shared folder that does not come with the repository, as `data/x.csv.gz`:
-/// `$DEEPWATER_SHARED`, else `shared` beside the repository. A test that does without it must not
-/// look as if it had run, so its absence is said aloud.
+/// Returns the path of a file that is not in the repository, such as `data/x.csv.gz`, in
+/// `$DEEPWATER_SHARED` or else in `shared` beside the repository. If it is missing, says so on
+/// stderr, because a test that skips it must not look as if it had run.
 pub fn shared(test: &str, name: &str) -> Option<PathBuf> {
     let named = env::var_os("DEEPWATER_SHARED").map(PathBuf::from);
     let places = [named, Some(repository("../shared"))];
     let found = places.into_iter().flatten().map(|place| place.join(name)).find(|p| p.exists());
     if found.is_none() {
-        // Not eprintln: the test harness swallows that when the test passes.
+        // Not eprintln, because the test harness captures that when the test passes.
         let mut stderr = std::io::stderr().lock();
         let why = format!("no ../shared/{name}; $DEEPWATER_SHARED may name the folder");
         writeln!(stderr, "NOT RUN: {test} ({why})").expect("stderr is open");

@@ -1,4 +1,5 @@
-//! dw-cat -f: from history into what comes, whatever becomes of the writer; its ends; its sleep.
+//! Tests of `dw-cat -f`: from history into new records, across anything that happens to the writer;
+//! how it ends; how it sleeps.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -17,7 +18,7 @@ use super::kit::{
 };
 use super::random::mix;
 
-/// A store with `trades`, whose policy is `policy`.
+/// Creates a store with `trades` and this policy.
 fn store(policy: &str) -> TestEnv {
     let env = TestEnv::new();
     env.quiet(&format!("dw-mkfeed trades ts:timestamp price:float64 {policy}"));
@@ -35,7 +36,7 @@ fn follow(env: &TestEnv, args: &[&str]) -> Running {
 }
 
 #[test]
-fn alone_it_begins_at_the_live_end() {
+fn follow_alone_begins_at_the_live_end() {
     let env = store("");
     write(&env, "trades", "1,1\n2,2\n");
     let mut writer = Running::start(&env, &["trades"]);
@@ -43,7 +44,7 @@ fn alone_it_begins_at_the_live_end() {
     until_asleep(&follower, &FUTEX);
     writer.send("3,3\n");
     follower.until_lines(1);
-    // Each row comes out of the pipe by itself, while the writer waits.
+    // Each row comes out of the pipe at once, while the writer waits.
     writer.send("4,4\n");
     follower.until_lines(2);
     writer.send("5,5\n6,");
@@ -58,7 +59,7 @@ fn alone_it_begins_at_the_live_end() {
 }
 
 #[test]
-fn with_a_range_or_a_count_it_begins_in_history() {
+fn follow_with_a_range_or_a_count_begins_in_history() {
     let env = store("");
     write(&env, "trades", "1,1\n5,2\n3,3\n9,4\n");
     let mut writer = Running::start(&env, &["trades"]);
@@ -73,7 +74,7 @@ fn with_a_range_or_a_count_it_begins_in_history() {
     last_two.until_lines(2);
     since.until_lines(2);
     until_asleep(&none, &FUTEX);
-    // Late, late and outside the range, and in it.
+    // One row that is late, one late and outside the range, one in the range.
     writer.send("8,5\n2,6\n10,7\n");
     let all = all.until_lines(7);
     assert_eq!(all, ["1,1.0", "5,2.0", "3,3.0", "9,4.0", "8,5.0", "2,6.0", "10,7.0"]);
@@ -84,7 +85,7 @@ fn with_a_range_or_a_count_it_begins_in_history() {
     assert_eq!(none.until_lines(3), all[4..]);
     let sealed = good(&env, "dw-cat", &["trades", "-f", "--seq", "1..3", "--fields", "price"]);
     assert_eq!(sealed, "{\"price\":2.0}\n{\"price\":3.0}\n", "within what was there");
-    // Those that have an end come to it.
+    // Followers with an end reach it.
     let (status, out, _) = by_seq.end();
     assert!(status.success(), "{status}");
     assert_eq!(out.lines().collect::<Vec<_>>(), all[1..5]);
@@ -95,7 +96,7 @@ fn with_a_range_or_a_count_it_begins_in_history() {
 }
 
 #[test]
-fn every_format_that_can_flows() {
+fn every_format_but_npy_can_be_followed() {
     let env = store("");
     write(&env, "trades", "1,1\n");
     let mut writer = Running::start(&env, &["trades"]);
@@ -104,7 +105,7 @@ fn every_format_that_can_flows() {
     };
     let jsonl = start("jsonl");
     let (csv, tsv, table) = (start("csv"), start("tsv"), start("table"));
-    // A header is no reason to wait for a row.
+    // The header is printed before any row arrives.
     let header = Running::tool(&env, "dw-cat", &["trades", "-f", "-o", "csv"]);
     assert_eq!(header.until_lines(1), ["ts,price"]);
     jsonl.until_lines(1);
@@ -127,7 +128,7 @@ fn every_format_that_can_flows() {
 }
 
 #[test]
-fn raw_records_flow() {
+fn raw_records_can_be_followed() {
     let env = store("");
     write(&env, "trades", "1,1\n");
     let mut writer = Running::start(&env, &["trades"]);
@@ -148,21 +149,21 @@ fn raw_records_flow() {
 }
 
 #[test]
-fn it_ends_when_the_clock_has_passed_and_all_is_printed() {
+fn follow_ends_when_the_clock_has_passed_until() {
     let env = store("");
     let mut writer = Running::start(&env, &["trades"]);
     writer.send("1,1\n");
     let began = Instant::now();
     let follower = follow(&env, &["trades", "--since", "first", "--until", "+700ms"]);
     follower.until_lines(1);
-    // Times that lie behind the end do not belong, however early they come.
+    // Rows at or after the end are not printed, however early they arrive.
     writer.send("2,2\n4000000000000000,3\n3,4\n");
     follower.until_lines(3);
     let (status, out, err) = follower.end();
     assert!(status.success() && err.is_empty(), "{status} {err}");
     assert_eq!(out, "1,1.0\n2,2.0\n3,4.0\n");
     assert!(began.elapsed() >= Duration::from_millis(700), "not before its time");
-    // An end in the past: all of history, and no waiting.
+    // If the end is in the past, all of history is printed without waiting.
     let past = follow(&env, &["trades", "--since", "first", "--until", "@3us"]);
     let (status, out, _) = past.end();
     assert_eq!((status.code(), out.as_str()), (Some(0), "1,1.0\n2,2.0\n"));
@@ -197,7 +198,7 @@ fn an_idle_follower_sees_its_reader_leave() {
 }
 
 #[test]
-fn signals_end_it_when_all_is_out() {
+fn a_signal_ends_it_after_all_is_printed() {
     let env = store("");
     write(&env, "trades", "1,1\n");
     for (name, number) in [("INT", 2), ("TERM", 15)] {
@@ -211,7 +212,7 @@ fn signals_end_it_when_all_is_out() {
 }
 
 #[test]
-fn a_signal_ends_it_though_nobody_reads() {
+fn a_signal_ends_it_even_if_its_reader_stalls() {
     let env = store("");
     let rows: String = (0..200_000).map(|n| format!("{n},{n}\n")).collect();
     write(&env, "trades", &rows);
@@ -224,7 +225,7 @@ fn a_signal_ends_it_though_nobody_reads() {
         let mut pipe = follower.stdout.take().expect("a pipe");
         let mut first = [0; 1];
         pipe.read_exact(&mut first).expect("a byte");
-        // It writes until the pipe is full; then it is asleep in write(2). Or it is about to be.
+        // It writes until the pipe is full. Then it sleeps in write(2), or is about to.
         let pid = follower.id();
         if stuck && cfg!(target_arch = "x86_64") {
             until("it to be stuck", || (sleeps_in(pid) == Some(1)).then_some(()));
@@ -238,7 +239,7 @@ fn a_signal_ends_it_though_nobody_reads() {
 }
 
 #[test]
-fn a_deleted_feed_is_the_end_and_a_new_one_of_its_name_another() {
+fn deleting_the_feed_ends_it_even_if_the_name_is_reused() {
     let env = store("");
     write(&env, "trades", "1,1\n");
     let follower = follow(&env, &["trades", "-n1"]);
@@ -253,7 +254,7 @@ fn a_deleted_feed_is_the_end_and_a_new_one_of_its_name_another() {
 }
 
 #[test]
-fn a_folder_that_goes_without_a_word_is_the_end_too() {
+fn removing_the_feeds_directory_ends_it() {
     for policy in ["", "--ring=64KiB"] {
         let env = store(policy);
         write(&env, "trades", "1,1\n");
@@ -267,13 +268,13 @@ fn a_folder_that_goes_without_a_word_is_the_end_too() {
 }
 
 #[test]
-fn files_that_are_replaced_are_found_again() {
+fn replaced_files_are_opened_again() {
     for name in ["live", "feed_registry.bin"] {
         let env = store("");
         write(&env, "trades", "1,1\n");
         let follower = follow(&env, &["trades", "-n1"]);
         follower.until_lines(1);
-        // As a repair does: the same bytes in another file.
+        // Replace the file as a repair does: the same bytes in another file.
         env.quiet(&format!(
             "cd store/feeds/trades && cp {name} {name}.new && mv {name}.new {name}"
         ));
@@ -286,7 +287,7 @@ fn files_that_are_replaced_are_found_again() {
 }
 
 #[test]
-fn what_the_readme_says_of_live() {
+fn the_live_example_in_the_documents_works() {
     let env = TestEnv::new();
     let printed = env.quiet(&super::env::document_block("run: live"));
     let trade = |ts: &str, price: &str, feed: &str| {
@@ -305,14 +306,14 @@ fn what_the_readme_says_of_live() {
     assert_eq!(printed, wanted.concat());
 }
 
-/// CPU time a process has used, in nanoseconds.
+/// Returns the CPU time a process has used, in nanoseconds.
 fn cpu_ns(pid: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).expect("it runs");
     text.split(' ').next().and_then(|n| n.parse().ok()).expect("a number")
 }
 
 #[test]
-fn at_rest_it_costs_nothing() {
+fn an_idle_follower_uses_almost_no_cpu() {
     const REST: Duration = Duration::from_secs(3);
     let env = store("");
     let mut writer = Running::start(&env, &["trades"]);
@@ -323,14 +324,14 @@ fn at_rest_it_costs_nothing() {
     let (began, before) = (Instant::now(), cpu_ns(follower.pid()));
     thread::sleep(REST);
     let used = (cpu_ns(follower.pid()) - before) as f64 / began.elapsed().as_nanos() as f64;
-    // A fifth of a percent is what it may take on a machine to itself.
+    // On an idle machine it may use a fifth of a percent.
     assert!(used < 0.01, "{:.3} % of a processor", used * 100.0);
     writeln!(std::io::stderr().lock(), "at rest: {:.3} % of a processor", used * 100.0).unwrap();
     writer.finish();
 }
 
 #[test]
-fn a_reader_that_may_not_write_polls() {
+fn a_reader_without_write_permission_polls() {
     let env = store("--mode 0644");
     let mut writer = Running::start(&env, &["trades"]);
     writer.send("1,1\n");
@@ -349,12 +350,12 @@ fn a_reader_that_may_not_write_polls() {
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
     let probe = Command::new("setpriv").args(nobody).arg(&tool).arg("--version").output();
     if !probe.is_ok_and(|output| output.status.success()) {
-        not_run("a_reader_that_may_not_write_polls (cannot run dw-cat as another user)");
+        not_run("a_reader_without_write_permission_polls (cannot run dw-cat as another user)");
         return;
     }
     for (mode, calls) in [(0o666, &FUTEX[..]), (0o644, &NANOSLEEP)] {
         public(&wait, mode);
-        // Running dresses dw-cat; setpriv comes before it.
+        // setpriv must come before dw-cat, so it is the program that `Running` starts.
         let mut args = nobody.to_vec();
         args.extend([tool.as_str(), "trades", "-f", "-n1", "-o", "csv", "--no-header"]);
         let follower = Running::tool(&env, "setpriv", &args);
@@ -367,7 +368,7 @@ fn a_reader_that_may_not_write_polls() {
 }
 
 #[test]
-fn the_bell_is_found_when_it_is_hung_and_when_it_is_replaced() {
+fn a_new_or_replaced_wait_file_is_found() {
     let env = store("");
     let follower = follow(&env, &["trades", "--since", "first"]);
     until_asleep(&follower, &NANOSLEEP);
@@ -376,7 +377,7 @@ fn the_bell_is_found_when_it_is_hung_and_when_it_is_replaced() {
     follower.until_lines(1);
     until_asleep(&follower, &FUTEX);
     writer.finish();
-    // Somebody clears shared memory: the follower polls, and wakes by the next writer's bell.
+    // If shared memory is cleared, the follower polls, then sleeps on the next writer's wait file.
     let folder = fs::read_dir(env.shm()).unwrap().next().expect("a folder").unwrap().path();
     fs::remove_dir_all(&folder).unwrap();
     until_asleep(&follower, &NANOSLEEP);
@@ -390,7 +391,7 @@ fn the_bell_is_found_when_it_is_hung_and_when_it_is_replaced() {
 }
 
 #[test]
-fn spinning_it_never_sleeps() {
+fn spin_never_sleeps() {
     let env = store("");
     let mut writer = Running::start(&env, &["trades"]);
     writer.send("1,1\n");
@@ -408,7 +409,7 @@ fn spinning_it_never_sleeps() {
 }
 
 #[test]
-fn several_feeds_come_as_they_arrive() {
+fn several_feeds_are_printed_as_records_arrive() {
     let env = store("");
     env.quiet("dw-mkfeed quotes ts:timestamp bid:float64 --time-unit ns");
     let mut trades = Running::start(&env, &["trades"]);
@@ -434,7 +435,7 @@ fn several_feeds_come_as_they_arrive() {
         r#"{"_feed":"quotes","ts":1000,"bid":5.0}"#,
     ];
     assert_eq!(lines, wanted, "history by time, then as they come");
-    // One of them goes; the other goes on.
+    // One writer ends; the other continues.
     trades.finish();
     env.quiet("dw-mkfeed --delete --yes trades");
     until("the end of one", || {
@@ -448,7 +449,7 @@ fn several_feeds_come_as_they_arrive() {
 }
 
 #[test]
-fn more_feeds_than_the_kernel_waits_for() {
+fn following_more_feeds_than_futex_waitv_takes_works() {
     const FEEDS: usize = 130;
     let env = TestEnv::new();
     let fields = r#"[{"name":"ts","type":"timestamp"},{"name":"n","type":"uint64"}]"#;
@@ -459,7 +460,7 @@ fn more_feeds_than_the_kernel_waits_for() {
     env.quiet("dw-mkfeed --spec specs.json");
     let names: Vec<String> = (0..FEEDS).map(|i| format!("f{i}")).collect();
     let mut args: Vec<&str> = names.iter().map(String::as_str).collect();
-    // Every one of them has a bell.
+    // Every feed has a wait file.
     for name in &args {
         write(&env, name, "1,0\n");
     }
@@ -472,14 +473,14 @@ fn more_feeds_than_the_kernel_waits_for() {
     }
 }
 
-/// Record `n` of the paced feed, 64 bytes.
+/// Returns record `n` of the paced feed, 64 bytes.
 fn paced_record(n: u64) -> Vec<u8> {
     let ts = 1_700_000_000_000_000 + n * 200;
     let words = [ts, n, mix(n ^ ts), 0, 0, 0, 0, n];
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-/// Sends records to a writer, 5,000 a second, until it is ended that way; the next number.
+/// Sends 5,000 records a second to a writer, then ends it as `end` says. Returns the next number.
 fn pace(env: &TestEnv, from: u64, rows: u64, end: Option<&str>) -> u64 {
     let mut command = Command::new("env");
     command.arg("--default-signal=INT,TERM").arg(cargo_bin("dw-write"));
@@ -505,19 +506,19 @@ fn pace(env: &TestEnv, from: u64, rows: u64, end: Option<&str>) -> u64 {
         }
     }
     writer.wait().expect("it ends");
-    // What it had not read is not in the feed.
+    // Records that the writer had not read are not in the feed.
     let last = good(env, "dw-cat", &["paced", "-n1", "-o", "csv", "--no-header", "--fields", "n"]);
     last.trim().parse::<u64>().expect("a number") + 1
 }
 
 #[test]
-fn every_record_once_through_writers_that_end_and_die() {
+fn every_record_is_printed_once_across_writers_that_end_and_die() {
     let env = TestEnv::new();
     let fields = "ts:timestamp n:uint64 h:uint64 rest:bytes40";
     env.quiet(&format!("dw-mkfeed paced {fields} --chunk-size 64KiB"));
     pace(&env, 0, 1_500, None);
     let second = pace(&env, 1_500, 1_500, None);
-    // In the middle of the third session, from the beginning of the second on.
+    // Start in the middle of the third session, from the beginning of the second.
     let since = format!("@{}us", 1_700_000_000_000_000u64 + 1_500 * 200);
     let follower = thread::scope(|scope| {
         let third = scope.spawn(|| pace(&env, second, 5_000, Some("TERM")));

@@ -1,4 +1,5 @@
-//! dw-ls --gaps: when nothing was being recorded, and why; what was lost, collected, rejected.
+//! Tests of `dw-ls --gaps`: when nothing was being recorded and why; what was lost, collected or
+//! rejected.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::kit::{Running, good, objects, text, until};
 
 const WRITE: &[&str] = &["trades", "--columns", "ts"];
 
-/// A writer that has published a row.
+/// Starts a writer and waits until it has published a row.
 fn writing(env: &TestEnv) -> Running {
     let end = || objects(env, "dw-ls", &["trades", "--json"])[0]["seq_hi"].as_u64();
     let before = end();
@@ -52,7 +53,7 @@ fn registry(env: &TestEnv) -> FeedRegistry {
 }
 
 #[test]
-fn every_pause_between_writers_has_its_reason() {
+fn gaps_between_writers_have_a_reason() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp");
     assert_eq!(gaps(&env), Vec::<Value>::new(), "never written is no gap");
@@ -61,7 +62,7 @@ fn every_pause_between_writers_has_its_reason() {
     writer.finish();
     assert_eq!(whys(&gaps(&env)), ["ended"]);
     stopped(&env, "TERM");
-    // From a file, a bad row stops the run.
+    // In a file, a bad row stops the run.
     env.sh("echo x > bad; dw-write trades --columns ts bad");
     stopped(&env, "KILL");
     let open = gaps(&env);
@@ -71,7 +72,7 @@ fn every_pause_between_writers_has_its_reason() {
     let writer = writing(&env);
     let closed = gaps(&env);
     assert_eq!(whys(&closed), whys(&open));
-    // The gap begins with the last sign of life, not with the next writer's discovery.
+    // The gap begins at the last sign of life, not when the next writer finds out.
     assert_eq!(closed[4]["from_us"], open[4]["from_us"]);
     assert!(number(&closed[4], "to_us") - number(&closed[4], "from_us") > 300_000);
     let sessions = objects(&env, "dw-ls", &["trades", "--sessions", "--json"]);
@@ -92,7 +93,7 @@ fn every_pause_between_writers_has_its_reason() {
 }
 
 #[test]
-fn a_power_loss_takes_its_seqs_along() {
+fn a_power_loss_gap_includes_the_skipped_seqs() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp --sync 10ms");
     stopped(&env, "KILL");
@@ -116,7 +117,7 @@ fn a_power_loss_takes_its_seqs_along() {
 }
 
 #[test]
-fn what_a_ring_has_overwritten_is_no_gap() {
+fn records_overwritten_in_a_ring_are_not_a_gap() {
     let env = TestEnv::new();
     env.quiet(
         "dw-mkfeed trades ts:timestamp --ring=64KiB
@@ -127,7 +128,7 @@ fn what_a_ring_has_overwritten_is_no_gap() {
 }
 
 #[test]
-fn what_is_gone_is_told() {
+fn lost_unreachable_repaired_and_collected_ranges_are_listed() {
     let env = TestEnv::new();
     env.quiet(
         "dw-mkfeed trades ts:timestamp --chunk-size 64KiB
@@ -149,7 +150,7 @@ fn what_is_gone_is_told() {
     assert_eq!((number(lost, "seq_lo"), number(lost, "seq_hi")), (9, 11));
     let session = &objects(&env, "dw-ls", &["trades", "--sessions", "--json"])[0];
     assert_eq!((&lost["from_us"], &lost["to_us"]), (&session["opened_us"], &session["closed_us"]));
-    // The first two chunks are collected.
+    // Mark the first two chunks as collected.
     let chunks: Vec<_> = table
         .entries()
         .unwrap()

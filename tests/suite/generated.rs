@@ -1,6 +1,5 @@
-//! Man pages and completions are generated from the tools' own definitions and from the documents,
-//! and committed: this holds them equal. `BLESS=1 cargo test --test suite generated` writes them
-//! again.
+//! Checks that the committed man pages and completions equal those generated from the tools'
+//! definitions and the documents. `BLESS=1 cargo test --test suite generated` writes them.
 
 use std::fs;
 use std::io::Write as _;
@@ -21,10 +20,10 @@ fn root(folder: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
-/// The date of the version, changed with it: a page that is made anew is then the same page.
+/// The date of the version. It is a constant, so that generating a page again gives the same page.
 const DATE: &str = "2026-11-22";
 
-/// One tool's man page.
+/// Returns the man page of a tool.
 fn man_page(page: &Page, command: Command) -> String {
     let version = command.get_version().unwrap_or_default().to_owned();
     let man = Man::new(command);
@@ -60,14 +59,15 @@ fn man_page(page: &Page, command: Command) -> String {
     }
     write(&roff, &mut text);
     let text = String::from_utf8(text).expect("pages are UTF-8");
-    // Each part brings this preamble along; once is enough.
+    // Every part comes with this preamble; keep it once.
     let preamble = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
-    // A backslash is \e: doubled it is one only while a macro is being read.
+    // A backslash must be \e, because a doubled one is reduced only while a macro is read.
     let text = text.replace(r"\\", r"\e");
     format!("{preamble}{}", text.replace(preamble, ""))
 }
 
-/// A page that a document gives: its name, section, one line of what it is, and the document.
+/// Returns a page made from a document: its name, section, a one-line description, and the
+/// document.
 fn document_page(name: &str, number: &str, what: &str, markdown: &str) -> String {
     let title = name.to_uppercase();
     let version = env!("CARGO_PKG_VERSION");
@@ -80,7 +80,7 @@ fn document_page(name: &str, number: &str, what: &str, markdown: &str) -> String
     )
 }
 
-/// The pages of what no tool is about: the store as a whole, and its format.
+/// Returns the pages that are not about a tool: the store as a whole, and its format.
 fn document_pages() -> [(PathBuf, String); 2] {
     let readme = repository_text("README.md");
     let (introduction, _) = readme.split_once("## See it run").expect("README has that heading");
@@ -128,7 +128,7 @@ fn examples(roff: &mut Roff, entries: &[Entry]) {
 
 const NAMES: &str = "dw-ls --names 2>/dev/null";
 
-/// One tool's completions for one shell, feed names included.
+/// Returns the completions of a tool for a shell, including feed names.
 fn completions(shell: Shell, mut command: Command) -> String {
     let name = command.get_name().to_owned();
     let mut bytes = Vec::new();
@@ -141,7 +141,7 @@ fn completions(shell: Shell, mut command: Command) -> String {
     }
 }
 
-/// bash: around clap's function one that offers feeds where a word is no option's value.
+/// bash: wraps clap's function in one that offers feed names where a word is not an option's value.
 fn bash(text: &str, name: &str, command: &Command) -> String {
     let inner = format!("_{}", name.replace('-', "__"));
     let outer = format!("{inner}__feeds");
@@ -173,7 +173,7 @@ fn bash(text: &str, name: &str, command: &Command) -> String {
     format!("{}{function}{}", &text[..at], &text[at..])
 }
 
-/// zsh: feeds in place of the default for `--feed` and for feeds by position.
+/// zsh: offers feed names for `--feed` and positional feeds, instead of the default.
 fn zsh(text: &str, name: &str, command: &Command) -> String {
     let positions: Vec<String> = command
         .get_positionals()
@@ -202,13 +202,13 @@ fn names_feeds(arg: &Arg) -> bool {
     names.first().is_some_and(|name| name.starts_with("FEED"))
 }
 
-/// Whether the tool takes files by position.
+/// Whether the tool takes files as positional arguments.
 fn takes_files(command: &Command) -> bool {
     let file = [ValueHint::FilePath, ValueHint::AnyPath];
     command.get_positionals().any(|arg| file.contains(&arg.get_value_hint()))
 }
 
-/// fish: feeds beside clap's lines; files only where the tool takes some by position.
+/// fish: adds feed names to clap's lines, and files only if the tool takes them.
 fn fish(text: &str, name: &str, command: &Command) -> String {
     let only = if takes_files(command) { "" } else { " -f" };
     format!(
@@ -217,7 +217,7 @@ fn fish(text: &str, name: &str, command: &Command) -> String {
     )
 }
 
-/// What the files should hold.
+/// Returns the files with the text that they should have.
 fn wanted() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     for tool in TOOLS {
@@ -237,7 +237,7 @@ fn wanted() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn pages_and_completions_are_as_committed() {
+fn committed_pages_and_completions_are_up_to_date() {
     let wanted = wanted();
     if std::env::var_os("BLESS").is_some() {
         for folder in ["man", "completions"] {
@@ -266,7 +266,7 @@ fn pages_and_completions_are_as_committed() {
     }
 }
 
-/// Runs a shell on `script`; none if there is no such shell here.
+/// Runs a shell on `script`. Returns `None` if the shell is not installed.
 fn run_shell(shell: &str, args: &[&str], script: &str) -> Option<String> {
     let child = std::process::Command::new(shell)
         .args(args)

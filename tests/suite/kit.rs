@@ -1,4 +1,4 @@
-//! What several modules need: what a tool said, waiting for a condition, a writer that runs.
+//! Helpers that several modules use: a tool's output, waiting for a condition, a running writer.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use super::env::TestEnv;
 
-/// No condition that a test waits for takes as long, even on a machine that is busy.
+/// A limit that no expected condition reaches, even on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Waits until `found` has an answer, and gives it; `what` is what failed to come.
+/// Calls `found` until it returns an answer, and returns that. `what` describes it for a timeout.
 pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
@@ -26,19 +26,19 @@ pub fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Says aloud that part of a test did not run, and why; a pass would look as if it had.
+/// Says on stderr that part of a test did not run, because a pass would look as if it had.
 pub fn not_run(what: &str) {
-    // Not eprintln: the test harness swallows that when the test passes.
+    // Not eprintln, because the test harness captures that when the test passes.
     let mut stderr = std::io::stderr().lock();
     writeln!(stderr, "NOT RUN: {what}").expect("stderr is open");
 }
 
-/// What a program said, as text.
+/// Converts output to text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs a tool on what is piped into it; signals and panics are never an answer.
+/// Runs a tool with this input on stdin. Signals and panics fail the test.
 pub fn run(env: &TestEnv, tool: &str, args: &[&str], input: &[u8]) -> Output {
     let output = env.cmd(tool).args(args).write_stdin(input).output().expect("the tool starts");
     let said = text(&output.stderr);
@@ -48,7 +48,7 @@ pub fn run(env: &TestEnv, tool: &str, args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-/// Runs a tool that must succeed and say nothing on stderr; what it printed.
+/// Runs a tool that must succeed without any stderr, and returns its stdout.
 pub fn good(env: &TestEnv, tool: &str, args: &[&str]) -> String {
     let output = run(env, tool, args, b"");
     let said = text(&output.stderr);
@@ -56,15 +56,15 @@ pub fn good(env: &TestEnv, tool: &str, args: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// The objects that a tool prints with `--json`, one a line.
+/// Returns the objects that a tool prints with `--json`, one per line.
 pub fn objects(env: &TestEnv, tool: &str, args: &[&str]) -> Vec<Value> {
     let lines = good(env, tool, args);
     lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
 }
 
-/// A tool that runs on: a dw-write that waits on a pipe which stays open, a dw-cat that follows.
+/// A running tool: a dw-write that waits on an open pipe, or a dw-cat that follows.
 pub struct Running {
-    /// Its process.
+    /// The process.
     pub child: Child,
     input: Option<ChildStdin>,
     out: Arc<Mutex<String>>,
@@ -73,15 +73,15 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts dw-write in the test's store.
+    /// Starts dw-write on the test's store.
     pub fn start(env: &TestEnv, args: &[&str]) -> Running {
         Running::tool(env, "dw-write", args)
     }
 
-    /// Starts a tool, or a program that runs one, in the test's store.
+    /// Starts a tool, or a program that runs one, on the test's store.
     pub fn tool(env: &TestEnv, tool: &str, args: &[&str]) -> Running {
-        // Whoever runs the tests in the background of a script hands ignored signals down; `env`
-        // undoes that and becomes the tool.
+        // A script that runs the tests in its background passes on ignored signals. `env` resets
+        // them, then executes the tool.
         let program = match tool.starts_with("dw-") {
             true => cargo_bin(tool),
             false => tool.into(),
@@ -98,68 +98,68 @@ impl Running {
         Running { child, input, out, err, readers: vec![first, second] }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The lines it has printed so far, if all of them are whole.
+    /// Returns the lines printed so far, if the last one is complete.
     pub fn lines(&self) -> Vec<String> {
         self.out().lines().map(str::to_owned).collect()
     }
 
-    /// Waits until it has printed so many lines, and gives them.
+    /// Waits until this many lines were printed, and returns them.
     pub fn until_lines(&self, count: usize) -> Vec<String> {
         until(&format!("{count} lines"), || Some(self.lines()).filter(|l| l.len() >= count))
     }
 
-    /// Sends bytes down the pipe, which stays open.
+    /// Writes to the pipe, which stays open.
     pub fn send(&mut self, text: &str) {
         self.send_bytes(text.as_bytes());
     }
 
-    /// As [`Running::send`], of bytes that are no text.
+    /// Writes bytes that are not text to the pipe.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         let input = self.input.as_mut().expect("the pipe is open");
         input.write_all(bytes).expect("dw-write reads");
         input.flush().expect("dw-write reads");
     }
 
-    /// Sends bytes down the pipe; whether they arrived.
+    /// Writes to the pipe, and returns whether that succeeded.
     pub fn try_send(&mut self, bytes: &str) -> bool {
         self.input.as_mut().is_some_and(|input| input.write_all(bytes.as_bytes()).is_ok())
     }
 
-    /// What it has printed so far.
+    /// Returns what it has printed so far.
     pub fn out(&self) -> String {
         self.out.lock().unwrap().clone()
     }
 
-    /// What it has said so far.
+    /// Returns its messages on stderr so far.
     pub fn err(&self) -> String {
         self.err.lock().unwrap().clone()
     }
 
-    /// Sends it a signal, by `kill`'s name for it.
+    /// Sends a signal, by its name for `kill`.
     pub fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status().expect("kill starts");
         assert!(status.success());
     }
 
-    /// Waits for its end, the pipe still open: a signal has ended it.
+    /// Waits for it to end while the pipe stays open, as after a signal.
     pub fn wait(&mut self) -> ExitStatus {
         until("the tool's end", || self.child.try_wait().expect("it is our child"))
     }
 
-    /// Closes the pipe and waits for its end, which must be a success.
+    /// Closes the pipe and waits for it to end, which must be a success.
     pub fn finish(self) -> (String, String) {
         let (status, out, err) = self.end();
         assert!(status.success(), "{status}: {err}");
         (out, err)
     }
 
-    /// Closes the pipe and waits for its end: its status, and all it printed and said.
+    /// Closes the pipe and waits for it to end. Returns status, stdout and stderr.
     pub fn end(mut self) -> (ExitStatus, String, String) {
         self.input = None;
         let status = self.wait();
@@ -170,7 +170,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // A test that failed leaves no writer behind.
+        // Leave no writer behind when a test fails.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -192,13 +192,13 @@ fn gather(pipe: impl std::io::Read + Send + 'static) -> Gathered {
     (all, thread)
 }
 
-/// The system call that a process sleeps in; none where we may not look.
+/// Returns the system call that a process sleeps in, or `None` if that cannot be read.
 pub fn sleeps_in(pid: u32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
     text.split(' ').next()?.parse().ok()
 }
 
-/// Calls of x86-64 that a follower sleeps in: one that polls, by the bell, by several bells.
+/// x86-64 calls in which a follower sleeps: while polling, on one wait file, on several.
 pub const NANOSLEEP: [u32; 2] = [35, 230];
 pub const FUTEX: [u32; 1] = [202];
 pub const FUTEX_WAITV: [u32; 1] = [449];
@@ -217,7 +217,7 @@ pub fn until_asleep(follower: &Running, calls: &[u32]) {
         not_run("how a follower sleeps (/proc/PID/syscall cannot be read here)");
         return;
     }
-    // Several times: a poller meets no futex, nor does a sleeper by the bell the other one.
+    // Look several times: a poller never sleeps in a futex call, and a futex sleeper never polls.
     let mut seen = 0;
     until(&format!("sleep in {calls:?}"), || {
         let call = sleeps_in(follower.pid()).filter(|call| [35, 202, 230, 449].contains(call));

@@ -1,8 +1,8 @@
-//! Limits that a user or a service manager puts on a process: address space, size of files.
+//! Tests of limits that a user or a service manager sets: address space and size of files.
 
 use super::env::TestEnv;
 
-/// Each tool once, on a feed on disk, a staged one and a ring, within so much address space.
+/// Runs each tool once, on a feed on disk, a staged feed and a ring, within this address space.
 const TOOLS: &str = r#"
 ulimit -v 600000
 dw-mkfeed disk ts:uint64 n:uint64
@@ -27,8 +27,8 @@ fn every_tool_works_in_600_megabytes_of_address_space() {
 }
 
 #[test]
-fn a_follower_reads_a_table_that_grows_beyond_what_it_has_mapped() {
-    // A session is an entry, and a chunk another: the table outgrows its first 64 KiB.
+fn a_follower_reads_a_table_that_outgrows_its_mapping() {
+    // Every session and chunk is an entry, so the table outgrows its first 64 KiB.
     let env = TestEnv::new();
     env.quiet("dw-mkfeed t ts:uint64 n:uint64 --chunk-size 64KiB");
     let script = "ulimit -v 600000
@@ -40,7 +40,7 @@ fn a_follower_reads_a_table_that_grows_beyond_what_it_has_mapped() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_is_an_error_and_no_signal() {
+fn a_file_size_limit_is_an_error_not_a_signal() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed t ts:uint64 n:uint64");
     let script = "set +e; ulimit -f 2048

@@ -1,5 +1,5 @@
-//! A feed that is being written: what arrived is there for others at once, rows are marked,
-//! stamped, ordered, acknowledged, and chunks turn over, all on a pipe that stays open.
+//! Tests of a feed that is being written, over a pipe that stays open: rows are visible at once,
+//! are marked, stamped, ordered and acknowledged, and chunks rotate.
 
 use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,20 +9,20 @@ use serde_json::Value;
 use super::env::TestEnv;
 use super::kit::{Running, good, objects, run, text, until};
 
-/// A store with `trades`, whose policy is `policy`.
+/// Creates a store with `trades` and this policy.
 fn store(policy: &str) -> TestEnv {
     let env = TestEnv::new();
     env.quiet(&format!("dw-mkfeed trades ts:timestamp price:float64 {policy}"));
     env
 }
 
-/// The records as another process prints them.
+/// Returns the records as another process prints them.
 fn rows(env: &TestEnv) -> Vec<String> {
     let rows = good(env, "dw-cat", &["trades", "-o", "csv", "--no-header"]);
     rows.lines().map(str::to_owned).collect()
 }
 
-/// Waits until another process sees these records and no others.
+/// Waits until another process sees exactly these records.
 fn until_rows(env: &TestEnv, wanted: &[&str]) {
     until(&format!("{wanted:?}"), || (rows(env) == wanted).then_some(()));
 }
@@ -36,7 +36,7 @@ fn a_complete_row_is_visible_while_half_of_the_next_is_in_the_pipe() {
     writer.send(".5");
     writer.send("\n");
     until_rows(&env, &["1,1.5", "2,2.5"]);
-    // A byte at a time, as a slow producer sends it.
+    // Send one byte at a time, as a slow producer may.
     for byte in ["3", ",", "3", ".", "5", "\r"] {
         writer.send(byte);
     }
@@ -58,10 +58,10 @@ fn json_is_visible_row_by_row() {
 }
 
 #[test]
-fn raw_records_are_visible_one_by_one() {
+fn raw_records_are_visible_record_by_record() {
     let env = store("");
     let mut writer = Running::start(&env, &["trades", "--format", "raw"]);
-    // Bytes below 0x80 only, so that they are a text too.
+    // Use only bytes below 0x80, so that records are also text.
     let record = |ts: u8| -> String {
         let bytes = [&[ts, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8]].concat();
         String::from_utf8(bytes).unwrap()
@@ -74,7 +74,7 @@ fn raw_records_are_visible_one_by_one() {
 }
 
 #[test]
-fn a_header_alone_is_waited_on() {
+fn a_header_alone_is_not_an_error() {
     let env = store("");
     let mut writer = Running::start(&env, &["trades"]);
     writer.send("price,");
@@ -101,7 +101,7 @@ fn a_bad_row_is_reported_at_once() {
 }
 
 #[test]
-fn acknowledged_records_are_durable_and_there() {
+fn acknowledged_records_are_durable_and_readable() {
     let env = store("");
     let mut writer = Running::start(&env, &["trades", "--ack", "--sync", "10ms"]);
     let mut sent = 0u64;
@@ -124,7 +124,7 @@ fn acknowledged_records_are_durable_and_there() {
 }
 
 #[test]
-fn every_way_to_sync_acknowledges_all_in_the_end() {
+fn every_sync_policy_acknowledges_all_records_at_the_end() {
     for (sync, at_once) in [("batch", true), ("10ms", true), ("none", false)] {
         let env = store("");
         let mut writer = Running::start(&env, &["trades", "--ack", "--sync", sync]);
@@ -141,7 +141,7 @@ fn every_way_to_sync_acknowledges_all_in_the_end() {
 }
 
 #[test]
-fn an_acknowledgement_nobody_reads_harms_no_record() {
+fn unread_acknowledgements_lose_no_records() {
     let env = store("");
     let script = "seq 1000 | sed 's/$/,1/' | dw-write trades --ack --sync batch | true";
     let output = env.sh(&format!("set +o pipefail; {script}; echo ${{PIPESTATUS[2]}}"));
@@ -150,7 +150,7 @@ fn an_acknowledgement_nobody_reads_harms_no_record() {
 }
 
 #[test]
-fn statistics_come_on_stderr() {
+fn statistics_are_printed_on_stderr() {
     let env = store("");
     let mut writer = Running::start(&env, &["trades", "--stats", "20ms", "-q"]);
     writer.send("1,1\n2,x\n3,3\n");
@@ -168,7 +168,7 @@ fn statistics_come_on_stderr() {
 }
 
 #[test]
-fn marks_are_where_playback_begins() {
+fn playback_begins_at_marks() {
     let env = store("");
     let input: String = (0..10).map(|i| format!("{i},{}\n", i % 4)).collect();
     let written = |args: &[&str]| {
@@ -179,13 +179,13 @@ fn marks_are_where_playback_begins() {
         let args = [&["trades", "--playback", "--fields", "ts", "-o", "csv", "--no-header"], more];
         good(&env, "dw-cat", &args.concat()).lines().map(str::to_owned).collect()
     };
-    // Marks at 0, 4 and 8.
+    // There are marks at 0, 4 and 8.
     assert_eq!(playback(&[]), ["8", "9"]);
     assert_eq!(playback(&["--since", "@7us"]), ["4", "5", "6", "7", "8", "9"]);
     assert_eq!(playback(&["--since", "@4us", "--until", "@6us"]), ["4", "5"]);
     assert_eq!(playback(&["--since", "@3us", "-n", "+1"]), ["0"]);
     assert_eq!(objects(&env, "dw-ls", &["--chunks", "--json"])[0]["marks"], 3);
-    // Marks where the price is 3, and while the pipe is open.
+    // Mark where the price is 3, while the pipe is open.
     let mut writer = Running::start(&env, &["trades", "--mark-when", "price=3"]);
     writer.send("20,1\n21,3\n22,0\n");
     until("the mark of a session that is open", || (playback(&[]) == ["21", "22"]).then_some(()));
@@ -196,7 +196,7 @@ fn marks_are_where_playback_begins() {
 }
 
 #[test]
-fn arrival_is_stamped() {
+fn stamp_fields_hold_the_arrival_time() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades seen:timestamp price:float64 --time-unit ns");
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
@@ -242,7 +242,7 @@ fn a_feed_is_created_from_its_spec() {
 }
 
 #[test]
-fn rows_that_come_late() {
+fn late_rows_follow_the_order_policy() {
     let input = b"1,1\n5,2\n3,3\n5,4\n6,5\n";
     let all = ["1,1.0", "5,2.0", "3,3.0", "5,4.0", "6,5.0"];
     let written = |order: &str| {
@@ -276,7 +276,7 @@ fn rows_that_come_late() {
 }
 
 #[test]
-fn late_rows_are_kept_as_they_came() {
+fn late_rows_keep_their_order_of_arrival() {
     let texts = |args: &[&str], input: &[u8]| -> Vec<String> {
         let env = store("--order reject");
         let args = [&["trades", "--rejects", "rejects"], args].concat();
@@ -298,7 +298,7 @@ fn late_rows_are_kept_as_they_came() {
     let raw = [record(9), record(65)].concat();
     let kept = texts(&["--format", "raw"], &[raw, record(66), record(64)].concat());
     assert_eq!(kept, [format!("4 {}", text(&record(64)))]);
-    // Many of them, in one read: none is looked for from the beginning again.
+    // Send many late rows in one read. The scan for each must not start at the beginning.
     let many: String = (0..100_000).map(|i| format!("{},1\n", 100_000 - i)).collect();
     let kept = texts(&[], many.as_bytes());
     assert_eq!((kept.len(), kept.last().map(String::as_str)), (99_999, Some("100000 1,1")));
@@ -308,7 +308,7 @@ fn late_rows_are_kept_as_they_came() {
 fn a_chunk_ends_when_it_is_full() {
     let env = store("--chunk-size 64KiB");
     let mut writer = Running::start(&env, &["trades"]);
-    // A record is 16 bytes: 64 KiB hold 4096 of them.
+    // A record has 16 bytes, so 64 KiB hold 4096.
     let input: String = (0..10_000).map(|i| format!("{i},{i}\n")).collect();
     writer.send(&input);
     let chunks = || objects(&env, "dw-ls", &["--chunks", "--json"]);
@@ -357,7 +357,7 @@ fn a_chunk_ends_when_it_is_old() {
     assert_eq!(chunks().len(), count, "no chunk without records is left behind");
 }
 
-/// Processor time a process has used, in ticks of 10 ms.
+/// Returns the CPU time a process has used, in ticks of 10 ms.
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let after_name = stat.rsplit(')').next().unwrap();
@@ -367,13 +367,13 @@ fn ticks(pid: u32) -> u64 {
 }
 
 #[test]
-fn waiting_costs_nothing() {
+fn a_waiting_writer_uses_almost_no_cpu() {
     let env = store("");
     let mut writer = Running::start(&env, &["trades", "--stats", "500ms", "--sync", "1s"]);
     writer.send("1,1\n");
     until_rows(&env, &["1,1.0"]);
     let (began, before) = (Instant::now(), ticks(writer.pid()));
-    // The wait is what is measured: four lines of statistics are two seconds of it.
+    // The wait is what is measured: four lines of statistics take two seconds.
     let lines = writer.err().lines().count();
     until("four lines", || (writer.err().lines().count() >= lines + 4).then_some(()));
     let used = ticks(writer.pid()) - before;

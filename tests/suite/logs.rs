@@ -1,5 +1,5 @@
-//! deepwater.log: what happened, a line an event, from several processes at once; and a log that
-//! cannot be written, which is nobody's failure.
+//! Tests of deepwater.log: one line per event, from several processes at once; and a log that
+//! cannot be written, which makes nothing fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,8 +15,8 @@ use serde_json::Value;
 use super::env::TestEnv;
 use super::kit::{Running, good, not_run, run, text, until};
 
-/// The log, each line's fields by name; read by another's rules (Python's shlex), so that it is
-/// what it says it is.
+/// Returns the events of the log, with fields by name. Python's shlex parses them, so that the
+/// format does not depend on our own code.
 fn events(env: &TestEnv) -> Vec<BTreeMap<String, String>> {
     const SCRIPT: &str = r#"
 import datetime, json, shlex, sys
@@ -34,7 +34,7 @@ for line in sys.stdin:
     lines.lines().map(|line| serde_json::from_str(line).expect("an object")).collect()
 }
 
-/// The fields of a line but its process and id, in the order given.
+/// Formats these fields of an event, in the order given.
 fn shown(event: &BTreeMap<String, String>, keys: &[&str]) -> String {
     let word = |key: &&str| format!("{key}={}", event.get(*key).map_or("?", String::as_str));
     keys.iter().map(word).collect::<Vec<_>>().join(" ")
@@ -48,7 +48,7 @@ fn of_kind<'a>(
 }
 
 #[test]
-fn the_life_of_a_feed() {
+fn the_events_of_a_feed_are_logged() {
     let env = TestEnv::new();
     let make = "dw-mkfeed trades ts:timestamp price:float64 --chunk-size 64KiB";
     env.quiet(&format!("{make}; {make}; {make} --update --max-size 1KiB"));
@@ -95,13 +95,13 @@ fn the_life_of_a_feed() {
 }
 
 #[test]
-fn a_writer_that_was_killed_is_on_record() {
+fn a_killed_writer_is_logged() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp price:float64");
     let mut writer = Running::start(&env, &["trades", "--columns", "ts,price"]);
     writer.send("1,1\nx,y\n2,2\n");
     until("two rows", || (good(&env, "dw-cat", &["trades"]).lines().count() == 2).then_some(()));
-    // A session that lasts for months says at once that rows are refused.
+    // A session that may last for months logs at once that rows are rejected.
     until("the rejects", || (of_kind(&events(&env), "rejects").len() == 1).then_some(()));
     writer.signal("KILL");
     writer.wait();
@@ -119,7 +119,7 @@ fn a_writer_that_was_killed_is_on_record() {
 }
 
 #[test]
-fn what_a_row_says_cannot_forge_a_line() {
+fn row_contents_cannot_forge_a_log_line() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp price:float64");
     let forged = r#"\n2026-01-01T00:00:00Z event=feed-deleted \" x=y\u001b[2J"#;
@@ -134,7 +134,7 @@ fn what_a_row_says_cannot_forge_a_line() {
 }
 
 #[test]
-fn the_log_is_read_by_whoever_may_read_the_store() {
+fn readers_of_the_store_may_read_its_log() {
     let env = TestEnv::new();
     let mode = || {
         let meta = fs::metadata(env.base().join("deepwater.log")).expect("a log");
@@ -150,7 +150,7 @@ fn the_log_is_read_by_whoever_may_read_the_store() {
 }
 
 #[test]
-fn a_log_that_root_begins_belongs_to_the_store() {
+fn a_log_created_by_root_belongs_to_the_stores_owner() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed a ts:timestamp");
     if env.quiet("id -u").trim() != "0" {
@@ -162,7 +162,7 @@ fn a_log_that_root_begins_belongs_to_the_store() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_fails_nothing() {
+fn tools_work_if_the_log_cannot_be_written() {
     let log = "store/deepwater.log";
     let full = format!("truncate -s 10000000 {log}");
     for (what, spoil) in [
@@ -197,7 +197,7 @@ fn a_log_that_cannot_be_written_fails_nothing() {
 }
 
 #[test]
-fn nobody_waits_for_who_turns_the_log_over() {
+fn tools_do_not_wait_for_log_rotation() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed t ts:timestamp; truncate -s 9999990 store/deepwater.log");
     let mut holder = Command::new("flock");
@@ -218,7 +218,7 @@ fn nobody_waits_for_who_turns_the_log_over() {
     assert_eq!(new.matches("event=writer-closed").count(), 1);
 }
 
-/// Every line of the log and its backups, oldest first.
+/// Returns every line of the log and its backups, oldest first.
 fn all_lines(env: &TestEnv) -> Vec<String> {
     let folder = env.base();
     let number = |name: &str| match name.strip_prefix("deepwater.log")? {
@@ -237,7 +237,7 @@ fn all_lines(env: &TestEnv) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Says that it is over, also when a test fails.
+/// Sets a flag on drop, also when a test fails.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {
@@ -246,8 +246,8 @@ impl Drop for End<'_> {
     }
 }
 
-/// Two writers that seal chunk after chunk, and dw-gc again and again, until `over`; then every one
-/// of their events must be in the log once.
+/// Runs two writers that seal many chunks, and dw-gc again and again, until `over` is set. Each of
+/// their events must then be in the log once.
 fn busy_store(env: &TestEnv, over: &AtomicBool) {
     for feed in ["a", "b"] {
         env.quiet(&format!("dw-mkfeed {feed} ts:timestamp --chunk-size 64KiB --max-size 300KiB"));
@@ -272,7 +272,7 @@ fn busy_store(env: &TestEnv, over: &AtomicBool) {
     good(env, "dw-gc", &["--quiet"]);
 }
 
-/// Holds the log to what the store itself knows.
+/// Compares the log with the contents of the store.
 fn check_events(env: &TestEnv, lines: &[String]) {
     let mut counts: BTreeMap<(String, String, String), u64> = BTreeMap::new();
     for line in lines {
@@ -307,12 +307,12 @@ fn check_events(env: &TestEnv, lines: &[String]) {
 }
 
 #[test]
-fn two_writers_and_a_gc_lose_no_line() {
+fn concurrent_writers_and_gc_lose_no_log_line() {
     const LIMIT: u64 = 2000;
     let env = TestEnv::new();
     let over = AtomicBool::new(false);
     let began = Instant::now();
-    // Turned over as often as can be, by two at once, under the others' feet.
+    // Two threads rotate the log as often as possible while others append to it.
     let fill = |name: &str| {
         let log = Log::with_limits(&env.base(), LIMIT, 100_000);
         let mut n = 0_u64;
@@ -347,7 +347,7 @@ fn two_writers_and_a_gc_lose_no_line() {
 }
 
 #[test]
-fn ten_megabytes_and_five_backups() {
+fn the_log_rotates_at_10_mb_and_keeps_five_backups() {
     let env = TestEnv::new();
     let over = AtomicBool::new(false);
     fs::create_dir(env.base()).unwrap();
@@ -356,7 +356,7 @@ fn ten_megabytes_and_five_backups() {
         fs::write(env.base().join(format!("deepwater.log.{number}")), format!("{line}{number}\n"))
             .unwrap();
     }
-    // The tools' own limit, met twice: as they begin, and again.
+    // Reach the tools' own limit twice: for their first line, and again.
     let fill = |from: u64| {
         let mut text = String::new();
         (from..from + 210_000).for_each(|n| text.push_str(&format!("{line}{n:07}\n")));

@@ -1,7 +1,6 @@
-//! Input that is wrong, in every way we could think of: what is taken, what is refused, and
-//! where and why that is said. Every row of the tables goes in through a pipe, where bad rows
-//! are skipped, and through a regular file, where the first one ends the run; some through a
-//! file with `--on-bad skip` too.
+//! Tests of wrong input in many forms: what is accepted, what is rejected, and where and why the
+//! error says so. Every case goes through a pipe, where bad rows are skipped, and through a regular
+//! file, where the first one ends the run. Some also go through a file with `--on-bad skip`.
 
 use std::fs;
 
@@ -10,7 +9,7 @@ use serde_json::Value;
 use super::env::TestEnv;
 use super::kit::{objects, run, text};
 
-/// The way in.
+/// How the input is given.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     Pipe,
@@ -21,13 +20,13 @@ enum Way {
 const BOTH: &[Way] = &[Way::Pipe, Way::File];
 const FILES: &[Way] = &[Way::File, Way::FileSkip];
 
-/// A refused row: line, column, a piece of the reason, its text where that is not the line's.
+/// A rejected row: line, column, a part of the reason, and its text if that is not the line.
 struct Bad {
     line: u64,
     column: u64,
     reason: &'static str,
     text: Option<String>,
-    /// The reason is all of it.
+    /// The reason is complete, not a part.
     whole: bool,
 }
 
@@ -37,7 +36,7 @@ fn bad(line: u64, column: u64, reason: &'static str) -> Bad {
     Bad { line, column, reason, text: None, whole: false }
 }
 
-/// A row of the table.
+/// A case of the table.
 struct Case {
     name: String,
     fields: &'static str,
@@ -49,7 +48,7 @@ struct Case {
     /// How many of them come before the first bad row.
     before: usize,
     bad: Vec<Bad>,
-    /// The whole input is refused, with this in the message.
+    /// The whole input is rejected with this message.
     refused: Option<&'static str>,
 }
 
@@ -85,7 +84,7 @@ impl Case {
         self
     }
 
-    /// Records written, `before` of them before the first bad row.
+    /// Sets the records written, of which `before` come before the first bad row.
     fn good(mut self, before: usize, good: &[&str]) -> Case {
         (self.before, self.good) = (before, good.iter().map(|row| (*row).to_owned()).collect());
         self
@@ -101,14 +100,14 @@ impl Case {
         self
     }
 
-    /// One bad line in the middle of good ones: `ts` 1 before it, 3 after it.
+    /// Returns a case with one bad line between good ones: `ts` is 1 before it and 3 after it.
     fn between(name: &str, head: &str, row: &[&str; 3], bad: Bad) -> Case {
         let input = format!("{head}{}\n{}\n{}\n", row[0], row[1], row[2]);
         case(name, input).good(1, &["1,1.0", "3,3.0"]).bad([bad])
     }
 }
 
-/// Runs one row one way.
+/// Runs a case in one way.
 fn check(case: &Case, way: Way) {
     let env = TestEnv::new();
     let who = format!("{} ({way:?})", case.name);
@@ -169,7 +168,7 @@ fn check_rejects(case: &Case, who: &str, env: &TestEnv, expected: &[Bad], way: W
     }
 }
 
-/// A line of the input as it is kept: without its end, 64 KiB of it at most.
+/// Returns a line of the input as it is saved: without its newline, and at most 64 KiB of it.
 fn line_of(input: &[u8], line: u64) -> String {
     let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
     let line = input.split(|&b| b == b'\n').nth(line as usize - 1).unwrap();
@@ -177,7 +176,7 @@ fn line_of(input: &[u8], line: u64) -> String {
     text(&line[..line.len().min(64 << 10)])
 }
 
-/// What stderr says: a line for the first five, a number for the rest.
+/// Checks stderr: one line for each of the first five rejected rows, a count for the others.
 fn check_said(who: &str, said: &str, bad: &[Bad], stops: bool, refused: Option<&str>) {
     for bad in bad.iter().take(5) {
         let place = format!(":{}:{}: rejected: ", bad.line, bad.column);
@@ -204,7 +203,7 @@ fn check_all(cases: Vec<Case>) {
 }
 
 #[test]
-fn integers_that_do_not_fit() {
+fn integers_that_do_not_fit_are_rejected() {
     let types = [
         ("ts:timestamp v:int8", "-128", "127", "-129", "128"),
         ("ts:timestamp v:int16", "-32768", "32767", "-32769", "32768"),
@@ -238,7 +237,7 @@ fn integers_that_do_not_fit() {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn invalid_numbers_are_rejected() {
     let mut cases = Vec::new();
     let csv = |name: &str, cell: &str, reason| {
         let row = format!("2,{cell}");
@@ -302,7 +301,7 @@ fn numbers_that_are_none() {
 }
 
 #[test]
-fn values_of_other_types() {
+fn values_of_another_type_are_rejected() {
     let one = |fields, cell: &str, good: &'static [&'static str], reason| {
         let rows: Vec<&str> = good.iter().map(|row| row.split_once(',').unwrap().1).collect();
         let input = format!("ts,v\n1,{}\n2,{cell}\n3,{}\n", rows[0], rows[1]);
@@ -363,7 +362,7 @@ fn values_of_other_types() {
 }
 
 #[test]
-fn times_that_are_none() {
+fn invalid_times_are_rejected() {
     let one = |name: &str, cell: &str, good: &'static str, reason| {
         let input = format!("ts,price\n{},1\n{cell},2\n", "1970-01-01T00:00:01Z");
         case(name, input).good(1, &[good]).bad([bad(3, 1, reason)])
@@ -407,7 +406,7 @@ fn times_that_are_none() {
 }
 
 #[test]
-fn rows_of_csv() {
+fn malformed_csv_rows_are_rejected() {
     let both = ["1,1.0", "3,3.0"];
     let between = |name: &str, row: &str, column, reason| {
         Case::between(name, "ts,price\n", &["1,1", row, "3,3"], bad(3, column, reason))
@@ -478,20 +477,20 @@ fn rows_of_csv() {
 }
 
 #[test]
-fn a_quoted_newline_is_text() {
+fn a_newline_in_a_quoted_text_cell_is_kept() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed feed ts:timestamp note:string8 v:int8");
     env.quiet("printf 'ts,note,v\\n1,\"a\\nb\",1\\n2,c,2\\n' | dw-write feed");
     let rows = "{\"ts\":1,\"note\":\"a\\nb\",\"v\":1}\n{\"ts\":2,\"note\":\"c\",\"v\":2}\n";
     assert_eq!(env.quiet("dw-cat feed"), rows);
-    // The line of what follows counts the lines within the cell.
+    // The line numbers after the cell count the newlines within it.
     let input = b"ts,note,v\n1,\"a\nb\",1\nx,c,2\n";
     let said = text(&run(&env, "dw-write", &["feed"], input).stderr);
     assert!(said.contains("stdin:4:1: rejected"), "{said}");
 }
 
 #[test]
-fn headers() {
+fn headers_are_recognised_or_rejected() {
     let both = ["1,1.0", "3,3.0"];
     check_all(vec![
         case("a header that names a field twice", "ts,price,price\n1,1,1\n").refused("\"price\""),
@@ -525,7 +524,7 @@ fn headers() {
 }
 
 #[test]
-fn the_last_line() {
+fn a_last_line_without_newline_follows_final_line() {
     let cut = "no newline at the end: the row may be cut short";
     let rows = "ts,price\n1,1\n3,3";
     let json = "{\"ts\":1,\"price\":1}\n{\"ts\":3,\"price\":3}";
@@ -560,7 +559,7 @@ fn the_last_line() {
 }
 
 #[test]
-fn json_lines() {
+fn malformed_json_lines_are_rejected() {
     let both = ["1,1.0", "3,3.0"];
     let (first, last) = ("{\"ts\":1,\"price\":1}", "{\"ts\":3,\"price\":3}");
     let between = |name: &str, row: &str, column, reason| {
@@ -611,7 +610,7 @@ fn json_lines() {
 }
 
 #[test]
-fn explode() {
+fn malformed_exploded_messages_are_rejected() {
     let args = &["--explode", "/changes", "--map", "ts=/t", "--map", "price=./0"];
     let one = |name, rows: &str| case(name, rows.to_owned()).args(args);
     check_all(vec![
@@ -642,7 +641,7 @@ fn explode() {
 }
 
 #[test]
-fn lines_of_five_megabytes() {
+fn lines_of_five_megabytes_are_handled() {
     let long = "x".repeat(5 << 20);
     let input = format!("ts,price\n1,1\n2,{long}\n3,3\n");
     let csv = case("csv", input).good(1, &["1,1.0", "3,3.0"]).bad([bad(3, 3, "is not a number")]);
@@ -658,7 +657,7 @@ fn lines_of_five_megabytes() {
         .args(&["--header", "yes"])
         .ways(&[Way::Pipe]);
     check_all(vec![csv, good, json.bad([bad(2, 17, "is not a number")]), column]);
-    // Beyond 1 MiB a quote counts as never closed; each line is then one of its own.
+    // A quote not closed within 1 MiB counts as never closed; each line is then a row of its own.
     let env = TestEnv::new();
     assert!(
         run(&env, "dw-mkfeed", &["feed", "ts:timestamp", "price:float64"], b"").status.success()
@@ -675,13 +674,13 @@ fn lines_of_five_megabytes() {
     assert_eq!(rows, "3,3.0\n");
 }
 
-/// A record of `ts:timestamp ok:bool _:_3 note:string4` in raw bytes.
+/// Returns a raw record of `ts:timestamp ok:bool _:_3 note:string4`.
 fn record(ts: u64, ok: u8, padding: u8, note: &[u8; 4]) -> Vec<u8> {
     [&ts.to_le_bytes()[..], &[ok, 0, padding, 0], note].concat()
 }
 
 #[test]
-fn raw_records() {
+fn invalid_raw_records_are_rejected() {
     let fields = "ts:timestamp ok:bool _:_3 note:string4";
     let (first, last) = (record(1, 1, 0, b"ab\0\0"), record(3, 0, 0, b"abcd"));
     let raw = |name: &str, middle: Vec<u8>, column, reason| {

@@ -1,5 +1,5 @@
-//! Unix manners, the same in all tools: streams that are closed, full or left, what goes to
-//! which of them, exit statuses, help, colour, signals.
+//! Tests of Unix conventions that all tools follow: closed, full and abandoned streams, which
+//! stream gets what, exit statuses, help, colour, signals.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +10,7 @@ use super::kit::{Running, good, objects, text, until};
 
 const TOOLS: [&str; 5] = ["dw-mkfeed", "dw-write", "dw-cat", "dw-ls", "dw-gc"];
 
-/// A store with `trades`, three records in it.
+/// Creates a store with `trades` and three records.
 fn store() -> TestEnv {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp price:float64 side:char");
@@ -18,7 +18,7 @@ fn store() -> TestEnv {
     env
 }
 
-/// A store whose feed prints far more than a pipe and our buffer hold.
+/// Creates a store whose feed prints far more than a pipe and our buffer hold.
 fn large() -> TestEnv {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp price:float64 side:char");
@@ -26,14 +26,15 @@ fn large() -> TestEnv {
     env
 }
 
-/// Runs a script; its exit status, stdout and stderr.
+/// Runs a script; returns exit status, stdout and stderr.
 fn sh(env: &TestEnv, script: &str) -> (i32, String, String) {
     let Output { status, stdout, stderr } = env.sh(script);
     let code = status.code().unwrap_or_else(|| panic!("{script}: {status}"));
     (code, text(&stdout), text(&stderr))
 }
 
-/// A script that fails with status 2 and one line, by that tool, with all of these in it.
+/// Runs a script that must fail with status 2 and one line from that tool that contains all of
+/// these.
 fn fails(env: &TestEnv, script: &str, tool: &str, pieces: &[&str]) -> String {
     let (code, out, err) = sh(env, script);
     assert_eq!(code, 2, "{script}: {err}");
@@ -47,7 +48,7 @@ fn fails(env: &TestEnv, script: &str, tool: &str, pieces: &[&str]) -> String {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_failure() {
+fn a_reader_that_leaves_is_not_an_error() {
     let env = large();
     for format in ["jsonl", "csv", "tsv", "table", "raw", "npy"] {
         let cat =
@@ -62,7 +63,7 @@ fn a_reader_that_leaves_is_no_failure() {
         let (_, out, err) = sh(&env, &format!("set +o pipefail; {script}"));
         assert_eq!((out.as_str(), err.as_str()), ("0 0\n", ""), "{command}");
     }
-    // A reader that is gone before the first byte: little output, and it is still no failure.
+    // If the reader leaves before the first byte, a tool with little output does not fail either.
     let commands = ["dw-cat trades -n 1", "dw-ls", "dw-ls --json", "dw-ls -l", "dw-mkfeed --help"]
         .iter()
         .chain(&["dw-write --help", "dw-cat --version", "dw-mkfeed x ts:timestamp --dry-run"]);
@@ -74,7 +75,7 @@ fn a_reader_that_leaves_is_no_failure() {
 }
 
 #[test]
-fn a_full_stdout_is_a_failure() {
+fn a_full_stdout_is_an_error() {
     let env = store();
     let printing = [
         ("dw-cat", "dw-cat trades"),
@@ -95,7 +96,7 @@ fn a_full_stdout_is_a_failure() {
     for (tool, command) in all {
         fails(&env, &format!("{command} > /dev/full"), tool, &["stdout", "No space left"]);
         fails(&env, &format!("{command} >&-"), tool, &["stdout", "closed"]);
-        // Programs that start others, as Python does, open it both ways.
+        // Programs that start others, as Python does, open /dev/null for reading and writing.
         for null in ["> /dev/null", "1<> /dev/null"] {
             let (code, _, err) = sh(&env, &format!("{command} {null}"));
             assert_eq!((code, err.as_str()), (0, ""), "{command} {null}");
@@ -104,7 +105,7 @@ fn a_full_stdout_is_a_failure() {
 }
 
 #[test]
-fn who_has_nothing_to_print_needs_no_stdout() {
+fn tools_without_output_need_no_stdout() {
     let env = store();
     for stdout in [">&-", "> /dev/full"] {
         for command in [
@@ -115,7 +116,7 @@ fn who_has_nothing_to_print_needs_no_stdout() {
             let (code, _, err) = sh(&env, &format!("{command} {stdout}"));
             assert_eq!((code, err.as_str()), (0, ""), "{command} {stdout}");
         }
-        // Acknowledgements have nowhere to go, and that is told; the row is written first.
+        // Acknowledgements cannot be printed, and that is reported; but the row is written first.
         let script = format!("echo 5,5.5,B | dw-write trades --ack {stdout}");
         fails(&env, &script, "dw-write", &["stdout"]);
     }
@@ -123,16 +124,16 @@ fn who_has_nothing_to_print_needs_no_stdout() {
 }
 
 #[test]
-fn a_closed_stdin_or_stderr() {
+fn only_tools_that_read_need_stdin_and_none_needs_stderr() {
     let env = store();
     fails(&env, "dw-write trades <&-", "dw-write", &["stdin is closed"]);
     fails(&env, "dw-mkfeed x --infer <&-", "dw-mkfeed", &["stdin is closed"]);
     fails(&env, "dw-mkfeed --spec - <&-", "dw-mkfeed", &["stdin is closed"]);
     assert_eq!(objects(&env, "dw-ls", &["--sessions", "--json"]).len(), 1, "no session was opened");
-    // No input at all is an input without rows.
+    // Empty input is input without rows.
     assert_eq!(sh(&env, "dw-write trades < /dev/null").0, 0);
     assert_eq!(sh(&env, "dw-write trades 0<> /dev/null").0, 0);
-    // Tools that read nothing need no stdin; nobody needs stderr.
+    // Tools that read nothing need no stdin, and no tool needs stderr.
     assert_eq!(sh(&env, "dw-cat trades <&- | wc -l"), (0, "3\n".into(), String::new()));
     assert_eq!(sh(&env, "echo x,1,B | dw-write trades 2>&-").0, 1);
     assert_eq!(sh(&env, "dw-cat nope 2>&-").0, 2);
@@ -140,7 +141,7 @@ fn a_closed_stdin_or_stderr() {
 }
 
 #[test]
-fn feeds_that_are_not_there() {
+fn unknown_feeds_are_errors() {
     let env = store();
     let base = env.base();
     let pieces = ["nope", base.to_str().expect("a path in UTF-8")];
@@ -163,7 +164,7 @@ fn feeds_that_are_not_there() {
 }
 
 #[test]
-fn stores_that_are_none() {
+fn missing_and_invalid_stores_are_errors() {
     let env = store();
     fs::create_dir(env.path("other")).unwrap();
     fs::write(env.path("other/letter.txt"), "dear").unwrap();
@@ -196,7 +197,7 @@ fn stores_that_are_none() {
 }
 
 #[test]
-fn the_default_store_is_under_the_home() {
+fn the_default_store_is_in_the_home_directory() {
     let env = TestEnv::new();
     env.quiet(
         "unset DEEPWATER_BASE; export HOME=$PWD/home; dw-mkfeed trades ts:timestamp
@@ -208,7 +209,7 @@ fn the_default_store_is_under_the_home() {
 }
 
 #[test]
-fn help_and_version_are_answers() {
+fn help_and_version_go_to_stdout_and_succeed() {
     let env = TestEnv::new();
     for tool in TOOLS {
         assert_eq!(good(&env, tool, &["--version"]), format!("{tool} 0.1.0\n"));
@@ -218,14 +219,14 @@ fn help_and_version_are_answers() {
         assert!(short.len() < long.len() && short.contains("Usage: "), "{short}");
         assert!(!long.contains('\x1b') && !short.contains('\x1b'), "colour in a pipe");
         assert_eq!(sh(&env, &format!("{tool} --help | head -1 | wc -l")).2, "");
-        // Asked among other words, before anything is done.
+        // --help is answered even among other words, before anything is done.
         assert_eq!(good(&env, tool, &["some", "--help"]), long);
     }
     assert!(!env.base().exists(), "asking makes no store");
 }
 
 #[test]
-fn usage_that_is_wrong() {
+fn wrong_usage_exits_2_with_one_line() {
     let env = store();
     for tool in TOOLS {
         let said = fails(&env, &format!("{tool} trades --nope"), tool, &["--nope"]);
@@ -282,7 +283,7 @@ fn usage_that_is_wrong() {
 }
 
 #[test]
-fn input_that_is_no_text_is_refused_as_a_whole() {
+fn binary_input_is_rejected_as_a_whole() {
     let env = store();
     let rows = "printf 'ts,price,side\\n4,4.5,S\\n'";
     for (through, piece) in [("gzip", "gzip -dc"), ("iconv -t UTF-16", "iconv -f UTF-16")] {
@@ -298,7 +299,7 @@ fn input_that_is_no_text_is_refused_as_a_whole() {
 }
 
 #[test]
-fn colour_only_where_it_is_asked_for() {
+fn colour_follows_option_environment_and_terminal() {
     let env = store();
     let coloured = |script: &str| {
         let (_, out, err) = sh(&env, &format!("set +e; {script}; true"));
@@ -315,7 +316,7 @@ fn colour_only_where_it_is_asked_for() {
         assert_eq!(coloured(&format!("{tool} --color never --help")), (false, false), "{tool}");
     }
     assert_eq!(coloured("dw-ls; dw-ls -l; dw-cat trades -o table"), (false, false));
-    // Stdout and stderr are judged apart: here stderr is a terminal and stdout a pipe.
+    // Stdout and stderr are decided separately: here stderr is a terminal and stdout a pipe.
     let on_terminal = |before: &str| {
         let inner = format!("{before} dw-cat nope");
         let script = format!("script -qec \"{inner}\" /dev/null </dev/null");
@@ -330,7 +331,7 @@ fn colour_only_where_it_is_asked_for() {
 }
 
 #[test]
-fn success_says_nothing() {
+fn successful_commands_print_no_messages() {
     let env = TestEnv::new();
     for script in [
         "dw-mkfeed trades ts:timestamp price:float64",
@@ -347,14 +348,14 @@ fn success_says_nothing() {
 }
 
 #[test]
-fn names_of_feeds() {
+fn invalid_feed_names_are_rejected() {
     let env = store();
     for name in ["Trades\u{e9}", "a/b", "..", ".hidden", "a b", "", &"x".repeat(200)] {
         let script = format!("dw-mkfeed '{name}' ts:timestamp");
         let said = fails(&env, &script, "dw-mkfeed", &["name"]);
         assert!(said.len() < 500, "{said}");
     }
-    // Names that look like options, behind -- and --feed: unknown feeds, not unknown options.
+    // Names that look like options, after -- and --feed, are unknown feeds and not unknown options.
     for (tool, command) in [
         ("dw-cat", "dw-cat -- -odd"),
         ("dw-write", "echo 1,1,B | dw-write -- -odd"),
@@ -374,7 +375,7 @@ fn names_of_feeds() {
 }
 
 #[test]
-fn deleting_asks_first() {
+fn delete_asks_first() {
     let env = store();
     fails(&env, "dw-mkfeed --delete trades </dev/null", "dw-mkfeed", &["--yes", "trades"]);
     fails(&env, "echo y | dw-mkfeed --delete trades", "dw-mkfeed", &["--yes"]);
@@ -394,7 +395,7 @@ fn deleting_asks_first() {
 }
 
 #[test]
-fn a_second_writer_is_refused_by_pid() {
+fn a_second_writer_is_refused_and_told_the_pid() {
     let env = store();
     let mut first = Running::start(&env, &["trades"]);
     first.send("ts,price,side\n4,4.5,S\n");
@@ -412,9 +413,9 @@ fn a_second_writer_is_refused_by_pid() {
 }
 
 #[test]
-fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+fn a_signal_ignored_at_start_stays_ignored() {
     let env = store();
-    // As under nohup: the shell goes on only once dw-write has taken the row behind the signal.
+    // As under nohup. The shell continues only once dw-write has taken the row after the signal.
     let script = "trap '' HUP
         { echo ts,price,side; echo 4,4.5,S
           while [ $(dw-cat trades | wc -l) -lt 4 ]; do :; done
@@ -438,7 +439,7 @@ fn signals_end_a_session_cleanly() {
         let sessions = objects(&env, "dw-ls", &["--sessions", "--json"]);
         assert_eq!(sessions[1]["reason"], "signal", "{name}: {}", sessions[1]);
         assert_eq!(sessions[1]["seq_hi"], 5, "{name}");
-        // The next writer starts at once, and no chunk is left open.
+        // The next writer starts at once, and no chunk was left open.
         assert_eq!(env.quiet("echo 6,6.5,S | dw-write trades; dw-cat trades").lines().count(), 6);
         for chunk in objects(&env, "dw-ls", &["--chunks", "--json"]) {
             assert_eq!(chunk["ended"], "closed", "{name}: {chunk}");
@@ -447,7 +448,7 @@ fn signals_end_a_session_cleanly() {
 }
 
 #[test]
-fn what_was_written_before_an_error_stays() {
+fn rows_before_an_error_are_kept() {
     let env = store();
     env.quiet("echo 4,4.5,S > a.csv; printf 'ts,price,price,side\\n5,5,5,S\\n' > b.csv");
     fails(&env, "dw-write trades a.csv b.csv", "dw-write", &["\"price\""]);

@@ -1,4 +1,5 @@
-//! Several feeds in one dw-cat: merged by time, exactly, however late the feeds are themselves.
+//! Tests of several feeds in one dw-cat: they are merged by time exactly, however late their rows
+//! are.
 
 use std::fs;
 
@@ -6,12 +7,12 @@ use super::env::TestEnv;
 use super::kit::{good, run, text};
 use super::random::Random;
 
-/// Feeds in the order they are named here, with units, and so many records of each.
+/// The feeds, in the order of the arguments, with units and numbers of records.
 const FEEDS: [(&str, &str, u64); 4] =
     [("b", "us", 9_000), ("a", "ns", 20_000), ("c", "us", 12_000), ("empty", "us", 0)];
 
-/// Feeds of many small chunks. Times repeat, within a feed and between them; most records are a
-/// little late, and a few by the whole length of the feed.
+/// Creates feeds of many small chunks. Times repeat within a feed and between feeds. Most records
+/// are a little late, and a few by the whole length of the feed.
 fn store() -> TestEnv {
     let env = TestEnv::new();
     let mut random = Random::new(11);
@@ -31,13 +32,13 @@ fn store() -> TestEnv {
                 time = random.below(30_000);
             }
             if unit == "ns" {
-                // Between the other feeds' microseconds as well as on them.
+                // Nanosecond times lie both on and between the microseconds of the other feeds.
                 time = time * 1000 + random.below(2) * 500;
             }
             rows.push_str(&format!("{time},{n}\n"));
         }
         fs::write(env.path(feed), rows).unwrap();
-        // Two sessions.
+        // Write two sessions.
         env.quiet(&format!(
             "head -n {0} {feed} | dw-write {feed}; tail -n +{1} {feed} | dw-write {feed}",
             records / 3,
@@ -50,7 +51,7 @@ fn store() -> TestEnv {
 const ALL: [&str; 4] = ["b", "a", "c", "empty"];
 const SHOW: [&str; 2] = ["--with-seq", "--with-feed"];
 
-/// What python3 makes of the feeds, each printed by itself: sorted by nanoseconds, feed and seq.
+/// Has python3 sort the separately printed feeds by nanoseconds, feed and seq.
 fn sorted(env: &TestEnv, choice: &str) -> Vec<String> {
     for feed in ALL {
         env.quiet(&format!("dw-cat {feed} {} > {feed}.jsonl", SHOW.join(" ")));
@@ -78,7 +79,7 @@ fn merged(env: &TestEnv, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn history_is_in_order_of_time_feeds_and_seqs() {
+fn history_is_merged_by_time_feed_and_seq() {
     let env = store();
     let table: [(&[&str], &str); 12] = [
         (&[], "rows"),
@@ -110,7 +111,7 @@ fn history_is_in_order_of_time_feeds_and_seqs() {
 }
 
 #[test]
-fn feeds_that_are_not_alike() {
+fn feeds_with_different_layouts_merge_where_the_format_allows() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed a ts:timestamp n:uint64");
     env.quiet("dw-mkfeed b ts:timestamp x:float64 n:uint64");
@@ -150,13 +151,13 @@ fn feeds_that_are_not_alike() {
         assert!(said.contains(why) || said.contains("is missing"), "{args:?}: {said}");
         assert!(output.stdout.is_empty(), "{args:?}");
     }
-    // Times as text are alike in any unit, but for their digits.
+    // Times printed as text are alike in any unit, except for the number of digits.
     let args = ["a", "c", "-o", "csv", "--time", "rfc3339", "--no-header", "--fields", "ts,n"];
     assert_eq!(lines(&args)[1], "1970-01-01T00:00:00.000001500Z,9");
 }
 
 #[test]
-fn feeds_that_are_alike_in_every_format() {
+fn feeds_with_equal_layouts_merge_in_every_format() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed long-name ts:timestamp n:uint64 && dw-mkfeed b ts:timestamp n:uint64");
     env.quiet("printf '1,1\\n3,3\\n' | dw-write b; printf '2,2\\n' | dw-write long-name");

@@ -1,4 +1,4 @@
-//! The man pages: their examples run as they stand, and the pages are sound.
+//! Tests of the man pages: their examples run unchanged, and the pages are valid.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ fn examples_run_in_order_in_an_empty_store() {
                 "{name}: {what}: {}\n{command}\n{said}",
                 output.status
             );
-            // What is noted on the way (a proposal's reasons) is no failure.
+            // Notes, such as the reasons of a proposal, are not failures.
             let failed = ["rejected", "cannot", "error"].iter().any(|word| said.contains(word));
             assert!(!failed, "{name}: {what}: {said}");
         }
@@ -31,7 +31,7 @@ fn examples_run_in_order_in_an_empty_store() {
 }
 
 #[test]
-fn examples_show_what_they_promise() {
+fn examples_print_what_they_say() {
     let env = TestEnv::new();
     let run = |env: &TestEnv, name: &str| -> Vec<String> {
         let tool = TOOLS.iter().find(|t| t.page.name == name).expect("a tool of this build");
@@ -75,7 +75,7 @@ fn pages_have_their_sections() {
 }
 
 #[test]
-fn mandoc_finds_nothing_to_warn_of() {
+fn mandoc_has_no_warnings() {
     let folder = std::fs::read_dir(repository("man")).expect("the pages are committed");
     for page in folder {
         let path = page.expect("the folder can be read").path();

@@ -1,4 +1,4 @@
-//! Random numbers that are the same every time.
+//! Random numbers that are the same in every run.
 
 /// SplitMix64.
 pub struct Random(u64);
@@ -13,7 +13,7 @@ impl Random {
         mix(self.0)
     }
 
-    /// A number below `n`.
+    /// Returns a number below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
@@ -23,7 +23,7 @@ impl Random {
     }
 }
 
-/// A hash of a number.
+/// Returns a hash of a number.
 pub fn mix(n: u64) -> u64 {
     let z = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

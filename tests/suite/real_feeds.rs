@@ -1,4 +1,5 @@
-//! Recorded feeds go in by the guide's cookbook and come out as python3 reads the sources.
+//! Writes recorded feeds by the recipes of the guide, and compares them with what python3 reads
+//! from the sources.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,7 @@ const COINBASE: &str = "coinbase_ws_l2_ticker_match_2021-04-17.jsonl.gz";
 const XAUUSD: &str = "xauusd_quotes_oanda_2014-05-01.csv.gz";
 const SAMPLE: &str = "tests/data/binance_trades_sample.jsonl";
 
-/// A recipe run with `dw-write -v`, which must say this and nothing else: so nothing is rejected.
+/// Runs a recipe with `dw-write -v`, which must print exactly this. So nothing is rejected.
 fn cook(env: &TestEnv, feed: &str, told: &str) {
     let recipe = document_block(&format!("cookbook: {feed}"));
     let tellable = recipe.replace(&format!("dw-write {feed} "), &format!("dw-write -v {feed} "));
@@ -29,8 +30,8 @@ fn cook(env: &TestEnv, feed: &str, told: &str) {
     assert!(output.stdout.is_empty(), "it printed {:?}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// The recipe's options and the source, given to the parser itself: the share of its rows (JSON:
-/// messages) that the fast parser settles.
+/// Gives the recipe's options and the source to the parser. Returns the share of its rows (JSON:
+/// messages) that the fast parser handles.
 fn fast_share(env: &TestEnv, feed: &str, file: &str) -> f64 {
     let recipe = document_block(&format!("cookbook: {feed}")).replace("\\\n", " ");
     let (_, words) = recipe.split_once("dw-write ").expect("the recipe writes");
@@ -54,7 +55,8 @@ fn fast_share(env: &TestEnv, feed: &str, file: &str) -> f64 {
     stats.fast as f64 / (stats.fast + stats.slow) as f64
 }
 
-/// What python3 found when it read the source and the feed; it fails at a difference.
+/// Compares the source and the feed with python3, which fails at a difference. Returns what it
+/// printed.
 fn compared(env: &TestEnv, feed: &str, source: &Path) -> String {
     let script = repository("tests/suite/real_feeds.py");
     let mut command = env.program("python3");
@@ -64,7 +66,7 @@ fn compared(env: &TestEnv, feed: &str, source: &Path) -> String {
     String::from_utf8(output.stdout).expect("figures")
 }
 
-/// A recipe with a whole recording; what is told of it is known from the recording itself.
+/// Checks a recipe with a whole recording. The expected message follows from the recording.
 fn check(feed: &str, file: &str, told: &str, rows: &str) {
     let Some(source) = shared(&format!("real_feeds {feed}"), &format!("data/{file}")) else {
         return;
@@ -80,7 +82,7 @@ fn check(feed: &str, file: &str, told: &str, rows: &str) {
 }
 
 #[test]
-fn es_trades() {
+fn es_trades_recipe_is_exact() {
     check(
         "es",
         ES,
@@ -90,7 +92,7 @@ fn es_trades() {
 }
 
 #[test]
-fn binance_trades() {
+fn binance_trades_recipe_is_exact() {
     check(
         "binance-trades",
         BINANCE,
@@ -100,7 +102,7 @@ fn binance_trades() {
 }
 
 #[test]
-fn binance_quotes() {
+fn binance_quotes_recipe_is_exact() {
     check(
         "binance-quotes",
         BINANCE,
@@ -110,7 +112,7 @@ fn binance_quotes() {
 }
 
 #[test]
-fn binance_out_of_order() {
+fn binance_arrivals_recipe_is_exact() {
     check(
         "binance-arrivals",
         BINANCE,
@@ -120,7 +122,7 @@ fn binance_out_of_order() {
 }
 
 #[test]
-fn coinbase_level_2() {
+fn coinbase_level_2_recipe_is_exact() {
     check(
         "coinbase-l2",
         COINBASE,
@@ -130,7 +132,7 @@ fn coinbase_level_2() {
 }
 
 #[test]
-fn xauusd_quotes() {
+fn xauusd_quotes_recipe_is_exact() {
     check(
         "xauusd",
         XAUUSD,
@@ -139,7 +141,8 @@ fn xauusd_quotes() {
     );
 }
 
-/// The committed part of the Binance recording, under the name that the recipes read.
+/// Creates a store with the committed part of the Binance recording, under the name that the
+/// recipes read.
 fn sample() -> TestEnv {
     let env = TestEnv::new();
     let plain = fs::File::open(repository(SAMPLE)).expect("the sample");
@@ -150,7 +153,7 @@ fn sample() -> TestEnv {
 }
 
 #[test]
-fn sample_by_the_recipes() {
+fn recipes_read_the_committed_sample() {
     let env = sample();
     for (feed, told, rows) in [
         (
@@ -176,7 +179,7 @@ fn sample_by_the_recipes() {
 }
 
 #[test]
-fn recipes_are_quiet_as_they_stand() {
+fn recipes_run_unchanged_without_messages() {
     let env = sample();
     for feed in ["binance-trades", "binance-quotes", "binance-arrivals"] {
         assert_eq!(env.quiet(&document_block(&format!("cookbook: {feed}"))), "");
@@ -185,9 +188,9 @@ fn recipes_are_quiet_as_they_stand() {
     assert_eq!(listed, "\"records\":1500\n\"records\":1114\n\"records\":386\n");
 }
 
-/// A last line without its newline may have been cut short: on a pipe it is no row.
+/// A last line without its newline may be incomplete. From a pipe it is not a row.
 #[test]
-fn sample_cut_in_its_last_line() {
+fn a_sample_cut_in_its_last_line_loses_only_that_row() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed cut --time-unit ns ts:timestamp");
     let mut bytes = fs::read(repository(SAMPLE)).expect("the sample");

@@ -1,5 +1,5 @@
-//! `dw-cat -o F | dw-write --format F` is exact for every type at its extremes, and what does not
-//! fit is a rejected row, never a changed value. The records are made here, byte by byte.
+//! Tests that `dw-cat -o F | dw-write --format F` is exact for every type at its extremes, and that
+//! values that do not fit are rejected, never changed. The records are made here, byte by byte.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -107,7 +107,7 @@ const FLOATS32: [f32; 15] = [
     1.175_494_2e-38,
 ];
 
-/// One value of a type, at its extremes three times of four.
+/// Appends one value of a type; three of four are extremes.
 fn put_value(out: &mut Vec<u8>, kind: &str, size: usize, i: u64, latest: u64, random: &mut Random) {
     let edge = !random.below(4).is_multiple_of(4);
     let any = random.next();
@@ -137,7 +137,7 @@ fn put_value(out: &mut Vec<u8>, kind: &str, size: usize, i: u64, latest: u64, ra
             out.extend_from_slice(text.as_bytes());
             out.resize(out.len() + size - text.len(), 0);
         }
-        // Integers and decimals: two's complement, whatever the sign.
+        // Integers and decimals are two's complement, signed or not.
         _ => {
             let top = 1u64 << (size * 8 - 1);
             let value = if edge {
@@ -150,7 +150,7 @@ fn put_value(out: &mut Vec<u8>, kind: &str, size: usize, i: u64, latest: u64, ra
     }
 }
 
-/// Offset of every field and the record's size, as FORMAT.md says.
+/// Returns the offset of every field and the record's size, by the rules of FORMAT.md.
 fn offsets(packed: bool) -> (Vec<usize>, usize) {
     let mut at = 0;
     let mut offsets = Vec::new();
@@ -178,7 +178,7 @@ fn records(packed: bool, latest: u64, seed: u64) -> Vec<u8> {
     all
 }
 
-/// A store with feeds `a`, which holds `raw`, and `b1`, `b2` ..., which are empty.
+/// Creates a store with feeds `a`, which holds `raw`, and `b1`, `b2` ..., which are empty.
 fn store(packed: bool, unit: &str, raw: &[u8], empty: usize) -> TestEnv {
     let env = TestEnv::new();
     let fields: Vec<String> = FIELDS.iter().map(|(n, kind, ..)| format!("{n}:{kind}")).collect();
@@ -195,7 +195,7 @@ fn store(packed: bool, unit: &str, raw: &[u8], empty: usize) -> TestEnv {
 }
 
 #[test]
-fn every_format_gives_back_the_records_it_was_given() {
+fn every_format_round_trips() {
     for (i, (unit, packed)) in
         [("us", false), ("ns", false), ("us", true), ("ns", true)].into_iter().enumerate()
     {
@@ -216,7 +216,7 @@ fn every_format_gives_back_the_records_it_was_given() {
 }
 
 #[test]
-fn times_as_text_come_back() {
+fn times_as_text_round_trip() {
     for (unit, latest) in [("us", 253_402_207_200_000_000), ("ns", u64::MAX)] {
         let raw = records(false, latest, 9);
         let env = store(false, unit, &raw, 4);
@@ -230,7 +230,7 @@ fn times_as_text_come_back() {
     }
 }
 
-/// Reads the JSON lines and the npy file with nothing of ours.
+/// Reads the JSON lines and the npy file without any code of ours.
 const PYTHON: &str = r#"
 import ast, json, math, struct, subprocess, sys
 from decimal import Decimal
@@ -316,7 +316,8 @@ fn check_with_python(env: &TestEnv, packed: bool) {
     env.quiet(&format!("python3 check.py {packed} {}", fields.join(" ")));
 }
 
-/// Type; a value that fits, as a CSV cell and in JSON; cells that do not; JSON values that do not.
+/// Type; a value that fits, as a CSV cell and in JSON; cells that do not fit; JSON values that do
+/// not fit.
 type Misfits =
     (&'static str, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
 
@@ -440,7 +441,7 @@ const MISFITS: &[Misfits] = &[
     ),
 ];
 
-/// A row for each of `values`, with good rows before, between and after.
+/// Returns a row for each of `values`, with good rows before, between and after them.
 fn rows(good: &str, values: &[&str], row: impl Fn(usize, &str) -> String) -> String {
     let mut text = row(0, good);
     for (i, value) in values.iter().enumerate() {
@@ -451,7 +452,7 @@ fn rows(good: &str, values: &[&str], row: impl Fn(usize, &str) -> String) -> Str
 }
 
 #[test]
-fn what_does_not_fit_is_rejected_and_never_changed() {
+fn values_that_do_not_fit_are_rejected_and_never_changed() {
     let env = TestEnv::new();
     let mut wrong = Vec::new();
     for (kind, good_cell, good_json, cells, jsons) in MISFITS {
@@ -492,7 +493,7 @@ fn what_does_not_fit_is_rejected_and_never_changed() {
 }
 
 #[test]
-fn raw_records_that_a_layout_forbids_are_rejected() {
+fn invalid_raw_records_are_rejected() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed f ts:timestamp b:bool s:string3");
     let record = |b: u8, s: &[u8; 3], pad: u8| {

@@ -1,4 +1,4 @@
-//! Backups by rsync: two passes, the second with the writer stopped, make an exact copy.
+//! Tests of backups by rsync: two passes, the second with the writer stopped, make an exact copy.
 
 use std::env;
 use std::path::Path;
@@ -7,12 +7,13 @@ use std::process::Command;
 use super::env::TestEnv;
 use super::kit::{Running, not_run, run, text, until};
 
-/// Rows `from..to` of the feed `t`.
+/// Returns rows `from..to` of the feed `t`.
 fn rows(from: u64, to: u64) -> String {
     (from..to).map(|i| format!("{},{i}\n", 1_700_000_000_000_000 + i)).collect()
 }
 
-/// Runs a tool on the store at `base`; what it printed. It must succeed and have nothing to say.
+/// Runs a tool that must succeed without any stderr, on the store at `base`, and returns its
+/// stdout.
 fn good(env: &TestEnv, base: &Path, tool: &str, args: &[&str], input: &str) -> String {
     let base = base.to_str().expect("UTF-8");
     let output = run(env, tool, &[&["-b", base], args].concat(), input.as_bytes());
@@ -29,12 +30,13 @@ fn pass(base: &Path, copy: &Path) {
     let mut command = Command::new("rsync");
     command.args(["-a", "--delete", "--modify-window=-1"]);
     let output = command.arg(base.join(".")).arg(copy).output().expect("rsync starts");
-    // 24: files vanished while it looked, as prepared chunks do.
+    // 24 means that files vanished during the copy, as prepared chunks do.
     let code = output.status.code();
     assert!(matches!(code, Some(0 | 24)), "{code:?}: {}", text(&output.stderr));
 }
 
-/// One store in `folder`, written during the first pass; the second makes an exact copy.
+/// Backs up a store in `folder` that is written during the first pass. The second makes an exact
+/// copy.
 fn two_passes(env: &TestEnv, folder: &Path, stage: &str, rows_between: u64) {
     let (base, copy) = (folder.join("store"), folder.join("copy"));
     let fields = ["t", "ts:uint64", "n:uint64", "--chunk-size", "64KiB", "--stage", stage];
@@ -56,7 +58,7 @@ fn two_passes(env: &TestEnv, folder: &Path, stage: &str, rows_between: u64) {
     assert_eq!(all.lines().count() as u64, 10_001 + rows_between);
     assert!(records(env, &copy) == all, "the copy has other records");
     good(env, &copy, "dw-repair", &["t", "--dry-run"], "");
-    // A backup of later is made the same way, and the copy is a store like any other.
+    // A later backup is made the same way, and the copy is a store like any other.
     good(env, &base, "dw-write", &["t", "--columns", "ts,n"], &rows(20_000, 20_001));
     pass(&base, &copy);
     assert!(records(env, &copy) == records(env, &base), "the copy has other records");
@@ -64,7 +66,7 @@ fn two_passes(env: &TestEnv, folder: &Path, stage: &str, rows_between: u64) {
     good(env, &copy, "dw-write", &["t", "--columns", "ts,n"], &rows(20_001, 20_002));
 }
 
-/// `DEEPWATER_RSYNC_RUNS` says how often.
+/// `DEEPWATER_RSYNC_RUNS` sets the number of runs.
 #[test]
 fn two_passes_of_rsync_make_an_exact_copy() {
     if Command::new("rsync").arg("--version").output().is_err() {

@@ -1,4 +1,4 @@
-//! A store to be damaged, and a model of what it holds that knows nothing of the store's own code.
+//! A store to be damaged, and a model of its contents that does not use the store's own code.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,14 +14,14 @@ use super::env::TestEnv;
 use super::kit::{run, text, until};
 use super::random::{Random, mix};
 
-/// ts, n and a hash of both.
+/// Size of a record: ts, n and a hash of both.
 pub const RECORD: usize = 24;
-/// Records a block: 64 KiB of them.
+/// Records per block of 64 KiB.
 pub const BLOCK: u64 = 2730;
-/// Records a chunk of 256 KiB.
+/// Records per chunk of 256 KiB.
 pub const CHUNK: u64 = 4 * BLOCK;
 
-/// What the feed `t` holds, by seq.
+/// The records of the feed `t`, by seq.
 pub type Model = BTreeMap<u64, [u8; RECORD]>;
 
 fn record(ts: u64, n: u64) -> [u8; RECORD] {
@@ -33,7 +33,7 @@ fn record(ts: u64, n: u64) -> [u8; RECORD] {
     bytes
 }
 
-/// Records whose times rise, but for a late one here and there.
+/// Returns records with rising times, except for a late one here and there.
 pub fn records(numbers: std::ops::Range<u64>) -> Vec<[u8; RECORD]> {
     let time = |n: u64| 1_700_000_000_000_000 + n * 10 - if n.is_multiple_of(17) { 500 } else { 0 };
     numbers.map(|n| record(time(n), n)).collect()
@@ -49,8 +49,8 @@ fn spec(name: &str, fields: &str) -> FeedSpec {
 const WORDS: &str = r#"{"name":"ts","type":"timestamp"},{"name":"n","type":"uint64"},
     {"name":"h","type":"uint64"}"#;
 
-/// Opens a feed for writing. A child that another test has just forked may hold our last lock on
-/// it for a moment.
+/// Opens a feed for writing. Retries, because a child that another test has just forked may hold
+/// our last lock for a moment.
 pub fn writer(platform: &Platform, feed: &str) -> Writer {
     until("the feed's lock", || match platform.create_writer_with(feed, unsynced()) {
         Err(Error::Locked { .. }) => None,
@@ -68,8 +68,8 @@ fn unsynced() -> WriterOptions {
     WriterOptions { sync: Some(Sync::None), ..WriterOptions::default() }
 }
 
-/// Makes a store whose writers all ended: `t` in three sessions, with marks and with records that
-/// are all zeros; `u` of another layout; `v` of the same.
+/// Creates a store whose writers all ended: `t` in three sessions, with marks and with all-zero
+/// records; `u` with another layout; `v` with the same.
 pub fn closed(base: &Path) -> Model {
     let platform = Platform::create(base).expect("a store");
     platform.create_feed(&spec("t", WORDS), false).expect("a feed");
@@ -91,10 +91,11 @@ pub fn closed(base: &Path) -> Model {
     model
 }
 
-/// Makes a store whose machine stopped: to a copy made while a writer is at work, that is so. The
-/// first `durable` records of the model are below the last checkpoint.
+/// Creates a store as after a machine crash, by copying it while a writer runs. The first `durable`
+/// records of the model are below the last checkpoint.
 pub fn cut_off(base: &Path) -> (Model, u64) {
-    // It stays: a copy whose live page got the inode of the original's would be believed.
+    // Keep the original. If the copy's live page got the inode of the original's, it would be
+    // believed.
     let from = base.with_extension("original");
     let mut model = closed(&from);
     let platform = Platform::open(&from).expect("a store");
@@ -116,19 +117,19 @@ pub fn copy(from: &Path, to: &Path) {
     assert!(status.expect("cp").success());
 }
 
-/// Opens and closes `t`, so that a copied store believes its live page. By a process of its own: a
-/// lock that this one has held is held on by any child it has just forked.
+/// Opens and closes `t`, so that a copied store believes its live page. Uses another process,
+/// because a child that this one has just forked would keep holding its lock.
 pub fn touch(env: &TestEnv) {
     assert!(run(env, "dw-write", &["t"], b"").status.success());
 }
 
-/// What a reading of `t` gave.
+/// The result of reading `t`.
 pub struct Got {
-    /// The seqs, each with the record that the model has.
+    /// The seqs whose records equal those of the model.
     pub seqs: BTreeSet<u64>,
-    /// Whether it was said to be all there is.
+    /// Whether the reader claimed that this is everything.
     pub clean: bool,
-    /// What was said.
+    /// The messages.
     pub said: String,
 }
 
@@ -145,7 +146,7 @@ pub fn cat(env: &TestEnv, model: &Model, what: &str) -> Got {
     let output = run(env, "dw-cat", &args, b"");
     let said = text(&output.stderr);
     let clean = output.status.code() == Some(0);
-    // That a session was never closed is said whether or not a file shows more.
+    // The message about a session that was never closed comes even if no file shows more.
     let nothing =
         said.is_empty() || (said.contains("no file shows more") && said.lines().count() == 1);
     assert_eq!(nothing, clean, "{what}: {said}");
@@ -185,33 +186,33 @@ pub fn scan(base: &Path, model: &Model, what: &str) -> Got {
     got
 }
 
-/// Something done to a file.
+/// A kind of damage to a file.
 #[derive(Clone, Debug)]
 pub enum Blow {
-    /// A bit of the byte at that offset is turned; from the end if negative.
+    /// Flips a bit of the byte at this offset; from the end if negative.
     Flip(i64),
-    /// Cut off at so many bytes; from the end if negative.
+    /// Truncates to this many bytes; from the end if negative.
     Cut(i64),
-    /// So many bytes more.
+    /// Appends this many bytes.
     Grow(usize),
-    /// These bytes, random by the seed, at the offset.
+    /// Writes this many bytes, random by a seed, at the offset.
     Smear(i64, usize, u64),
-    /// Zeros at the offset.
+    /// Writes zeros at the offset.
     Zero(i64, usize),
-    /// Gone.
+    /// Removes the file.
     Remove,
-    /// In its place another, which gets this one's.
+    /// Swaps the file with another one.
     Swap(PathBuf),
-    /// A folder in its place.
+    /// Puts a directory in its place.
     Folder,
-    /// A link in its place to where it was moved.
+    /// Moves the file and puts a link to it in its place.
     LinkAway,
-    /// A link in its place to nothing.
+    /// Puts a dangling link in its place.
     LinkNowhere,
 }
 
 impl Blow {
-    /// Does it.
+    /// Applies the damage.
     pub fn strike(&self, path: &Path) {
         let open = || fs::OpenOptions::new().read(true).write(true).open(path).expect("a file");
         let at = |offset: i64| {
@@ -263,7 +264,7 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).expect("a file").len()
 }
 
-/// Names and contents of everything below a folder, but for locks.
+/// Returns names and contents of everything in a directory, except locks.
 pub fn tree(base: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut all = BTreeMap::new();
     let mut folders = vec![base.to_owned()];

@@ -1,4 +1,4 @@
-//! A small disk of a test's own: a tmpfs, where we may mount one.
+//! A small disk for a test: a tmpfs, if mounting is allowed.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,22 +7,22 @@ use super::kit::not_run;
 
 const UNSHARED: &str = "DEEPWATER_TEST_UNSHARED";
 
-/// A small disk, gone when dropped.
+/// A small disk, unmounted on drop.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts one at a folder, which is made; none where that is not allowed.
+    /// Creates a directory and mounts a disk there. Returns `None` if that is not allowed.
     pub fn mount(at: &Path, options: &str) -> Option<SmallDisk> {
         std::fs::create_dir_all(at).expect("a folder");
         mount(at, options).then(|| SmallDisk(at.to_owned()))
     }
 
-    /// Changes its size, in bytes.
+    /// Changes the size, in bytes.
     pub fn resize(&self, bytes: u64) {
         assert!(mount(&self.0, &format!("remount,size={bytes}")), "{bytes} bytes");
     }
 
-    /// Bytes in use.
+    /// Returns the bytes in use.
     pub fn used(&self) -> u64 {
         let output = Command::new("stat").args(["-f", "-c", "%S %b %f"]).arg(&self.0).output();
         let text = String::from_utf8(output.expect("stat").stdout).expect("numbers");
@@ -47,8 +47,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Runs `body`, the test of that name, where it may mount: here, or else in a namespace of its own.
-/// Where neither is to be had, that is said aloud.
+/// Runs `body`, the test of that name, where it may mount: in this process, or else in a namespace
+/// of its own. If neither is possible, says so on stderr.
 pub fn where_one_may_mount(test: &str, body: impl FnOnce()) {
     let folder = tempfile::tempdir().expect("a folder");
     if SmallDisk::mount(&folder.path().join("disk"), "size=1m").is_some() {

@@ -1,5 +1,5 @@
-//! Random questions about late and repeated rows in many small chunks: dw-cat and sqlite3, which
-//! gets the same rows from the test's own values, give the same answers.
+//! Random queries about late and repeated rows in many small chunks. dw-cat and sqlite3, which gets
+//! the same rows from the test's own values, must give the same answers.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -13,7 +13,7 @@ const ROWS: u64 = 20_000;
 const OPERATORS: [(&str, &str); 7] =
     [("=", "="), ("==", "="), ("!=", "<>"), ("<", "<"), ("<=", "<="), (">", ">"), (">=", ">=")];
 
-/// How a type is made, written to sqlite and asked for.
+/// How values of a type are made, written to sqlite and queried.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Int(usize),
@@ -46,14 +46,14 @@ const KINDS: [Kind; 15] = [
     Kind::Time,
 ];
 
-/// A value: its bytes in the record, as SQL, and as dw-cat's `--where` takes it.
+/// A value: its bytes in the record, as SQL, and for dw-cat's `--where`.
 struct Made {
     bytes: Vec<u8>,
     sql: String,
     asked: String,
 }
 
-/// sqlite's integers are signed: unsigned ones are moved down, which keeps their order.
+/// Shifts unsigned integers into sqlite's signed range, which keeps their order.
 fn moved(value: u64) -> String {
     ((value ^ 1 << 63) as i64).to_string()
 }
@@ -90,8 +90,8 @@ impl Kind {
         }
     }
 
-    /// A random value. Few are different, so that equality is met; all ends of the range are met
-    /// too.
+    /// Returns a random value. There are few distinct ones, so that equality occurs, and both ends
+    /// of the range occur.
     fn make(self, random: &mut Random) -> Made {
         let edge = random.below(10) == 0;
         let any = random.next();
@@ -136,7 +136,7 @@ impl Kind {
         }
     }
 
-    /// Eighths: exact in both widths, and in decimal text.
+    /// Eighths are exact in both widths and in decimal text.
     fn make_float(self, edge: bool, any: u64) -> Made {
         let value = if edge {
             [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0][(any % 4) as usize]
@@ -155,7 +155,7 @@ impl Kind {
         Made { bytes, sql, asked: format!("{value:?}") }
     }
 
-    /// A value to compare with, and one between two that occur where the type has such.
+    /// Returns a value to compare with, which may lie between two values that occur.
     fn bound(self, random: &mut Random) -> Made {
         loop {
             let mut made = self.make(random);
@@ -163,14 +163,14 @@ impl Kind {
                 let between = made.sql.parse::<i64>().unwrap() + 5;
                 (made.sql, made.asked) = (between.to_string(), decimal(between, scale + 1));
             }
-            // NaN is asked for by no comparison that SQL knows.
+            // SQL has no comparison with NaN.
             if made.sql != "NULL" {
                 return made;
             }
         }
     }
 
-    /// The SQL of a comparison: NaN, which is NULL there, differs from every number.
+    /// Returns the SQL of a comparison. NaN, which is NULL there, differs from every number.
     fn compare(self, name: &str, operator: (&str, &str), bound: &Made) -> String {
         let plain = format!("{name} {} {}", operator.1, bound.sql);
         let float = matches!(self, Kind::Float32 | Kind::Float64);
@@ -178,7 +178,7 @@ impl Kind {
     }
 }
 
-/// `value` x 10^-`scale`.
+/// Formats `value` x 10^-`scale`.
 fn decimal(value: i64, scale: u32) -> String {
     let (sign, size) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
     let unit = 10u64.pow(scale);
@@ -199,7 +199,7 @@ fn make_text(n: usize, random: &mut Random) -> Made {
     Made { bytes, sql: format!("'{}'", text.replace('\'', "''")), asked }
 }
 
-/// A feed with `n`, `ts` and some random fields; its rows in sqlite's words.
+/// A feed with `n`, `ts` and some random fields, and its rows as SQL.
 struct Table {
     fields: Vec<(String, Kind)>,
     times: Vec<u64>,
@@ -209,7 +209,7 @@ struct Table {
 const CLOCK: u64 = 1_700_000_000_000_000;
 
 impl Table {
-    /// Makes the feed and fills it over several sessions.
+    /// Creates the feed and fills it over several sessions.
     fn make(env: &TestEnv, random: &mut Random) -> Table {
         let mut fields = vec![("n".to_owned(), Kind::Uint(4)), ("ts".to_owned(), Kind::Time)];
         for i in 0..5 + random.below(4) {
@@ -234,7 +234,7 @@ impl Table {
         table
     }
 
-    /// More rows, as raw records; a third of them late, many at the same time.
+    /// Returns more rows as raw records. A third of them is late, and many have equal times.
     fn rows(&mut self, count: u64, packed: bool, random: &mut Random) -> Vec<u8> {
         let mut raw = Vec::new();
         let size = |at: usize, align: usize| if packed { at } else { at.next_multiple_of(align) };
@@ -265,7 +265,7 @@ impl Table {
                 write!(self.script, ",{}", made.sql).unwrap();
             }
             self.script.push(')');
-            // The widest alignment: the time column's.
+            // Round up to the widest alignment, which is that of the time column.
             record.resize(size(record.len(), 8), 0);
             raw.extend_from_slice(&record);
         }
@@ -273,7 +273,7 @@ impl Table {
         raw
     }
 
-    /// A question: dw-cat's arguments, and the same as SQL.
+    /// Returns a query: dw-cat's arguments, and the same as SQL.
     fn ask(&self, random: &mut Random) -> (Vec<String>, String) {
         let mut args: Vec<String> = ["t", "-o", "csv", "--no-header"].map(String::from).into();
         let mut wanted = vec!["1".to_owned()];
@@ -343,7 +343,7 @@ impl Table {
     }
 }
 
-/// sqlite3's answers, in one process.
+/// Returns sqlite3's answers, from one process.
 fn sqlite(script: &str, questions: &[String]) -> Vec<String> {
     let mut child = Command::new("sqlite3")
         .args(["-batch", "-separator", ",", ":memory:"])
@@ -389,7 +389,7 @@ fn compare(seed: u64, questions: usize) {
 }
 
 #[test]
-fn five_hundred_answers_equal_sqlites() {
+fn five_hundred_random_queries_agree_with_sqlite() {
     for seed in 1..=5 {
         compare(seed, 100);
     }

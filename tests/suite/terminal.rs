@@ -1,12 +1,12 @@
-//! What others wrote (descriptions, values, damaged files, names of folders) never drives the
-//! terminal of the person who looks at it.
+//! Tests that foreign text (descriptions, values, damaged files, names of directories) never
+//! controls the user's terminal.
 
 use std::fs;
 
 use super::env::TestEnv;
 use super::kit::text;
 
-/// Sends the cursor, clears the screen by a C1 control, turns text around.
+/// Sets the window title, clears the screen by a C1 control, reverses text.
 const NASTY: &str = r"\u001b]0;owned\u0007\u001b[2J\u009b2J\u007f\u202e";
 
 fn is_active(c: char) -> bool {
@@ -14,7 +14,7 @@ fn is_active(c: char) -> bool {
     c.is_control() && c != '\n' || reorders
 }
 
-/// Runs a script; nothing it prints on either stream may drive a terminal.
+/// Runs a script whose output on both streams must not control a terminal.
 #[track_caller]
 fn harmless(env: &TestEnv, script: &str) -> String {
     let output = env.bash(&format!("set +e\n{script}\ntrue")).output().expect("bash starts");
@@ -49,14 +49,14 @@ fn descriptions_and_values_are_escaped() {
     harmless(&env, "dw-cat t -o table");
     let row = harmless(&env, "dw-cat t -o jsonl");
     assert!(row.contains(r"\u001b[2Jx\u009b\u007f\u202e"), "{row}");
-    // JSON lines keep the value through the escapes; data formats keep the bytes.
+    // JSON lines keep the value, as escapes; data formats keep the bytes.
     env.quiet("dw-mkfeed u ts:uint64 s:string32 c:char; dw-cat t | dw-write u");
     assert_eq!(env.quiet("dw-cat t -o csv; true"), env.quiet("dw-cat u -o csv; true"));
     assert!(env.quiet("dw-cat t -o csv").contains("\x1b[2Jx\u{9b}\u{7f}\u{202e}"));
 }
 
 #[test]
-fn data_on_a_terminal_is_escaped_and_in_a_pipe_is_not() {
+fn data_is_escaped_on_a_terminal_but_not_in_a_pipe() {
     let env = store();
     for format in ["csv", "tsv", "jsonl", "raw", "table"] {
         let script = format!("script -qec 'dw-cat t -o {format}' /dev/null </dev/null");
@@ -89,7 +89,7 @@ fn damaged_files_and_folders_are_named_with_escapes() {
 }
 
 #[test]
-fn names_of_new_fields_have_no_control_characters() {
+fn control_characters_in_field_names_are_rejected() {
     let env = TestEnv::new();
     for name in [r"a\u001b[2J", r"a\u009b", r"a\u007f", r"a\u202eb", r"a\u2066"] {
         let spec = format!(

@@ -1,4 +1,4 @@
-//! What runs a capture in production: the systemd unit, and the documented cron lines.
+//! Tests of what runs a capture in production: the systemd unit and the documented cron lines.
 
 use std::fs;
 use std::io::Write as _;
@@ -28,28 +28,28 @@ fn systemd_accepts_the_units() {
     }
 }
 
-/// The value of a key of the unit.
+/// Returns the value of a key of the unit.
 fn setting(key: &str) -> String {
     let unit = repository_text(UNIT);
     let found = unit.lines().filter_map(|line| line.strip_prefix(&format!("{key}=")));
     found.collect::<Vec<_>>().join("\n")
 }
 
-/// The shell's line of ExecStart, as systemd hands it over.
+/// Returns the shell command of ExecStart, as systemd passes it on.
 fn shell_line() -> String {
     let start = setting("ExecStart");
     let line = start.strip_prefix("/bin/sh -c '").and_then(|rest| rest.strip_suffix('\'')).unwrap();
     line.replace("%i", "trades").replace("$$", "$")
 }
 
-/// The unit's own command on a source that speaks TCP: rows arrive, the source may hang up, and a
-/// stop of the whole group seals what came.
+/// Runs the unit's own command on a source that speaks TCP. Rows arrive, the source may hang up,
+/// and stopping the whole group seals what arrived.
 #[test]
 fn the_unit_records_what_a_source_sends() {
     assert!(setting("Restart") == "always" && setting("StartLimitIntervalSec") == "0");
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp price:float64");
-    // netcat, as far as it is used here.
+    // A netcat with the features used here.
     fs::create_dir(env.path("bin")).unwrap();
     let nc = env.path("bin/nc");
     fs::write(&nc, "#!/bin/bash\nexec cat <\"/dev/tcp/$1/$2\"\n").unwrap();
@@ -101,11 +101,11 @@ fn the_unit_records_what_a_source_sends() {
         .map(|session| session["reason"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(reasons[0], "ended");
-    // Both the end of input and the signal reach it; whichever is first is the reason.
+    // The writer gets both the end of input and the signal; the reason is whichever comes first.
     assert!(reasons.len() == 2 && ["ended", "signal"].contains(&&*reasons[1]), "{reasons:?}");
 }
 
-/// The lines of a document's block with that mark, comments and blanks left out.
+/// Returns the lines of the document's block with this mark, without comments and blank lines.
 fn block(mark: &str) -> Vec<String> {
     let block = document_block(mark);
     let lines = block.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));

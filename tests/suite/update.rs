@@ -1,4 +1,4 @@
-//! dw-mkfeed --update: what is named changes, and nothing else.
+//! Tests of `dw-mkfeed --update`: it changes what is named and nothing else.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ fn policy(env: &TestEnv, key: &str) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_not_named_stays() {
+fn update_keeps_what_is_not_named() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed t ts:timestamp p:float64 --retention 30d --chunk-size 1MiB --mode 0600");
     let changed = "t: max-size: none -> 2GiB\n";
@@ -27,7 +27,7 @@ fn what_is_not_named_stays() {
         assert_eq!(policy(&env, "file_mode"), "0600");
     }
     assert_eq!(policy(&env, "max_size_bytes"), 3u64 << 30);
-    // A spec from a file, too.
+    // The same holds for a spec from a file.
     let spec = r#"{"feed_name": "t", "ts_col": "ts", "retention_hours": 48, "fields": [
         {"name": "ts", "type": "timestamp"}, {"name": "p", "type": "float64"}]}"#;
     fs::write(env.path("spec.json"), spec).unwrap();
@@ -37,7 +37,7 @@ fn what_is_not_named_stays() {
 }
 
 #[test]
-fn what_cannot_change_is_refused() {
+fn update_of_the_layout_is_refused() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed t ts:timestamp p:float64 --retention 30d");
     for (args, why) in [

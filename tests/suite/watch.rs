@@ -1,5 +1,5 @@
-//! dw-ls --watch in a real terminal: what is on the screen, keys, sizes, and the terminal as it was
-//! afterwards, however it ends.
+//! Tests of `dw-ls --watch` in a real terminal: the screen, keys, window sizes, and that the
+//! terminal is restored however the program ends.
 
 use std::fs;
 use std::process::{Command, Output};
@@ -7,13 +7,13 @@ use std::process::{Command, Output};
 use super::env::TestEnv;
 use super::kit::{Running, not_run, text, until};
 
-/// A tmux server of the test's own, with one window that runs a shell.
+/// A tmux server for the test, with one window that runs a shell.
 struct Terminal<'a> {
     env: &'a TestEnv,
 }
 
 impl<'a> Terminal<'a> {
-    /// A shell in a window of that size; none where there is no tmux.
+    /// Starts a shell in a window of this size. Returns `None` if tmux is not installed.
     fn open(env: &'a TestEnv, columns: usize, rows: usize) -> Option<Terminal<'a>> {
         if Command::new("tmux").arg("-V").output().is_err() {
             not_run("dw-ls --watch on a terminal (tmux is not here)");
@@ -47,30 +47,30 @@ impl<'a> Terminal<'a> {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// Waits until the screen is as wanted, and gives it.
+    /// Waits until the screen is as wanted, and returns it.
     fn seen(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
         let mut last = String::new();
         until(&format!("{what} on the screen"), || {
             last = self.screen();
-            // What a failure would want to know.
+            // Save the screen for the report of a failure.
             let _ = fs::write(self.env.path("last-screen"), &last);
             wanted(&last).then(|| last.clone())
         })
     }
 
-    /// Other screen, cursor seen, wrapping: as tmux has them.
+    /// Returns tmux's flags for alternate screen, cursor and wrapping.
     fn modes(&self) -> String {
         self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag} #{wrap_flag}"])
     }
 
-    /// Runs the tool between two looks at the terminal's modes; its status is printed.
+    /// Runs the tool between two reports of the terminal's modes, and prints its status.
     fn start(&self, command: &str) {
         self.keys(&[&format!("echo BEFORE; stty -g >before; {command}"), "Enter"]);
         self.seen("the table", |screen| screen.contains("RECORDS"));
         assert_eq!(self.modes(), "1 0 0\n", "another screen, no cursor, no wrapping");
     }
 
-    /// After the end the terminal is as it was before.
+    /// Checks that the terminal's modes after the end are those before the start.
     fn restored(&self, status: i32) {
         self.seen("the shell", |screen| screen.contains("BEFORE") && !screen.contains("RECORDS"));
         assert_eq!(self.modes(), "0 1 1\n");
@@ -88,7 +88,7 @@ impl Drop for Terminal<'_> {
     }
 }
 
-/// The feeds on the screen, in order.
+/// Returns the feeds on the screen, in order.
 fn feeds(screen: &str) -> Vec<&str> {
     let rows = screen.lines().skip(2).map(|line| line.split(' ').next().unwrap_or_default());
     rows.take_while(|name| !name.is_empty() && !name.contains('-')).collect()
@@ -99,7 +99,7 @@ fn twelve_feeds(env: &TestEnv) {
 }
 
 #[test]
-fn what_happens_is_seen() {
+fn the_view_shows_writers_crashes_and_new_feeds() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp");
     let Some(terminal) = Terminal::open(&env, 100, 12) else { return };
@@ -117,7 +117,7 @@ fn what_happens_is_seen() {
     let screen = terminal.seen("the records", has("trades", 5, "1,234"));
     let words = row(&screen, "trades").unwrap();
     assert_eq!(words[1], "writing", "{screen}");
-    // Over the time that the writer has run: a second, or ten if this machine is slow.
+    // The rate is over the time that the writer has run: a second, or up to ten on a slow machine.
     let rate: f64 = words[2].replace(',', "").parse().expect("a rate");
     assert!((123.4..=1234.0).contains(&rate), "{screen}");
     assert!(words[3].contains('d'), "the newest record is of 2023: {screen}");
@@ -141,7 +141,7 @@ fn what_happens_is_seen() {
 }
 
 #[test]
-fn keys_scroll_and_sizes_are_followed() {
+fn keys_scroll_and_the_view_follows_the_window_size() {
     let env = TestEnv::new();
     twelve_feeds(&env);
     let Some(terminal) = Terminal::open(&env, 90, 8) else { return };
@@ -181,13 +181,14 @@ fn keys_scroll_and_sizes_are_followed() {
 }
 
 #[test]
-fn the_terminal_is_as_it_was_after_every_signal() {
+fn the_terminal_is_restored_after_every_signal() {
     let env = TestEnv::new();
     twelve_feeds(&env);
     let Some(terminal) = Terminal::open(&env, 90, 14) else { return };
     terminal.start("dw-ls --watch a b c");
     terminal.seen("those asked for", |screen| feeds(screen) == ["a", "b", "c"]);
-    // These would leave the terminal as it is now.
+    // Ctrl-Z and Ctrl-\ must not suspend or kill the program, which would leave the terminal
+    // changed.
     terminal.keys(&["C-z"]);
     terminal.keys(&["C-\\"]);
     terminal.keys(&["C-c"]);
@@ -200,7 +201,7 @@ fn the_terminal_is_as_it_was_after_every_signal() {
         assert!(sent.success());
         terminal.restored(status);
     }
-    // Nothing to type on: it is still there to look at.
+    // Without a keyboard the view still works.
     terminal.keys(&["clear", "Enter"]);
     terminal.start("dw-ls --watch </dev/null");
     terminal.keys(&["C-c"]);
@@ -208,7 +209,7 @@ fn the_terminal_is_as_it_was_after_every_signal() {
 }
 
 #[test]
-fn little_is_sent() {
+fn only_a_little_is_sent_per_second() {
     let env = TestEnv::new();
     twelve_feeds(&env);
     let Some(terminal) = Terminal::open(&env, 90, 20) else { return };
@@ -228,7 +229,7 @@ fn little_is_sent() {
 }
 
 #[test]
-fn without_a_terminal_it_is_refused() {
+fn watch_without_a_terminal_is_an_error() {
     let env = TestEnv::new();
     env.quiet("dw-mkfeed trades ts:timestamp");
     let output = env.program("dw-ls").args(["--watch"]).output().unwrap();
