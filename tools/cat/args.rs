@@ -12,81 +12,89 @@ use crate::cli::args::{Common, Feeds, Range};
 use crate::cli::page::{self, Page};
 use crate::cli::times::TimeArg;
 
-/// dw-cat's page.
+/// The text of dw-cat's help and man page.
 pub const PAGE: Page = Page {
     name: "dw-cat",
-    about: "Print the records of feeds, and those that come",
+    about: "Print the records of feeds, and follow new ones",
     usage: &["dw-cat [OPTIONS] FEED..."],
     description: &[
-        "Prints records in the order they arrived, as JSON lines unless told otherwise. A range of \
-         times is found through the index, whatever the size of the history, and its answer is \
-         exact for late and repeated times too. The feed may be written meanwhile. Several feeds \
-         are merged by time (equal times by the order of the feeds, then of arrival); -n and -r \
-         then count and turn the merged order.",
-        "Ranges are half-open: --until is not included. The range and --where choose records, then \
-         -n, then -r. Damaged blocks are named on stderr and left out, and the exit status is 1.",
-        "With -f dw-cat goes on with records as they come, each once and in order, over restarts \
-         and crashes of the writer and over dw-gc; those of several feeds as they arrive. Alone it \
-         begins with what comes next; with -n, --since, --seq, --playback or --replay, in history. \
-         The range and --where choose among late rows too. It ends when its reader does, when the \
-         clock has passed --until and all is printed, when a range of seqs or -n +N is done, when \
-         the feed is deleted (exit status 1), or by a signal. What is read is printed before it \
-         sleeps or ends. Records that are gone are named on stderr as seq A..B.",
-        "--cursor-file keeps the place in FILE, for each feed: about once a second, after what \
-         was printed is out, at the end and on signals. A run that was killed repeats records \
-         and loses none. Where the file has no place yet, the other options say where to begin. \
-         Of several feeds, whose records come by time, some after the place may come twice. \
-         With --until, the place stays before the first record that is later. A store that was \
-         put back from an older backup is noticed (exit status 1).",
+        "Prints records in order of arrival, as JSON lines by default. A range of times is found \
+         through the index, however long the history, and is exact for late and repeated times \
+         too. The feed may be written meanwhile. Several feeds are merged by time; equal times are \
+         in the order of the feeds, then of arrival. -n and -r then apply to the merged order.",
+        "Ranges are half-open: --until is not included. The range and --where select records \
+         first, then -n, then -r. Damaged blocks are left out and named on stderr, and the exit \
+         status is 1.",
+        "-f continues with new records as they arrive. Each is printed once and in order, across \
+         restarts and crashes of the writer and runs of dw-gc. New records of several feeds are \
+         printed as they arrive. By default -f begins with the next record; with -n, --since, \
+         --seq, --playback or --replay it begins in history. The range and --where also apply to \
+         late rows. It ends when its reader does, when the clock has passed --until and everything \
+         is printed, when a range of seqs or -n +N is complete, when the feed is deleted (exit \
+         status 1), or by a signal. Everything that was read is printed before dw-cat sleeps or \
+         ends. Missing records are named on stderr as seq A..B.",
+        "--cursor-file saves the position in each feed to FILE: about once a second, at the end \
+         and on signals, but only after the output was written. A run that is killed repeats \
+         records but loses none. If the file has no position yet, the other options say where to \
+         begin. Several feeds are printed in order of time, so the next run may repeat some \
+         records after the position. With --until, the position stays before the first later \
+         record. If the store was restored from an older backup, dw-cat reports it (exit status \
+         1).",
         "Programs that read JSON numbers as doubles (jq 1.6, JavaScript) round integers above \
-         2^53, times in nanoseconds among them: --ints string prints those as strings.",
+         2^53, such as times in nanoseconds. --ints string prints 64-bit integers as strings.",
     ],
     examples: &[
         (
             "dw-mkfeed trades ts:timestamp price:float64 side:char\n\
              printf 'ts,price,side\\n%d,42.5,B\\n%d,42.75,S\\n' \\\n    \
              1700000000000000 1700000060000000 | dw-write trades",
-            "A feed to read",
+            "Make a feed to read",
         ),
-        ("dw-cat trades --since 1h", "The last hour"),
-        ("dw-cat trades --since 2023-11-14 --until 2023-11-15 --tz UTC -o csv", "A day, as CSV"),
-        ("dw-cat trades -n 1 --time rfc3339", "The newest record, with a readable time"),
+        ("dw-cat trades --since 1h", "Print the last hour"),
+        (
+            "dw-cat trades --since 2023-11-14 --until 2023-11-15 --tz UTC -o csv",
+            "Print a day as CSV",
+        ),
+        ("dw-cat trades -n 1 --time rfc3339", "Print the newest record, with a readable time"),
         (
             "dw-cat trades --since last-5m --where 'side=B' --where 'price>42' \\\n    \
              --fields ts,price",
-            "Chosen fields of chosen records of the last five minutes",
+            "Print some fields and records of the last five minutes",
         ),
-        ("dw-cat trades -o table | head -20", "A look at the beginning"),
-        ("dw-cat trades -n 10 -f --until +1s", "The last ten records and those of the next second"),
-        ("dw-cat trades --cursor-file place", "What is new since this was run last"),
-        ("dw-cat trades --replay=1000 -o csv", "As it happened, a thousand times as fast"),
+        ("dw-cat trades -o table | head -20", "Look at the first records"),
+        (
+            "dw-cat trades -n 10 -f --until +1s",
+            "Print the last ten records and follow for a second",
+        ),
+        ("dw-cat trades --cursor-file place", "Print what is new since the last run"),
+        ("dw-cat trades --replay=1000 -o csv", "Replay at a thousand times the recorded pace"),
     ],
     more: &[page::TIMES],
     exit_status: &[
-        ("0", "Done; an empty range is a fine answer."),
+        ("0", "Done, even if the range is empty."),
         (
             "1",
-            "Damaged blocks were left out, or records that dw-gc took after older ones had been \
-             printed; a feed that was followed is deleted.",
+            "Done only in part: damaged blocks were left out, dw-gc removed records after older \
+             ones had been printed, or a followed feed was deleted.",
         ),
-        ("2", "Could not: wrong usage, no such feed, input or output."),
+        ("2", "Failed: wrong usage, no such feed, or an I/O error."),
     ],
     environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::TZ, page::NO_COLOR],
     files: &[page::FILE_STORE],
 };
 
-/// The command line.
+/// Returns clap's command.
 pub fn command() -> Command {
     PAGE.dress(Args::augment_args(Command::new(PAGE.name)))
 }
 
-/// The arguments as given.
+/// The parsed arguments.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Which feeds.
+    /// The feeds.
     #[command(flatten)]
     pub feeds: Feeds,
-    /// Which records.
+    /// The range of times or seqs.
     #[command(flatten)]
     pub range: Range,
     #[command(flatten)]
@@ -95,7 +103,7 @@ pub struct Args {
     live: LiveArgs,
     #[command(flatten)]
     output: OutputArgs,
-    /// What all tools have.
+    /// The options of every tool.
     #[command(flatten)]
     pub common: Common,
 }
@@ -103,19 +111,19 @@ pub struct Args {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Choice options")]
 struct ChoiceArgs {
-    /// Only seqs from A up to B, which is not included; either may be left out
+    /// Only seqs from A up to but not including B; either may be left out
     #[arg(long, value_name = "A..B", value_parser = parse_seqs)]
     seq: Option<(u64, u64)>,
-    /// Only records with that value (also != < <= > >=); all of several
+    /// Only records with this value (also != < <= > >=); repeat to require several
     #[arg(long = "where", value_name = "FIELD=VALUE", action = ArgAction::Append)]
     where_: Vec<String>,
-    /// Only the last N of them; +N: the first N
+    /// Only the last N records; +N for the first N
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
     lines: Option<Lines>,
-    /// Newest first
+    /// Print the newest record first
     #[arg(short, long)]
     reverse: bool,
-    /// Begin at the last mark at or before --since (without it: at the last mark)
+    /// Begin at the last mark at or before --since, or at the last mark of all
     #[arg(long)]
     playback: bool,
 }
@@ -123,17 +131,18 @@ struct ChoiceArgs {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Live options")]
 struct LiveArgs {
-    /// Go on with records as they come; alone, from now on
+    /// Continue with new records as they arrive; without other options print only those
     #[arg(short, long)]
     follow: bool,
-    /// With -f, never sleep: the least delay, for a whole processor
+    /// With -f, poll without sleeping: lowest latency, uses a whole CPU
     #[arg(long, requires = "follow")]
     spin: bool,
-    /// Print as it happened, by the records' times; SPEED 10 is ten times as fast [default: 1]
+    /// Print at the recorded pace; SPEED 10 is ten times as fast [default: 1]
     #[arg(long, value_name = "SPEED", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "1", value_parser = parse_speed)]
     replay: Option<f64>,
-    /// Go on after the last record printed by the last run with FILE, which keeps the place
+    /// Continue after the last record that the last run with FILE printed, and save the new
+    /// position
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     cursor_file: Option<PathBuf>,
 }
@@ -141,25 +150,25 @@ struct LiveArgs {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Output options")]
 struct OutputArgs {
-    /// jsonl, csv, tsv, raw, npy or table
+    /// Output format: jsonl, csv, tsv, raw, npy or table
     #[arg(short, long, value_name = "FORMAT", default_value = "jsonl")]
     output: OutputFormat,
-    /// Only these fields, in this order
+    /// Print only these fields, in this order
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     fields: Option<Vec<String>>,
-    /// No header line in csv, tsv and table
+    /// Print no header line in csv, tsv and table
     #[arg(long)]
     no_header: bool,
-    /// Times as raw integers or as rfc3339 (in --tz, else UTC) [default: raw; table: rfc3339]
+    /// Print times as raw integers or as rfc3339 (in --tz, else UTC) [default: raw; table: rfc3339]
     #[arg(long, value_name = "STYLE", value_enum, hide_possible_values = true)]
     time: Option<Style>,
-    /// 64-bit integers in JSON: number or string
+    /// Print 64-bit integers in JSON as number or string
     #[arg(long, value_name = "STYLE", value_enum, default_value_t, hide_possible_values = true)]
     ints: Ints,
-    /// Print each record's seq first, as _seq
+    /// Print the seq of each record as the first field, _seq
     #[arg(long)]
     with_seq: bool,
-    /// Print the feed's name, as _feed
+    /// Print the name of the feed as a field, _feed
     #[arg(long)]
     with_feed: bool,
 }
@@ -167,9 +176,9 @@ struct OutputArgs {
 /// `-n`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
-    /// The first so many.
+    /// The first N.
     First(u64),
-    /// The last so many.
+    /// The last N.
     Last(u64),
 }
 
@@ -225,49 +234,49 @@ pub enum Ints {
     String,
 }
 
-/// What dw-cat is asked to do.
+/// What dw-cat was asked to do.
 pub struct Request {
     /// The feeds.
     pub feeds: Vec<String>,
-    /// Range of times or seqs.
+    /// The range of times or seqs.
     pub range: Range,
-    /// Range of seqs, if one is given.
+    /// The range of seqs, if given.
     pub seqs: Option<(u64, u64)>,
     /// Conditions.
     pub where_: Vec<String>,
-    /// How many, from which end.
+    /// How many records, and from which end.
     pub lines: Option<Lines>,
-    /// Newest first.
+    /// Whether the newest record comes first.
     pub reverse: bool,
-    /// From a mark on.
+    /// Whether to begin at a mark.
     pub playback: bool,
-    /// And what comes.
+    /// Whether to continue with new records.
     pub follow: bool,
-    /// Without sleeping.
+    /// Whether to poll without sleeping.
     pub spin: bool,
-    /// As it happened, so much faster.
+    /// How many times faster than recorded to replay.
     pub replay: Option<f64>,
-    /// Where the last run ended, and this one will have.
+    /// Where the position of the last run is, and where this run saves its own.
     pub cursor_file: Option<PathBuf>,
     /// The format.
     pub format: OutputFormat,
-    /// Chosen fields.
+    /// The fields to print; `None` means all.
     pub fields: Option<Vec<String>>,
-    /// Whether a header line is printed.
+    /// Whether to print a header line.
     pub header: bool,
-    /// How times look.
+    /// How to print times.
     pub time: Style,
-    /// How 64-bit integers look in JSON.
+    /// How to print 64-bit integers in JSON.
     pub ints: Ints,
-    /// `_seq`.
+    /// Whether to print `_seq`.
     pub with_seq: bool,
-    /// `_feed`.
+    /// Whether to print `_feed`.
     pub with_feed: bool,
 }
 
 impl Request {
-    /// How far to look for records that the table does not have: everywhere, where all records are
-    /// asked for.
+    /// Returns how far to look for chunks that the table does not list: everywhere, if all records
+    /// are requested.
     pub fn look(&self) -> Look {
         let ranged = self.range.since.is_some() || self.range.until.is_some();
         let cut = self.seqs.is_some_and(|seqs| seqs != (0, u64::MAX)) || self.lines.is_some();
@@ -282,15 +291,15 @@ impl Args {
     /// Parses the program's arguments.
     ///
     /// # Errors
-    /// clap's, help among them.
+    /// clap's errors, which include help.
     pub fn parse() -> Result<Args, clap::Error> {
         crate::cli::args::parse(command())
     }
 
-    /// What is asked for.
+    /// Checks the arguments and returns the request.
     ///
     /// # Errors
-    /// Says which argument is wrong and what would be right.
+    /// Names the argument that is wrong, and an example of a valid one.
     pub fn request(self) -> anyhow::Result<Request> {
         let feeds: Vec<String> = self.feeds.names().into_iter().map(str::to_owned).collect();
         if feeds.is_empty() {
@@ -323,7 +332,7 @@ impl Args {
         })
     }
 
-    /// Refuses what does not go together.
+    /// Rejects options that contradict each other.
     fn check(&self, feeds: usize) -> anyhow::Result<()> {
         let live = &self.live;
         if self.choice.reverse {
@@ -344,7 +353,7 @@ impl Args {
         self.check_seqs(feeds)
     }
 
-    /// Seqs are a feed's own.
+    /// Rejects seqs with several feeds, because each feed has its own.
     fn check_seqs(&self, feeds: usize) -> anyhow::Result<()> {
         let by_seq = |time: &Option<TimeArg>| time.as_ref().is_some_and(TimeArg::is_seq);
         let seqs =

@@ -1,4 +1,4 @@
-//! The arguments that every tool has, and the store they name.
+//! The arguments that all tools share, and the store they name.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use super::messages;
 use super::times::{Context, Resolved, TimeArg, parse_time};
 use super::tz::{LocalZone, parse_zone};
 
-/// `-b -q -v --color`: in all the tools, under one heading at the end of the help.
+/// `-b -q -v --color`, under one heading at the end of each tool's help.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Common options")]
 pub struct Common {
-    /// The store's directory [default: $DEEPWATER_BASE, else ~/.local/share/deepwater]
+    /// Directory of the store [default: $DEEPWATER_BASE, else ~/.local/share/deepwater]
     #[arg(short, long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub base_path: Option<PathBuf>,
-    /// Errors only
+    /// Print errors only
     #[arg(short, long)]
     pub quiet: bool,
-    /// Say more: resolved times, counts
+    /// Print more, such as resolved times and counts
     #[arg(short, long, conflicts_with = "quiet")]
     pub verbose: bool,
     /// When to colour: auto, always or never [default: auto]
@@ -32,24 +32,24 @@ pub struct Common {
 }
 
 impl Common {
-    /// Puts the choices into effect.
+    /// Applies `-q`, `-v` and `--color`.
     pub fn start(&self) {
         messages::set_level(self.quiet, self.verbose);
         color::choose(self.color);
     }
 
-    /// The store's directory.
+    /// Returns the store's directory.
     ///
     /// # Errors
-    /// No option, variable or home names one.
+    /// If neither the option nor a variable names one.
     pub fn base(&self) -> anyhow::Result<PathBuf> {
         base_path(self.base_path.clone(), |name| std::env::var_os(name))
     }
 }
 
-/// `--base-path`, else `$DEEPWATER_BASE`, else `$XDG_DATA_HOME/deepwater`, else
-/// `~/.local/share/deepwater`. An empty variable counts as unset, as does a relative
-/// `$XDG_DATA_HOME` (its specification says so).
+/// Returns `--base-path`, else `$DEEPWATER_BASE`, else `$XDG_DATA_HOME/deepwater`, else
+/// `~/.local/share/deepwater`. An empty variable counts as unset. So does a relative
+/// `$XDG_DATA_HOME`, as its specification requires.
 fn base_path(
     option: Option<PathBuf>,
     variable: impl Fn(&str) -> Option<OsString>,
@@ -70,19 +70,19 @@ fn base_path(
         })
 }
 
-/// Feeds by position and by `--feed`.
+/// Feeds given as positional arguments and by `--feed`.
 #[derive(Args, Clone, Debug)]
 pub struct Feeds {
-    /// Feeds, by name
+    /// Names of feeds
     #[arg(value_name = "FEED")]
     pub positional: Vec<String>,
-    /// A feed, as by position; may be repeated
+    /// Name of a feed, instead of a positional argument; may be repeated
     #[arg(long = "feed", value_name = "FEED", action = ArgAction::Append)]
     pub named: Vec<String>,
 }
 
 impl Feeds {
-    /// All of them in the order given, those by position first; a feed named twice is one.
+    /// Returns the names without duplicates, positional arguments first.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();
         for name in self.positional.iter().chain(&self.named) {
@@ -94,32 +94,32 @@ impl Feeds {
     }
 }
 
-/// `-S -U --tz`: a range of times.
+/// `-S -U --tz`, a range of times.
 #[derive(Args, Clone, Debug)]
 pub struct Range {
-    /// From this time on (see TIMES)
+    /// Only records at or after this time (see Times)
     #[arg(short = 'S', long, value_name = "TIME", allow_hyphen_values = true)]
     #[arg(value_parser = parse_time)]
     pub since: Option<TimeArg>,
-    /// Up to this time, which is not included
+    /// Only records before this time
     #[arg(short = 'U', long, value_name = "TIME", allow_hyphen_values = true)]
     #[arg(value_parser = parse_time)]
     pub until: Option<TimeArg>,
-    /// Zone of times without one: a name as America/New_York, or an offset [default: $TZ]
+    /// Time zone of times without one, such as America/New_York or +02:00 [default: $TZ]
     #[arg(long, value_name = "ZONE", allow_hyphen_values = true, value_parser = parse_zone)]
     pub tz: Option<TimeZone>,
 }
 
 impl Range {
-    /// The zone of local times, looked up when first needed.
+    /// Returns the time zone of local times. It is looked up when first needed.
     pub fn zone(&self) -> LocalZone {
         LocalZone::new(self.tz.clone())
     }
 
-    /// The range as numbers of one feed; `-v` says what it came to, in `--tz`, else in UTC.
+    /// Resolves the range for one feed. With `-v`, prints the result in `--tz`, else in UTC.
     ///
     /// # Errors
-    /// As [`TimeArg::resolve`], the option named.
+    /// As [`TimeArg::resolve`]; the message names the option.
     pub fn resolve(&self, context: &Context<'_>) -> anyhow::Result<Bounds> {
         let resolve = |option: &str, time: &Option<TimeArg>| {
             let resolved = time.as_ref().map(|time| time.resolve(context)).transpose();
@@ -169,28 +169,28 @@ fn is_backwards(since: Option<Resolved>, until: Option<Resolved>) -> bool {
     }
 }
 
-/// A half-open range of times, of record numbers, or of both; a side that is none is open.
+/// A half-open range of times, of seqs, or of both. `None` means no bound on that side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
-    /// From this time on, in the feed's unit.
+    /// The first time, in the feed's unit.
     pub time_since: Option<u64>,
-    /// Up to this time, which is not included.
+    /// The end of the times, excluded.
     pub time_until: Option<u64>,
-    /// From this record on.
+    /// The first seq.
     pub seq_since: Option<u64>,
-    /// Up to this record, which is not included.
+    /// The end of the seqs, excluded.
     pub seq_until: Option<u64>,
 }
 
 /// Parses the program's arguments with a command made from `T`.
 ///
 /// # Errors
-/// clap's, help and version among them: [`super::exit::main_with`] tells them all.
+/// clap's errors, which include help and version; [`super::exit::main_with`] prints them.
 pub fn parse<T: FromArgMatches>(command: Command) -> Result<T, clap::Error> {
     parse_from(command, std::env::args_os())
 }
 
-/// As [`parse`], from any arguments; the first is the program.
+/// Parses any arguments, of which the first is the program's name.
 ///
 /// # Errors
 /// As [`parse`].
@@ -200,14 +200,14 @@ pub fn parse_from<T: FromArgMatches>(
 ) -> Result<T, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(choice) = early_color(&args) {
-        // Help and errors come out before `Common::start` could say so.
+        // clap prints help and errors before `Common::start` runs.
         color::choose(choice);
     }
     let matches = command.try_get_matches_from_mut(args)?;
     T::from_arg_matches(&matches).map_err(|e| e.format(&mut command))
 }
 
-/// The value of `--color`, if it is right; a wrong one is clap's to refuse.
+/// Returns the value of `--color` if it is valid. If it is not, clap rejects it later.
 fn early_color(args: &[OsString]) -> Option<ColorChoice> {
     let texts = args.iter().map(|arg| arg.to_str().unwrap_or_default());
     let mut texts = texts.take_while(|text| *text != "--");
@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_store_is_found() {
+    fn base_path_prefers_option_then_variables_then_home() {
         let base = |option: Option<&str>, variables: &[(&str, &str)]| {
             base_path(option.map(PathBuf::from), |name| {
                 let found = variables.iter().find(|(key, _)| *key == name);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_now_need_no_equals_sign() {
+    fn negative_times_and_offsets_are_option_values() {
         let found = sample(&["--since", "-1h", "-U", "-5m", "--tz", "-05:00", "trades"]).unwrap();
         assert_eq!(found.range.since.unwrap().to_string(), "-1h");
         assert_eq!(found.range.until.unwrap().to_string(), "-5m");
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_may_mix_times_and_records() {
+    fn range_bounds_may_be_times_or_seqs() {
         let bounds = |args: &[&str]| {
             let range = sample(args).unwrap().range;
             let zone = range.zone();
@@ -309,14 +309,14 @@ mod tests {
     }
 
     #[test]
-    fn feeds_by_position_and_by_name() {
+    fn feed_names_are_merged_without_duplicates() {
         let found = sample(&["--feed", "c", "a", "b", "--feed=a"]).unwrap();
         assert_eq!(found.feeds.names(), ["a", "b", "c"]);
         assert_eq!(sample(&["--", "-odd"]).unwrap().feeds.names(), ["-odd"]);
     }
 
     #[test]
-    fn colour_is_known_before_the_rest() {
+    fn early_color_finds_the_option_before_parsing() {
         let early =
             |args: &[&str]| early_color(&args.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(early(&["x", "--color", "always", "--help"]), Some(ColorChoice::Always));

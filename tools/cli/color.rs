@@ -1,18 +1,18 @@
-//! Colour: asked for by `--color`, refused by `NO_COLOR` and `TERM=dumb`, else a terminal's.
-//! Stdout and stderr are judged apart.
+//! When to use colour: as `--color` says; else only on a terminal, and not if `NO_COLOR` is set or
+//! `TERM` is `dumb`. Stdout and stderr are decided separately.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// When to colour.
+/// The values of `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum ColorChoice {
     /// On a terminal, unless NO_COLOR is set or TERM is dumb
     #[default]
     Auto,
-    /// Even into a pipe
+    /// Always, even into a pipe
     Always,
-    /// Not at all
+    /// Never
     Never,
 }
 
@@ -23,12 +23,12 @@ pub fn choose(choice: ColorChoice) {
     CHOICE.store(choice as u8, Ordering::Relaxed);
 }
 
-/// Whether to colour what goes to stdout.
+/// Whether to colour stdout.
 pub fn on_stdout() -> bool {
     wanted(|| io::stdout().is_terminal())
 }
 
-/// Whether to colour what goes to stderr.
+/// Whether to colour stderr.
 pub fn on_stderr() -> bool {
     wanted(|| io::stderr().is_terminal())
 }

@@ -1,45 +1,45 @@
-//! What a tool's page says beyond its options, as data: `--help` and the man page are made from
-//! the same text, and a test runs the examples.
+//! The text of a tool's help apart from its options, as data. `--help` and the man page are made
+//! from it, and a test runs the examples.
 
 use std::fmt::Write as _;
 
 use clap::Command;
 
-/// A line of a section: the term, and what is said of it.
+/// An entry of a section: a term and its explanation.
 pub type Entry = (&'static str, &'static str);
 
-/// A section of its own.
+/// A section of a page.
 pub struct Section {
-    /// Its title, in words.
+    /// The title.
     pub title: &'static str,
-    /// Its lines.
+    /// The entries.
     pub entries: &'static [Entry],
 }
 
-/// One tool's page.
+/// A tool's page.
 pub struct Page {
     /// The program's name.
     pub name: &'static str,
-    /// What it does, in a line.
+    /// What the program does, in one line.
     pub about: &'static str,
-    /// The ways to call it, a line each.
+    /// The ways to call it, one per line.
     pub usage: &'static [&'static str],
-    /// What it does, in paragraphs.
+    /// What the program does, in paragraphs.
     pub description: &'static [&'static str],
-    /// Shell lines and what each does. They stand alone: run in this order in one empty store
-    /// each succeeds. No line is over 76 columns, so that help does not break it.
+    /// Shell commands and what each does. Run in this order on an empty store, each succeeds. Lines
+    /// have at most 76 columns, so that help does not wrap them.
     pub examples: &'static [Entry],
-    /// What else there is to say, after the options.
+    /// Further sections, after the options.
     pub more: &'static [Section],
     /// Exit statuses.
     pub exit_status: &'static [Entry],
-    /// Variables.
+    /// Environment variables.
     pub environment: &'static [Entry],
     /// Files.
     pub files: &'static [Entry],
 }
 
-/// The grammar of times, for the pages of tools that take some.
+/// The grammar of times, for tools that take times.
 pub const TIMES: Section = Section {
     title: "Times",
     entries: &[
@@ -49,45 +49,48 @@ pub const TIMES: Section = Section {
         ),
         (
             "DATE [TIME] [ZONE], TIME [ZONE]",
-            "2024-05-01, '2024-05-01 09:30', 09:30:00.5 (today), each with Z, +02:00 or a name as \
-             Europe/Berlin. A date alone is the first instant of its day. A time that daylight \
-             saving skips or repeats is refused, and both candidates are named.",
+            "For example 2024-05-01, '2024-05-01 09:30', or 09:30:00.5 for today. The zone is Z, \
+             +02:00 or a name such as Europe/Berlin. A date without a time means the first instant \
+             of that day. A time that daylight saving skips or repeats is rejected, and the error \
+             names both candidates.",
         ),
         (
             "now, today, yesterday, tomorrow [TIME] [ZONE]",
-            "By name; now takes a distance too, as now-5m.",
+            "A time by name; now-5m and now+5m also work.",
         ),
-        ("-1h, +5m, 1h ago, 1h", "From now; without a sign it is ago."),
+        ("-1h, +5m, 1h ago, 1h", "Relative to now; a duration without a sign is in the past."),
         (
             "@1714555800, @1714555800.5, @1714555800500ms, @...us, @...ns",
-            "Since 1970-01-01 UTC: seconds, or the unit given.",
+            "Time since 1970-01-01 UTC, in seconds or in the given unit.",
         ),
         (
             "1714555800000000, 1714555800000000000",
-            "A bare number of 16 digits is microseconds, of 19 nanoseconds; others are refused.",
+            "A bare number: 16 digits are microseconds, 19 are nanoseconds; other lengths are \
+             rejected.",
         ),
-        ("first, last, first+5m, last-5m", "The oldest and the newest time of the feed."),
-        ("seq:42", "A record by its number."),
+        ("first, last, first+5m, last-5m", "The oldest and the newest time in the feed."),
+        ("seq:42", "A record by its seq."),
     ],
 };
-/// Sizes and durations, for the pages of tools that take some.
+/// Sizes and durations, for tools that take them.
 pub const SIZES: Section = Section {
     title: "Sizes and durations",
     entries: &[
         (
             "64MiB, 10GB, 4096",
-            "KiB MiB GiB TiB count in 1024s, KB MB GB TB in 1000s; without a unit it is bytes.",
+            "KiB MiB GiB TiB count in 1024s, KB MB GB TB in 1000s; a number without a unit is \
+             bytes.",
         ),
         (
             "500ms, 90s, 5m, 1h30m, 7d, 2w",
-            "Months and years are refused, since they have no fixed length.",
+            "Months and years are rejected, because their length varies.",
         ),
     ],
 };
 /// The variable that names the store.
 pub const DEEPWATER_BASE: Entry =
-    ("DEEPWATER_BASE", "The store's directory, where --base-path gives none.");
-/// The variable that the default store lies under.
+    ("DEEPWATER_BASE", "The store's directory, if --base-path is not given.");
+/// The variable that names the directory of the default store.
 pub const XDG_DATA_HOME: Entry = (
     "XDG_DATA_HOME",
     "The default store is deepwater in this directory, or in ~/.local/share if it is not set.",
@@ -95,12 +98,12 @@ pub const XDG_DATA_HOME: Entry = (
 /// The variables that turn colour off.
 pub const NO_COLOR: Entry =
     ("NO_COLOR, TERM", "No colour if NO_COLOR is set and not empty, or if TERM is dumb.");
-/// The variable that names the zone.
-pub const TZ: Entry = ("TZ", "The zone of local times, where --tz gives none.");
+/// The variable that names the time zone.
+pub const TZ: Entry = ("TZ", "The time zone of local times, if --tz is not given.");
 /// Success.
 pub const EXIT_OK: Entry = ("0", "Done.");
 /// Failure.
-pub const EXIT_FAILED: Entry = ("2", "Could not: wrong usage, no such feed, input or output.");
+pub const EXIT_FAILED: Entry = ("2", "Failed: wrong usage, no such feed, or an I/O error.");
 /// The default store.
 pub const FILE_STORE: Entry = ("~/.local/share/deepwater", "The default store.");
 
@@ -111,7 +114,7 @@ const TEMPLATE: &str = "\
 {all-args}{after-help}";
 
 impl Page {
-    /// Puts the page into the command that clap derived: name, version, help.
+    /// Adds name, version and help texts to the command that clap derived.
     pub fn dress(&self, command: Command) -> Command {
         command
             .name(self.name)
@@ -135,7 +138,7 @@ impl Page {
         text
     }
 
-    /// The sections that follow the options, in order.
+    /// Returns the sections that follow the options, in order.
     pub fn sections(&self) -> Vec<Section> {
         let section = |title, entries| Section { title, entries };
         let more = self.more.iter().map(|more| section(more.title, more.entries));

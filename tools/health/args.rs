@@ -11,47 +11,50 @@ use crate::cli::durations::parse_duration;
 use crate::cli::page::{self, Page, Section};
 use crate::cli::sizes::parse_size;
 
-/// What `--check-feeds` allows where no age is given.
+/// The age that `--check-feeds` allows if none is given.
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(300);
 
-/// dw-health's page.
+/// The text of dw-health's help and man page.
 pub const PAGE: Page = Page {
     name: "dw-health",
-    about: "Say whether a store is well, in words and in the exit status",
+    about: "Check whether a store is healthy",
     usage: &["dw-health [OPTIONS] [FEED...]"],
     description: &[
-        "Looks at a store, at the feeds named or at all, and prints a line a check: its state, \
-         which check, which feed, and the cause; what is unhealthy comes first. With -q only what \
-         is not healthy is printed, so that cron is silent while all is well.",
-        "It changes nothing, takes no lock and reads no records: a damaged block is dw-repair's to \
-         find. A dead writer is unhealthy until the next one has recovered its feed, lost records \
-         are for a day.",
-        "--prometheus prints metrics for node_exporter's textfile collector; write them to \
-         another file first and rename that, as the example does.",
+        "Checks a store and its feeds, or only the named feeds, and prints one line per check: \
+         state, check, feed and cause. Unhealthy lines come first. With -q, healthy lines are left \
+         out, so that cron is silent while all is well.",
+        "Changes nothing, takes no lock and reads no records; use dw-repair to find damaged \
+         blocks. A dead writer is unhealthy until the next writer has recovered its feed. Lost \
+         records are unhealthy for a day.",
+        "--prometheus prints metrics for node_exporter's textfile collector. Write them to another \
+         file and rename it, as the example does.",
     ],
     examples: &[
         (
             "dw-mkfeed trades ts:timestamp price:float64\n\
              dw-mkfeed daily ts:timestamp close:float64 --live no\n\
              echo '{\"ts\": 1700000000000000, \"price\": 42.5}' | dw-write trades",
-            "Two feeds to look at, of which one is written once a day",
+            "Make two feeds to check; one of them is written once a day",
         ),
-        ("dw-health --min-free 1MiB", "Everything but whether records keep coming"),
-        ("dw-health --check-feeds --max-age 5m -q trades", "From cron: silent while all is well"),
+        ("dw-health --min-free 1MiB", "Check everything except whether records keep arriving"),
+        (
+            "dw-health --check-feeds --max-age 5m -q trades",
+            "From cron: silent unless something is wrong",
+        ),
         (
             "dw-health --max-age 90s --max-age trades=1h --json | jq -r .cause",
-            "An hour is fine for trades",
+            "Allow trades an hour without records",
         ),
         (
             "dw-health --check-feeds --prometheus >dw.prom.new; mv dw.prom.new dw.prom",
-            "Metrics, which are there whole or not at all",
+            "Write metrics, replacing the old file in one step",
         ),
     ],
     more: &[CHECKS, page::SIZES],
     exit_status: &[
         ("0", "Healthy."),
-        ("1", "Unhealthy: at least one check failed; damage and an unknown version are that."),
-        ("2", "Could not tell: wrong usage, no store, no such feed, no permission."),
+        ("1", "Unhealthy: at least one check failed. Damage and unknown versions count as failed."),
+        ("2", "Unknown: wrong usage, no store, no such feed, no permission."),
     ],
     environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::NO_COLOR],
     files: &[page::FILE_STORE],
@@ -60,44 +63,47 @@ pub const PAGE: Page = Page {
 const CHECKS: Section = Section {
     title: "Checks",
     entries: &[
-        ("manifest, version, registry", "The store's own files read, and are of a known format."),
-        ("disk-space", "At least --min-free is free where the store lies."),
-        ("inodes", "At least 1000 more files can be made there."),
-        ("shm-space", "The same of shared memory, where feeds have records there."),
-        ("segments", "Nothing is left in shared memory that nobody needs."),
-        ("feed-spec, feed-registry, live-page", "The feed's own files read."),
-        ("chunks", "The files of every chunk are there and long enough."),
-        ("ring", "The ring of a transient feed is there; the history it holds is shown."),
-        ("writer", "The last writer closed the feed, or one writes."),
+        (
+            "manifest, version, registry",
+            "The store's own files can be read and have a known format.",
+        ),
+        ("disk-space", "At least --min-free is free on the store's file system."),
+        ("inodes", "At least 1000 more files can be created there."),
+        ("shm-space", "The same for shared memory, if feeds keep records there."),
+        ("segments", "No unused segments are left in shared memory."),
+        ("feed-spec, feed-registry, live-page", "The feed's own files can be read."),
+        ("chunks", "The files of every chunk exist and are long enough."),
+        ("ring", "The ring of a transient feed exists; shows how much history it holds."),
+        ("writer", "The last writer closed the feed, or a writer is running."),
         (
             "fresh",
-            "With --check-feeds or --max-age: the last record arrived within that age. A feed \
-             that never had one counts from when it was made. Feeds made with --live no are not \
-             held to it, unless --max-age names them.",
+            "With --check-feeds or --max-age: the last record arrived within that age. For a feed \
+             without records, the age counts from its creation. Feeds made with --live no are \
+             checked only if --max-age names them.",
         ),
         (
             "collected",
-            "dw-gc looked after a feed that has a retention or a size limit within the last day, \
-             and did not refuse.",
+            "dw-gc handled a feed that has a retention or a size limit within the last day, and \
+             did not refuse.",
         ),
-        ("backlog", "What was published becomes durable."),
-        ("lost", "No records were lost, or put out of reach, in the last day."),
-        ("rejects", "Rows that the current or last writer rejected: shown, never a failure."),
+        ("backlog", "Published records become durable."),
+        ("lost", "No records were lost or became unreachable in the last day."),
+        ("rejects", "Rows that the current or last writer rejected. Only shown; never unhealthy."),
     ],
 };
 
-/// The command line.
+/// Returns clap's command.
 pub fn command() -> Command {
     PAGE.dress(Args::augment_args(Command::new(PAGE.name)))
 }
 
-/// The arguments as given.
+/// The parsed arguments.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// Which feeds; none: all.
+    /// The feeds; all if none is named.
     #[command(flatten)]
     pub feeds: Feeds,
-    /// Hold feeds to freshness too
+    /// Also check that records keep arriving
     #[arg(long)]
     pub check_feeds: bool,
     /// How long ago the last record may have arrived, for all feeds or for one; may be repeated;
@@ -107,21 +113,21 @@ pub struct Args {
     /// The same for all feeds, in seconds
     #[arg(long, value_name = "N")]
     pub max_age_seconds: Option<u64>,
-    /// Room that must be free
+    /// Space that must be free
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub min_free: u64,
-    /// JSON, an object a line
+    /// Print JSON, one object per line
     #[arg(long, conflicts_with = "prometheus")]
     pub json: bool,
-    /// Metrics in Prometheus's text format
+    /// Print metrics in Prometheus's text format
     #[arg(long)]
     pub prometheus: bool,
-    /// What all tools have.
+    /// The options of every tool.
     #[command(flatten)]
     pub common: Common,
 }
 
-/// An age, of one feed or of all.
+/// A maximum age, for one feed or for all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Age {
     feed: Option<String>,
@@ -143,15 +149,15 @@ impl Args {
     /// Parses the program's arguments.
     ///
     /// # Errors
-    /// clap's, help among them.
+    /// clap's errors, which include help.
     pub fn parse() -> Result<Args, clap::Error> {
         crate::cli::args::parse(command())
     }
 
-    /// What counts as healthy.
+    /// Returns what counts as healthy.
     ///
     /// # Errors
-    /// Two ages for all feeds.
+    /// If there are two ages for all feeds.
     pub fn limits(&self) -> anyhow::Result<Limits> {
         let general = self.max_age.iter().filter(|age| age.feed.is_none()).map(|age| age.age);
         let seconds = self.max_age_seconds.map(Duration::from_secs);
@@ -187,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_for_all_and_for_one() {
+    fn max_age_applies_to_all_feeds_or_to_one() {
         let ages = |args: &[&str]| {
             let ages = limits(args).unwrap().max_age;
             ages.map(|ages| {
@@ -219,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn room_that_must_be_free() {
+    fn min_free_defaults_to_1_gib() {
         assert_eq!(limits(&[]).unwrap().min_free_bytes, 1 << 30);
         assert_eq!(limits(&["--min-free", "0"]).unwrap().min_free_bytes, 0);
     }

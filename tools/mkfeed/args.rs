@@ -1,4 +1,4 @@
-//! dw-mkfeed's command line, and the request it stands for.
+//! dw-mkfeed's command line, and the request made from it.
 
 use std::fs;
 use std::io;
@@ -21,13 +21,13 @@ use crate::cli::{messages, out};
 
 use super::infer::{Choices, names_time};
 
-/// The longest spec that is read, in bytes.
+/// The longest spec, in bytes.
 const SPEC_LIMIT: u64 = 16 << 20;
 
-/// dw-mkfeed's page.
+/// The text of dw-mkfeed's help and man page.
 pub const PAGE: Page = Page {
     name: "dw-mkfeed",
-    about: "Make a feed of market data, propose one from a sample, or delete it",
+    about: "Create a feed, propose one from a sample, or delete feeds",
     usage: &[
         "dw-mkfeed [OPTIONS] FEED FIELD:TYPE...",
         "dw-mkfeed [OPTIONS] [FEED] --spec FILE",
@@ -36,41 +36,42 @@ pub const PAGE: Page = Page {
         "dw-mkfeed [-b DIR] --delete [--yes] FEED...",
     ],
     description: &[
-        "Makes a feed in a store, and the store if there is none. The fields come from the \
+        "Creates a feed in a store, and the store if it does not exist. The fields come from the \
          arguments, from a JSON spec, or from a sample of the data.",
-        "The time column is --ts, else the first timestamp field, else a uint64 named as a time \
-         is (ts, time, timestamp...).",
-        "Made again with the same fields, a feed stays as it is. Other fields are refused with \
-         the difference; another policy needs --update.",
-        "--update changes what the options or the spec name, keeps the rest, and prints a line for \
-         each value that changed: the feed, what it is, old and new value. The fields need not be \
-         repeated.",
-        "A spec is at most 16 MiB, a field's name 255 bytes without control characters, its desc \
-         4096 bytes, a duration 1000 years, and a sample is read up to its first 16 MiB.",
+        "The time column is --ts, else the first timestamp field, else the first uint64 field with \
+         the name of a time (ts, time, timestamp...).",
+        "If the feed exists with the same fields, nothing changes. Different fields are refused \
+         and the difference is printed; a different policy needs --update.",
+        "--update changes what the options or the spec name and keeps the rest. It prints one line \
+         per changed value: the feed, the name of the value, old and new value. The fields need \
+         not be repeated.",
+        "A spec may have up to 16 MiB, a field's name 255 bytes without control characters, its \
+         desc 4096 bytes, and a duration 1000 years. At most the first 16 MiB of a sample are \
+         read.",
     ],
     examples: &[
         (
             "dw-mkfeed trades ts:timestamp price:decimal64.2 size:uint32 side:char",
-            "Make a feed of trades, in microseconds",
+            "Create a feed of trades, with times in microseconds",
         ),
         (
             "dw-mkfeed trades --update --retention 30d --max-size 10GiB",
-            "Change how long it is kept, and how much",
+            "Change for how long and how much is kept",
         ),
         (
             "dw-mkfeed book ts:timestamp bid:float64 ask:float64 --ring=64MiB",
-            "Make a feed whose newest 64 MiB are in shared memory, and nothing on disk",
+            "Create a feed that keeps its newest 64 MiB in shared memory only",
         ),
         (
             "printf 'ts,bid,ask\\n2024-05-01T09:30:00.1Z,10.25,10.27\\n' |\n    \
              dw-mkfeed quotes --infer --dry-run",
-            "Propose a feed from a sample, and print its spec",
+            "Propose a feed from a sample and print its spec",
         ),
         (
             "echo '{\"feed_name\": \"ticks\", \"ts_col\": \"ts\", \"fields\": [\n    \
              {\"name\": \"ts\", \"type\": \"uint64\"},\n    \
              {\"name\": \"px\", \"type\": \"float64\"}]}' | dw-mkfeed --spec -",
-            "Make a feed from a JSON spec",
+            "Create a feed from a JSON spec",
         ),
         ("dw-mkfeed --delete ticks --yes", "Delete a feed and all its records"),
     ],
@@ -79,23 +80,24 @@ pub const PAGE: Page = Page {
             title: "Types",
             entries: &[
                 ("int8 int16 int32 int64 uint8 uint16 uint32 uint64", "Integers."),
-                ("float32 float64", "Binary floating point: IEEE 754."),
+                ("float32 float64", "Binary floating-point numbers (IEEE 754)."),
                 (
                     "decimal64.S",
-                    "Exact decimals with S digits after the point, 0 to 18; 18 digits in all.",
+                    "Exact decimals with S digits after the point, 0 to 18, and 18 digits in \
+                     total.",
                 ),
                 ("timestamp", "A time in the feed's unit."),
                 ("char, bool", "One byte: a Latin-1 character; true or false."),
-                ("stringN, bytesN", "N bytes: UTF-8 text; raw bytes, written as hex."),
+                ("stringN, bytesN", "N bytes: UTF-8 text; raw bytes, written in hex."),
                 ("_N", "N bytes of padding."),
             ],
         },
         page::SIZES,
     ],
     exit_status: &[
-        ("0", "Done; the feed is there, or was already."),
-        ("1", "Deleting was declined."),
-        ("2", "Could not: wrong usage, a feed that differs, no such feed, input or output."),
+        ("0", "Done; the feed exists, also if it existed before."),
+        ("1", "The user declined to delete."),
+        ("2", "Failed: wrong usage, a feed that differs, no such feed, or an I/O error."),
     ],
     environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::NO_COLOR],
     files: &[
@@ -104,18 +106,18 @@ pub const PAGE: Page = Page {
     ],
 };
 
-/// The command line.
+/// Returns clap's command.
 pub fn command() -> Command {
     PAGE.dress(Args::augment_args(Command::new(PAGE.name)))
 }
 
-/// The arguments as given.
+/// The parsed arguments.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The feed, then its fields as NAME:TYPE; padding is _N or _:_N
+    /// Name of the feed, then its fields as NAME:TYPE; padding is _N or _:_N
     #[arg(value_name = "FEED|FIELD:TYPE")]
     pub words: Vec<String>,
-    /// The feed, as by position; all positions are then fields
+    /// Name of the feed; all positional arguments are then fields
     #[arg(long, value_name = "FEED")]
     pub feed: Option<String>,
     /// Read JSON specs from FILE, or from stdin (-): one, a list, or {"feeds": [...]}
@@ -125,30 +127,30 @@ pub struct Args {
     /// Propose the fields from a sample on stdin: CSV or TSV with a header, or JSON lines
     #[arg(long, conflicts_with = "delete")]
     pub infer: bool,
-    /// Change the policy of a feed that exists
+    /// Change the policy of an existing feed
     #[arg(long, conflicts_with = "delete")]
     pub update: bool,
-    /// Make nothing; print the specs
+    /// Print the specs; create nothing
     #[arg(long, conflicts_with = "delete")]
     pub dry_run: bool,
-    /// Delete the feeds named and all their records
+    /// Delete the named feeds and all their records
     #[arg(long)]
     pub delete: bool,
     /// Delete without asking
     #[arg(long, requires = "delete")]
     pub yes: bool,
-    /// How the feed is laid out.
+    /// The layout of the record.
     #[command(flatten)]
     pub layout: LayoutArgs,
-    /// How the feed is kept.
+    /// The policy of the feed.
     #[command(flatten)]
     pub policy: PolicyArgs,
-    /// What all tools have.
+    /// The options of every tool.
     #[command(flatten)]
     pub common: Common,
 }
 
-/// Options that shape the record.
+/// Options for the layout of the record.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Layout options")]
 pub struct LayoutArgs {
@@ -158,44 +160,45 @@ pub struct LayoutArgs {
     /// The unit of all times: us or ns [default: us]
     #[arg(long, value_name = "UNIT", conflicts_with = "delete")]
     pub time_unit: Option<TimeUnit>,
-    /// No alignment, no padding between fields
+    /// Leave out alignment and the padding it needs
     #[arg(long, conflicts_with = "delete")]
     pub packed: bool,
 }
 
-/// Options that say how a feed is kept; those given win over the spec.
+/// Options for the policy. They override the spec.
 #[derive(clap::Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Policy options")]
 pub struct PolicyArgs {
-    /// Size of a chunk's data, 64KiB to 16GiB [default: 64MiB]
+    /// Size of a chunk's data, from 64KiB to 16GiB [default: 64MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "delete")]
     pub chunk_size: Option<u64>,
-    /// Age at which a chunk ends [default: a day, or an eighth of the retention if shorter]
+    /// Age at which a new chunk begins [default: a day, or an eighth of a shorter retention]
     #[arg(long, value_name = "DUR", value_parser = parse_seconds, conflicts_with = "delete")]
     pub chunk_age: Option<u64>,
-    /// How long records are kept after they arrived: a duration, or forever [default: forever]
+    /// How long to keep records after they arrive: a duration, or forever [default: forever]
     #[arg(long, value_name = "DUR", value_parser = parse_retention, conflicts_with = "delete")]
     pub retention: Option<Limit>,
-    /// How much is kept, indexes counted: a size, or none [default: none]
+    /// How many bytes to keep, including indexes: a size, or none [default: none]
     #[arg(long, value_name = "SIZE", value_parser = parse_max_size, conflicts_with = "delete")]
     pub max_size: Option<Limit>,
-    /// A ring in shared memory and nothing on disk: the newest SIZE, 64KiB to 1TiB [default: 16MiB]
+    /// Keep only the newest SIZE, in a ring in shared memory, 64KiB to 1TiB [default: 16MiB]
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "delete")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "16MiB")]
     pub ring: Option<u64>,
-    /// Where chunks are born: disk, or shm (shared memory, copied to disk in the background)
+    /// Where to write chunks: disk, or shm (shared memory, copied to disk in the background)
     #[arg(long, value_name = "STAGE", value_parser = parse_stage, conflicts_with = "delete")]
     pub stage: Option<Stage>,
-    /// How long a chunk of a shm feed stays in memory once it is on disk [default: 0s]
+    /// How long a chunk of a shm feed stays in memory after it was copied to disk [default: 0s]
     #[arg(long, value_name = "DUR", value_parser = parse_window, conflicts_with = "delete")]
     pub live_window: Option<u64>,
-    /// When records become durable: every DUR, none (the kernel's time), or batch [default: 1s]
+    /// When records become durable: every DUR, none (left to the kernel), or batch [default: 1s]
     #[arg(long, value_name = "DUR", value_parser = parse_sync, conflicts_with = "delete")]
     pub sync: Option<Sync>,
-    /// A record older than one before it: accept, reject or clamp [default: accept]
+    /// What to do with a record older than an earlier one: accept, reject or clamp [default:
+    /// accept]
     #[arg(long, value_name = "ORDER", value_parser = parse_order, conflicts_with = "delete")]
     pub order: Option<Order>,
-    /// Whether dw-health expects it to be written all the time: yes or no [default: yes]
+    /// Whether dw-health should expect new records at all times: yes or no [default: yes]
     #[arg(long, value_name = "YES|NO", value_enum, hide_possible_values = true)]
     #[arg(conflicts_with = "delete")]
     pub live: Option<YesNo>,
@@ -256,7 +259,7 @@ fn parse_stage(text: &str) -> Result<Stage, String> {
     }
 }
 
-/// As other durations; that there is none is fine.
+/// Parses a duration that may be zero.
 fn parse_window(text: &str) -> Result<u64, String> {
     match text {
         "0" | "0s" => Ok(0),
@@ -273,36 +276,36 @@ fn parse_order(text: &str) -> Result<Order, String> {
     }
 }
 
-/// What dw-mkfeed is asked to do, checked as far as that goes without a store.
+/// What dw-mkfeed was asked to do. Everything is checked that needs no store.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// Make feeds.
+    /// Create feeds.
     Create {
         /// The feeds.
         specs: Vec<FeedSpec>,
-        /// Of specs from a file: the JSON of each, which says what it names.
+        /// The JSON of each spec that came from a file. It shows which values were given.
         given: Vec<serde_json::Value>,
-        /// Change the policy of feeds that exist.
+        /// Change the policy of existing feeds.
         update: bool,
-        /// Print the specs only.
+        /// Only print the specs.
         dry_run: bool,
     },
-    /// Change the policy of a feed whose fields are not repeated.
+    /// Change the policy of a feed without repeating its fields.
     Update {
         /// The feed.
         feed: String,
-        /// Print the spec only.
+        /// Only print the spec.
         dry_run: bool,
     },
-    /// Make a feed from a sample on stdin.
+    /// Create a feed from a sample on stdin.
     Infer {
-        /// The feed and what is already decided of it; [`super::infer::infer`] takes it.
+        /// The name and what the options decide, for [`super::infer::infer`].
         choices: Choices,
-        /// Overrides the proposal's policy.
+        /// Overrides the policy of the proposal.
         policy: Box<PolicyArgs>,
-        /// Change the policy of a feed that exists.
+        /// Change the policy of an existing feed.
         update: bool,
-        /// Print the spec only.
+        /// Only print the spec.
         dry_run: bool,
     },
     /// Delete feeds.
@@ -318,15 +321,16 @@ impl Args {
     /// Parses the program's arguments.
     ///
     /// # Errors
-    /// clap's, help among them.
+    /// clap's errors, which include help.
     pub fn parse() -> Result<Args, clap::Error> {
         crate::cli::args::parse(command())
     }
 
-    /// What is asked for. Reads the spec's file; the sample is read later.
+    /// Checks the arguments and returns the request. Reads the file of `--spec`; the sample is read
+    /// later.
     ///
     /// # Errors
-    /// Says which argument is wrong and what would be right.
+    /// Names the argument that is wrong, and an example of a valid one.
     pub fn request(&self) -> anyhow::Result<Request> {
         if self.delete {
             return self.delete_request();
@@ -372,7 +376,7 @@ impl Args {
         Ok(Request::Create { specs, given, update: self.update, dry_run: self.dry_run })
     }
 
-    /// The feed's name, if it is given, and the words that are fields.
+    /// Returns the name of the feed, if given, and the words that are fields.
     fn split_words(&self) -> (Option<&str>, &[String]) {
         match (&self.feed, self.words.split_first()) {
             (Some(feed), _) => (Some(feed), &self.words),
@@ -442,14 +446,14 @@ impl Args {
     }
 }
 
-/// The first timestamp; else the first uint64 with a name that times have.
+/// Returns the first `timestamp` field, else the first `uint64` with a name of a time.
 fn time_column(fields: &[FieldSpec]) -> Option<String> {
     let timestamp = fields.iter().find(|field| field.kind == FieldType::Timestamp);
     let by_name = || fields.iter().find(|f| f.kind == FieldType::Uint64 && names_time(&f.name));
     timestamp.or_else(by_name).map(|field| field.name.clone())
 }
 
-/// `NAME:TYPE`, `_:_N` or `_N`. A name may contain colons, a type has none.
+/// Parses `NAME:TYPE`, `_:_N` or `_N`. A name may contain colons; a type contains none.
 fn parse_field(word: &str) -> anyhow::Result<FieldSpec> {
     let (name, kind) = match word.rsplit_once(':') {
         Some(parts) => parts,
@@ -467,7 +471,7 @@ fn parse_field(word: &str) -> anyhow::Result<FieldSpec> {
     Ok(FieldSpec { name, kind, desc: String::new(), default: None })
 }
 
-/// Reads specs from a file, or from stdin for `-`; with the JSON of each.
+/// Reads specs from a file, or from stdin for `-`. Returns the JSON of each as well.
 fn read_specs(
     path: &Path,
     feed: Option<&str>,
@@ -503,14 +507,14 @@ fn read_specs(
 }
 
 impl LayoutArgs {
-    /// Refuses options that shape a record where no record is described.
+    /// Rejects layout options if no fields are given.
     fn check_none(&self, feed: &str) -> anyhow::Result<()> {
         let given = self.ts.is_some() || self.time_unit.is_some() || self.packed;
         ensure!(!given, "{feed}: a feed keeps its layout; --update changes how it is kept only");
         Ok(())
     }
 
-    /// Puts what is given into the spec.
+    /// Applies the options to the spec.
     fn apply(&self, spec: &mut FeedSpec) {
         if let Some(ts) = &self.ts {
             spec.ts_col.clone_from(ts);
@@ -521,7 +525,7 @@ impl LayoutArgs {
 }
 
 impl PolicyArgs {
-    /// Puts what is given into the policy.
+    /// Applies the options to the policy.
     pub fn apply(&self, policy: &mut Policy) {
         policy.chunk_size_bytes = self.chunk_size.unwrap_or(policy.chunk_size_bytes);
         policy.chunk_age_seconds = self.chunk_age.or(policy.chunk_age_seconds);
@@ -543,8 +547,8 @@ impl PolicyArgs {
         policy.file_mode = self.mode.unwrap_or(policy.file_mode);
     }
 
-    /// Refuses what means nothing for a ring, where somebody has asked for it by name. A spec may
-    /// have it all the same: one spec then serves for both kinds.
+    /// Rejects options that mean nothing for a ring. A spec may set them all the same, so that one
+    /// spec serves for both kinds of feed.
     ///
     /// # Errors
     /// Names the option.
@@ -568,10 +572,10 @@ impl PolicyArgs {
     }
 }
 
-/// Parses arguments given as text; for tests and for the tool's own.
+/// Parses arguments given as text, for tests and for dw-mkfeed itself.
 ///
 /// # Errors
-/// clap's.
+/// clap's errors.
 pub fn parse_from<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Args, clap::Error> {
     let words = std::iter::once(PAGE.name).chain(words);
     let matches = command().try_get_matches_from(words)?;

@@ -17,26 +17,26 @@ use crate::cli::durations::{parse_duration, parse_sync};
 use crate::cli::page::{self, Page};
 use crate::cli::tz::parse_zone;
 
-/// dw-write's page.
+/// The text of dw-write's help and man page.
 pub const PAGE: Page = Page {
     name: "dw-write",
-    about: "Write a live feed or files of market data into a feed",
+    about: "Append live data or files to a feed",
     usage: &["dw-write [OPTIONS] FEED [FILE...]"],
     description: &[
-        "Reads CSV, TSV, JSON lines or raw records from stdin, or from files, and appends them to \
-         a feed. Every complete row that has arrived is visible to readers before more is read.",
-        "A row that does not fit the feed is never changed to fit: from a pipe it is skipped, \
-         counted and reported; from a regular file it stops the run with file, line, column and \
-         reason. Either way the exit status is 1. A line may have 64 MiB, a quoted cell that spans \
-         lines 1 MiB, a JSON line 1048576 values and, exploded, 64 MiB of records; one with more \
-         is such a row.",
-        "SIGTERM, SIGINT and the end of input all end a session cleanly: what was read is written, \
-         sealed and durable.",
+        "Reads CSV, TSV, JSON lines or raw records from stdin or files, and appends them to a \
+         feed. Every complete row that has arrived is visible to readers before more is read.",
+        "A row that does not fit the feed is never changed to fit. From a pipe, it is skipped, \
+         counted and reported. From a regular file, it stops the run, and the error names file, \
+         line, column and reason. Either way the exit status is 1. A line may have up to 64 MiB, \
+         a quoted cell that spans lines up to 1 MiB, and a JSON line up to 1048576 values and, \
+         with --explode, 64 MiB of records. A row beyond these limits is rejected like such a row.",
+        "SIGTERM, SIGINT and the end of input all end the session cleanly: everything that was \
+         read is written, sealed and made durable.",
     ],
     examples: &[
         (
             "dw-mkfeed trades ts:timestamp price:float64 size:float64 side:char",
-            "A feed to write to",
+            "Make a feed to write to",
         ),
         (
             "printf 'ts,price,size,side\\n1700000000000000,42.5,3,B\\n' | dw-write trades",
@@ -54,34 +54,37 @@ pub const PAGE: Page = Page {
              tr -d '\\n' |\n    \
              dw-write trades --where type=fills --explode /fills --map ts=/at \\\n    \
              --map price=./0 --map size=./1 --map side=./2 --final-line accept",
-            "Nested JSON: a record for each element of an array",
+            "Nested JSON: write one record per element of an array",
         ),
-        ("dw-cat trades -o raw | dw-write trades --format raw", "Copy records as they are"),
+        ("dw-cat trades -o raw | dw-write trades --format raw", "Copy records unchanged"),
     ],
     more: &[],
     exit_status: &[
         ("0", "Every row was written."),
-        ("1", "Rows were rejected; the others were written."),
-        ("2", "Could not: wrong usage, no such feed, another writer, a full disk."),
-        ("129, 130, 143", "Ended by SIGHUP, SIGINT, SIGTERM, after writing all that was read."),
+        ("1", "Some rows were rejected; the others were written."),
+        ("2", "Failed: wrong usage, no such feed, another writer, a full disk."),
+        (
+            "129, 130, 143",
+            "Ended by SIGHUP, SIGINT or SIGTERM, after writing everything that was read.",
+        ),
     ],
     environment: &[page::DEEPWATER_BASE, page::XDG_DATA_HOME, page::NO_COLOR],
     files: &[page::FILE_STORE],
 };
 
-/// The command line.
+/// Returns clap's command.
 pub fn command() -> Command {
     PAGE.dress(Args::augment_args(Command::new(PAGE.name)))
 }
 
-/// The arguments as given.
+/// The parsed arguments.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The feed, then files to read in place of stdin; - is stdin
+    /// Name of the feed, then files to read instead of stdin; - is stdin
     #[arg(value_name = "FEED|FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     words: Vec<String>,
-    /// The feed, as by position; all positions are then files
+    /// Name of the feed; all positional arguments are then files
     #[arg(long, value_name = "FEED")]
     feed: Option<String>,
     #[command(flatten)]
@@ -92,7 +95,7 @@ pub struct Args {
     rows: RowArgs,
     #[command(flatten)]
     session: SessionArgs,
-    /// What all tools have.
+    /// The options of every tool.
     #[command(flatten)]
     pub common: Common,
 }
@@ -100,25 +103,25 @@ pub struct Args {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Input options")]
 struct InputArgs {
-    /// auto, csv, tsv, jsonl or raw; auto tells the first three apart
+    /// Input format: auto, csv, tsv, jsonl or raw; auto detects csv, tsv and jsonl
     #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
     format: Format,
-    /// Whether the first row is a header [default: if every cell names a field]
+    /// Whether the first row is a header [default: yes if every cell names a field]
     #[arg(long, value_name = "YES|NO", value_enum, hide_possible_values = true)]
     header: Option<YesNo>,
-    /// Names of the columns, in order; - skips one
+    /// Names of the columns, in order; - skips a column
     #[arg(long, value_name = "A,B,-,C", value_delimiter = ',')]
     columns: Option<Vec<String>>,
     /// Take FIELD from a header, a column number (from 1) or a JSON pointer; may be repeated
     #[arg(long, value_name = "FIELD=SRC", action = ArgAction::Append)]
     map: Vec<String>,
-    /// One record for each element of this array; ./1 points into the element
+    /// Write one record per element of this array; ./1 points into the element
     #[arg(long, value_name = "POINTER")]
     explode: Option<String>,
-    /// Only messages where POINTER exists, or has that value; all of several
+    /// Take only messages where POINTER exists, or has VALUE; repeat to require several
     #[arg(long = "where", value_name = "POINTER[=VALUE]", action = ArgAction::Append)]
     where_: Vec<String>,
-    /// Reject rows with columns or keys that nothing uses
+    /// Reject rows that have unused columns or keys
     #[arg(long)]
     strict: bool,
 }
@@ -126,22 +129,22 @@ struct InputArgs {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Time options")]
 struct TimeArgs {
-    /// Unit of times given as numbers: s, ms, us or ns [default: the feed's]
+    /// Unit of times given as numbers: s, ms, us or ns [default: the feed's unit]
     #[arg(long, value_name = "UNIT")]
     ts_unit: Option<NumberUnit>,
-    /// Format of times given as text, as for strftime [default: RFC 3339]
+    /// Format of times given as text, as in strftime [default: RFC 3339]
     #[arg(long, value_name = "FORMAT")]
     ts_format: Option<String>,
-    /// Times are times of this day (numbers: milliseconds, or --ts-unit, since its midnight)
+    /// Read times as times of this day; numbers count milliseconds (or --ts-unit) since midnight
     #[arg(long, value_name = "DATE")]
     ts_base: Option<Date>,
-    /// Cut times finer than the feed's unit, where they would be rejected
+    /// Truncate times that are finer than the feed's unit, instead of rejecting them
     #[arg(long)]
     ts_truncate: bool,
-    /// Zone of times without an offset; without it they are rejected
+    /// Time zone of times without an offset, which are rejected otherwise
     #[arg(long, value_name = "ZONE", allow_hyphen_values = true, value_parser = parse_zone)]
     tz: Option<TimeZone>,
-    /// Write the time of arrival into this field; may be repeated
+    /// Set this field to the time of arrival; may be repeated
     #[arg(long, value_name = "FIELD", action = ArgAction::Append)]
     stamp: Vec<String>,
 }
@@ -149,19 +152,19 @@ struct TimeArgs {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Row options")]
 struct RowArgs {
-    /// At a bad row: skip or stop [default: stop for regular files, else skip]
+    /// What to do with a bad row: skip or stop [default: stop for regular files, else skip]
     #[arg(long, value_enum, hide_possible_values = true)]
     on_bad: Option<OnBad>,
-    /// Keep rejected rows in FILE, as JSON lines: file line column reason text
+    /// Save rejected rows to FILE as JSON lines: file, line, column, reason, text
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     rejects: Option<PathBuf>,
-    /// A last line without newline: accept or reject [default: accept for regular files]
+    /// A last line without a newline: accept or reject [default: accept for regular files]
     #[arg(long, value_enum, hide_possible_values = true)]
     final_line: Option<LastLine>,
-    /// Mark every N-th record for playback, from the first
+    /// Mark every N-th record for playback, beginning with the first
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     mark_every: Option<u64>,
-    /// Mark records with that value for playback (also != < <= > >=)
+    /// Mark records with this value for playback (also != < <= > >=)
     #[arg(long, value_name = "FIELD=VALUE")]
     mark_when: Option<String>,
 }
@@ -169,16 +172,17 @@ struct RowArgs {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Session options")]
 struct SessionArgs {
-    /// Make records durable every so often, at none, or each batch [default: the feed's]
+    /// When records become durable: every DUR, none (left to the kernel), or batch [default: the
+    /// feed's policy]
     #[arg(long, value_name = "DUR|none|batch", value_parser = parse_sync)]
     sync: Option<Sync>,
-    /// Print N on stdout each time all seqs below N have become durable
+    /// Print N on stdout when all seqs below N are durable
     #[arg(long)]
     ack: bool,
-    /// Report rows, bytes, lag and rejects on stderr every so often
+    /// Report rows, bytes, lag and rejects on stderr at this interval
     #[arg(long, value_name = "DUR", value_parser = parse_duration)]
     stats: Option<Duration>,
-    /// Make the feed, and the store, from this spec if it is not there
+    /// Create the feed, and the store, from this spec if they do not exist
     #[arg(long, value_name = "SPEC", value_hint = clap::ValueHint::FilePath)]
     create: Option<PathBuf>,
 }
@@ -199,12 +203,12 @@ enum YesNo {
     No,
 }
 
-/// What a bad row does.
+/// What to do with a bad row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnBad {
-    /// It is left out.
+    /// Skip it.
     Skip,
-    /// It ends the run.
+    /// Stop at it.
     Stop,
 }
 
@@ -214,33 +218,33 @@ enum LastLine {
     Reject,
 }
 
-/// What dw-write is asked to do.
+/// What dw-write was asked to do.
 pub struct Request {
     /// The feed.
     pub feed: String,
     /// Files, in order; `-` is stdin.
     pub files: Vec<PathBuf>,
-    /// The format; none: to be told from the input.
+    /// The format; `None` means detect it.
     pub format: Option<InputFormat>,
-    /// How the input is written; format and last line are decided for each file.
+    /// How to read the input. Format and last line are decided for each file.
     pub options: InputOptions,
-    /// None: by the kind of the input.
+    /// `None` means that the kind of input decides.
     pub final_line: Option<FinalLine>,
-    /// None: by the kind of the input.
+    /// `None` means that the kind of input decides.
     pub on_bad: Option<OnBad>,
-    /// Where rejected rows go.
+    /// Where rejected rows are saved.
     pub rejects: Option<PathBuf>,
-    /// Marks.
+    /// Mark every N-th record.
     pub mark_every: Option<u64>,
-    /// Marks, as a condition for the feed's layout.
+    /// Mark the records that meet this condition.
     pub mark_when: Option<String>,
-    /// None: the feed's policy.
+    /// `None` means the feed's policy.
     pub sync: Option<Sync>,
-    /// Whether durable seqs are printed.
+    /// Whether to print durable seqs.
     pub ack: bool,
-    /// How often counts are reported.
+    /// The interval of reports.
     pub stats: Option<Duration>,
-    /// The spec of a feed to make.
+    /// The spec of a feed to create.
     pub create: Option<PathBuf>,
 }
 
@@ -248,15 +252,15 @@ impl Args {
     /// Parses the program's arguments.
     ///
     /// # Errors
-    /// clap's, help among them.
+    /// clap's errors, which include help.
     pub fn parse() -> Result<Args, clap::Error> {
         crate::cli::args::parse(command())
     }
 
-    /// What is asked for.
+    /// Checks the arguments and returns the request.
     ///
     /// # Errors
-    /// Says which argument is wrong and what would be right.
+    /// Names the argument that is wrong, and an example of a valid one.
     pub fn request(self) -> anyhow::Result<Request> {
         let mut words = self.words.into_iter();
         let Some(feed) = self.feed.or_else(|| words.next()) else {
