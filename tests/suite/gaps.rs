@@ -174,3 +174,45 @@ fn lost_unreachable_repaired_and_collected_ranges_are_listed() {
     let collected = found.iter().find(|gap| gap["gap"] == "collected").unwrap();
     assert_eq!((number(collected, "seq_lo"), number(collected, "seq_hi")), (0, 40_000));
 }
+
+#[test]
+fn sessions_without_records_leave_one_gap_and_nothing_that_grows() {
+    for (options, first) in [("", true), ("--stage shm", true), ("--ring", true), ("", false)] {
+        let env = TestEnv::new();
+        env.quiet(&format!("dw-mkfeed trades ts:timestamp {options}"));
+        if first {
+            env.quiet("printf '1\\n2\\n' | dw-write trades --columns ts");
+        }
+        let empty = |count: u32| {
+            let run = "dw-write trades --columns ts </dev/null";
+            env.quiet(&format!("for i in $(seq {count}); do {run}; done"));
+        };
+        // The first of them is told.
+        empty(2);
+        let registry = || registry(&env);
+        let state = || {
+            let log = env.quiet("wc -l <store/deepwater.log; du -ab store/feeds | cut -f 1");
+            (
+                registry().count().unwrap(),
+                objects(&env, "dw-ls", &["trades", "--sessions", "--json"]),
+                log,
+            )
+        };
+        let before = state();
+        empty(if options.is_empty() { 200 } else { 40 });
+        assert_eq!(state(), before, "{options}");
+        assert_eq!(whys(&gaps(&env)).len(), 1, "{options}: {:?}", gaps(&env));
+        for tool in ["dw-repair --all --dry-run", "dw-health --min-free 1", "dw-gc"] {
+            let output = env.sh(tool);
+            let said = text(&output.stderr) + &text(&output.stdout);
+            assert!(output.status.success(), "{options}: {tool}: {said}");
+        }
+        // One with a rejected row, one with records: told as ever, and the seqs go on.
+        env.sh("echo x | dw-write trades --columns ts");
+        env.quiet("echo 3 | dw-write trades --columns ts");
+        let log = env.quiet("grep -c writer- store/deepwater.log");
+        assert_eq!(log, "8\n", "{options}");
+        let seqs = env.quiet("dw-cat trades --with-seq -o csv --no-header | cut -d , -f 1");
+        assert_eq!(seqs, if first { "0\n1\n2\n" } else { "0\n" }, "{options}");
+    }
+}
