@@ -1,4 +1,5 @@
-//! Tests of limits that a user or a service manager sets: address space and size of files.
+//! Tests of limits that a user or a service manager sets: address space and size of files. And of
+//! times beyond the clock.
 
 use super::env::TestEnv;
 
@@ -53,4 +54,31 @@ fn a_file_size_limit_is_an_error_not_a_signal() {
     let kept = env.quiet("dw-cat t -o csv --no-header --fields n");
     let numbers: Vec<usize> = kept.lines().map(|line| line.parse().expect("a number")).collect();
     assert!(!numbers.is_empty() && numbers.iter().copied().eq(0..numbers.len()), "a prefix");
+}
+
+#[test]
+fn one_row_from_a_far_future_is_not_the_last() {
+    for options in ["--chunk-size 64KiB", "--stage shm", "--ring"] {
+        let env = TestEnv::new();
+        env.quiet(&format!("dw-mkfeed t ts:timestamp n:uint64 {options}"));
+        let day = "1700000000000000";
+        let rows = format!("for i in $(seq 0 9); do echo $(({day} + i * 3600000000)),$i; done");
+        let write = "dw-write t --columns ts,n";
+        env.quiet(&format!("({rows}; echo 4070908800000000,10; echo {day},11) | {write}"));
+        let fields = "-o csv --no-header --fields n | paste -sd,";
+        let since = env.quiet(&format!("dw-cat t --since last-1h {fields}"));
+        assert_eq!(since, "8,9,10\n", "{options}");
+        let listed = env.quiet("dw-ls t --json | jq -c '[.last, .ahead]'");
+        assert_eq!(listed, "[1700032400000000,4070908800000000]\n", "{options}");
+        let output = env.sh("dw-ls t");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && said.contains("2099-01-01T00:00:00"), "{said}");
+        // Where all are so far ahead, they are what counts.
+        env.quiet("dw-mkfeed u ts:timestamp n:uint64");
+        env.quiet(
+            "printf '4070908800000000,1\\n4070908801000000,2\\n' | dw-write u --columns ts,n",
+        );
+        assert_eq!(env.quiet(&format!("dw-cat u --since last {fields}")), "2\n");
+        assert_eq!(env.quiet("dw-ls u --json | jq .last"), "4070908801000000\n");
+    }
 }

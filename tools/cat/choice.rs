@@ -11,7 +11,7 @@ use super::args::Request;
 use super::printed::Printed;
 use crate::cli::args::Bounds;
 use crate::cli::messages;
-use crate::cli::times::Context;
+use crate::cli::times::{self, Context};
 
 /// A feed, and which of its records to print.
 pub struct Chosen {
@@ -111,7 +111,8 @@ pub fn resolve(feeds: &mut [Chosen], request: &Request) -> anyhow::Result<Option
 fn span(feeds: &[Chosen], unit: TimeUnit) -> anyhow::Result<Option<(u64, u64)>> {
     let mut whole: Option<(u64, u64)> = None;
     for feed in feeds {
-        let Some((min, max)) = feed.reader.times(&feed.snapshot)? else { continue };
+        let Some(times) = feed.reader.times(&feed.snapshot)? else { continue };
+        let (min, (max, _)) = (times.0, times::newest(&feed.reader, &feed.snapshot, times)?);
         let scale = feed.reader.layout().unit().nanos() / unit.nanos();
         let (min, max) = (min.saturating_mul(scale), max.saturating_mul(scale));
         whole = Some(whole.map_or((min, max), |w| (w.0.min(min), w.1.max(max))));

@@ -12,7 +12,8 @@
 //! -1h   +5m   1h ago   1h                      relative to now; without a sign, ago
 //! @1714555800   @1714555800.5   @1714555800500ms   @...us   @...ns
 //! 1714555800000000   1714555800000000000       16 digits are us, 19 are ns
-//! first   last   first+5m   last-5m            the feed's oldest and newest time
+//! first   last   first+5m   last-5m            the feed's oldest and newest time (one that is more
+//!                                              than a day ahead of the clock does not count)
 //! seq:42                                       a record by its seq
 //! ```
 //!
@@ -22,6 +23,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
+use deepwater::reader::{Reader, Snapshot};
 use deepwater::time::TimeUnit;
 use jiff::Timestamp;
 use jiff::civil::{Date, Time};
@@ -31,6 +33,7 @@ use super::durations::parse_duration;
 use super::tz::{LocalZone, parse_zone};
 
 const SECOND_NS: i128 = 1_000_000_000;
+const DAY_NS: i128 = 86_400 * SECOND_NS;
 const EXAMPLES: &str = "times are as 2024-05-01T09:30:00Z, '2024-05-01 09:30', 09:30, \
                         yesterday, -1h, @1714555800, first, last-5m or seq:42";
 
@@ -194,6 +197,25 @@ fn ticks_up(instant_ns: i128, unit: TimeUnit) -> u64 {
     let tick_ns = i128::from(unit.nanos());
     let ticks = instant_ns.max(0).saturating_add(tick_ns - 1) / tick_ns;
     u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
+/// Returns the newest time of a feed whose times are `times`, and the greatest one if that is
+/// another: one more than a day ahead of the clock is a mistake in the data, if there are others.
+///
+/// # Errors
+/// If the feed cannot be read.
+pub fn newest(
+    reader: &Reader,
+    snapshot: &Snapshot,
+    times: (u64, u64),
+) -> deepwater::Result<(u64, Option<u64>)> {
+    let ahead_ns = Timestamp::now().as_nanosecond() + DAY_NS;
+    let most = ticks_up(ahead_ns, reader.layout().unit());
+    if times.1 <= most {
+        return Ok((times.1, None));
+    }
+    let newest = reader.newest_up_to(snapshot, most)?;
+    Ok(newest.map_or((times.1, None), |newest| (newest, Some(times.1))))
 }
 
 /// Formats a time as RFC 3339 in `zone`, with every digit of its unit. A time after the year 9999

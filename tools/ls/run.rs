@@ -29,7 +29,7 @@ use crate::cli::exit::Exit;
 use crate::cli::listing::Listing;
 use crate::cli::messages;
 use crate::cli::out::Out;
-use crate::cli::times::show_time;
+use crate::cli::times::{newest, show_time};
 
 /// Runs dw-ls.
 ///
@@ -185,6 +185,8 @@ pub(super) struct Feed {
     /// The live page, if there is one.
     pub(super) live: Option<Arc<LivePage>>,
     times: Option<(u64, u64)>,
+    /// The greatest time, where it is too far ahead of the clock to be the newest.
+    ahead: Option<u64>,
     rate: f64,
     bytes: u64,
     /// Only for a transient feed.
@@ -210,7 +212,13 @@ impl Feed {
         if let Some(text) = reader.what_is_cut_off(&snapshot)? {
             messages::partial(text);
         }
-        let times = reader.times(&snapshot)?;
+        let (times, ahead) = match reader.times(&snapshot)? {
+            None => (None, None),
+            Some(times) => {
+                let (last, ahead) = newest(&reader, &snapshot, times)?;
+                (Some((times.0, last)), ahead)
+            }
+        };
         missing.iter().for_each(|(_, what)| messages::partial(format!("{name}: {what}")));
         for doubt in &snapshot.doubts {
             messages::doubt(name, doubt);
@@ -225,7 +233,7 @@ impl Feed {
         };
         let writer = writer_of(&reader.feed().lock, live.as_deref())?;
         let backlog = backlog(&reader)?;
-        Ok(Feed { reader, snapshot, live, times, rate, bytes, ring, backlog, writer })
+        Ok(Feed { reader, snapshot, live, times, ahead, rate, bytes, ring, backlog, writer })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -332,6 +340,9 @@ fn object(feed: &Feed) -> Value {
         "pid": feed.writer.filter(|pid| *pid > 0),
         "backlog": feed.backlog,
     });
+    if let Some(ahead) = feed.ahead {
+        object["ahead"] = ahead.into();
+    }
     if let Some(ring) = &feed.ring {
         object["ring"] = json!({
             "capacity_bytes": ring.capacity_bytes,
@@ -350,6 +361,14 @@ const SHORT_TITLES: [&str; 7] = ["FEED", ">RECORDS", "FIRST", "LAST", ">RATE/s",
 fn short(feed: &Feed, zone: &TimeZone) -> Vec<String> {
     let time =
         |time: Option<u64>| time.map_or("-".to_owned(), |time| show_time(time, feed.unit(), zone));
+    if let Some(ahead) = feed.ahead {
+        messages::warn(format!(
+            "{}: a record has the time {}, which is more than a day ahead of the clock; LAST \
+             passes over it",
+            feed.name(),
+            time(Some(ahead))
+        ));
+    }
     vec![
         feed.name().to_owned(),
         grouped(feed.snapshot.records()),

@@ -428,6 +428,38 @@ impl Reader {
         Ok(whole)
     }
 
+    /// The newest record time of a snapshot up to `most`; `None` if it has no such record. Chunks
+    /// that have later ones too are read, all others are not.
+    ///
+    /// # Errors
+    /// As [`Reader::chunk_times`]; as a scan.
+    pub fn newest_up_to(&self, snapshot: &Snapshot, most: u64) -> Result<Option<u64>> {
+        let mut newest: Option<u64> = None;
+        let mut mixed = Vec::new();
+        for chunk in &snapshot.chunks {
+            let (min, max) = self.chunk_times(chunk)?;
+            match max <= most {
+                true => newest = newest.max(Some(max)),
+                false if min <= most => mixed.push((chunk.entry.base_seq, chunk.end_seq)),
+                false => {}
+            }
+        }
+        mixed.extend(snapshot.ring.as_ref().map(|_| (0, u64::MAX)));
+        for seqs in mixed {
+            // No record before what is known by now counts.
+            let times = (newest.map_or(0, |newest| newest + 1), most.saturating_add(1));
+            if times.0 >= times.1 {
+                break;
+            }
+            let mut scan = self.scan(snapshot, Selection { seqs, times }, Direction::Forward);
+            while let Some(run) = scan.next_run()? {
+                let times = run.records.chunks_exact(self.layout().record_size());
+                newest = newest.max(times.map(|record| self.layout().time_of(record)).max());
+            }
+        }
+        Ok(newest)
+    }
+
     /// The records of `snapshot` in `selection`, in seq order or backwards.
     pub fn scan(&self, snapshot: &Snapshot, selection: Selection, direction: Direction) -> Scan {
         let registry = Arc::clone(&self.registry);

@@ -314,8 +314,8 @@ pub struct SessionEntry {
 }
 
 impl SessionEntry {
-    /// Whether a session that ends so leaves nothing to tell of: no record, no row refused or passed
-    /// over, and no fault.
+    /// Whether a session that ends so leaves nothing to tell of: no record, no row refused or
+    /// passed over, and no fault.
     pub fn is_idle(&self, close: &SessionClose) -> bool {
         let clean = matches!(close.reason, SessionEnd::Ended | SessionEnd::Signal);
         clean && close.end_seq == self.base_seq && close.counters == Default::default()
@@ -1294,8 +1294,9 @@ impl FeedRegistry {
         faults::step("registry.session-closed");
     }
 
-    /// Takes the last entry out of the table again: a session that has ended without a record, behind
-    /// another session. Where the machine stops before this is on disk, the entry is whole and closed.
+    /// Takes the last entry out of the table again: a session that has ended without a record,
+    /// behind another session. Where the machine stops before this is on disk, the entry is whole
+    /// and closed.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`].
@@ -1311,6 +1312,7 @@ impl FeedRegistry {
         if others.iter().any(is_session) {
             self.set_word(COUNT_AT, position);
             faults::step("registry.session-dropped");
+            self.map.write(Self::offset(position), &[0; ENTRY_SIZE]);
             self.sync()?;
         }
         Ok(())
