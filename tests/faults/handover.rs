@@ -504,7 +504,7 @@ fn news_between_the_last_look_and_the_sleep_is_not_slept_over() {
     follower.go();
     follower.step = "follow.sleep".to_owned();
     follower.until_stopped();
-    let seen = text(follower.tool.out().as_bytes());
-    assert_eq!(seen.lines().count() as u64, 2 * BATCH, "before it sleeps");
+    let seen = follower.tool.until_lines(2 * BATCH as usize);
+    assert_eq!(seen.len() as u64, 2 * BATCH, "before it sleeps");
     writer.tool.finish();
 }

@@ -217,11 +217,14 @@ impl Store {
         let write = ["t", "--format", "raw"];
         let written = 6000;
         assert!(run(&env, "dw-write", &write, &rows(0, written)).status.success());
-        let mut left = Running::start(&env, &["t", "--format", "raw", "--sync", "50ms"]);
+        // A ring is never on disk.
+        let ring = options.iter().any(|option| option.starts_with("--ring"));
+        let sync: &[&str] = if ring { &[] } else { &["--sync", "50ms"] };
+        let mut left = Running::start(&env, &[&write, sync].concat());
         left.send_bytes(&rows(written, written + 1000));
         let is_there = || {
             let read = run(&env, "dw-cat", &["t", "-n", "1"], b"");
-            text(&read.stdout).contains(&format!("{}", written + 1000)).then_some(())
+            text(&read.stdout).contains(&format!("\"n\":{}", written + 1000)).then_some(())
         };
         until("the rows of the writer", is_there);
         left.child.kill().expect("a process");
@@ -377,5 +380,104 @@ fn a_ring_whose_numbers_go_wrong_under_a_follower_is_named() {
         assert_eq!(status.code(), Some(2), "{case}: {said}");
         assert!(said.contains("t.ring") && said.contains("damaged"), "{case}: {said}");
         assert!(out.lines().count() <= 7000, "{case}: records that were never written");
+    }
+}
+
+#[test]
+fn no_tool_believes_a_number_of_feeds_that_the_list_cannot_hold() {
+    let store = Store::new(&[]);
+    let path = store.env.base().join("registry.bin");
+    let whole = fs::read(&path).expect("a list of feeds");
+    for count in [0, 2, 1 << 20, 1 << 25, 1 << 31, u32::MAX] {
+        let damage = || {
+            fs::write(&path, &whole).expect("a write");
+            change(&path, |list| {
+                list.put_half(12, count);
+                list.sum(0, 120, 120);
+            });
+        };
+        let case = format!("{count} feeds");
+        damage();
+        for args in READERS {
+            let (code, said) = store.tool(&case, args, false);
+            // dw-health says it on its output.
+            let named = args[0] == "dw-health" || said.contains("registry.bin");
+            assert!(code > 0 && named, "{case}: {args:?}: {code}: {said}");
+        }
+        store.tool(&case, &["dw-write", "t", "--format", "raw"], false);
+        damage();
+        let repaired = store.tool(&case, &["dw-repair", "--rebuild-registry"], false);
+        let read = store.tool(&case, &["dw-cat", "t"], false);
+        assert_eq!(read.0, 0, "{case}: {repaired:?}, then {read:?}");
+    }
+}
+
+/// The note of where a feed's shared memory is: two slots, each under a checksum.
+#[test]
+fn no_tool_believes_a_number_that_a_note_of_shared_memory_cannot_hold() {
+    // Session, segment, device, kind, length of the path.
+    let fields: [(usize, usize); 5] = [(0, 8), (8, 8), (16, 8), (40, 4), (44, 4)];
+    for options in [["--ring=64KiB"], ["--stage=shm"], ["--chunk-size=64KiB"]] {
+        let store = Store::new(&options);
+        for (i, (field, size)) in fields.into_iter().enumerate() {
+            for (j, value) in HUGE.into_iter().enumerate() {
+                if (i + j) % 3 > 0 && std::env::var_os(ALL).is_none() {
+                    continue;
+                }
+                let case = format!("{options:?}: byte {field} of a note {value:#x}");
+                store.restore();
+                change(&store.folder.join(TABLE), |table| {
+                    for slot in [3072, 3584] {
+                        if table.u64(slot + 8) == 0 {
+                            continue;
+                        }
+                        match size {
+                            8 => table.put(slot + field, value),
+                            _ => table.put_half(slot + field, (value >> 32) as u32 | value as u32),
+                        }
+                        table.sum(slot, slot + 508, slot + 508);
+                    }
+                });
+                for args in READERS {
+                    store.tool(&case, args, false);
+                }
+                // The next writer notes another, which counts.
+                let wrote = store.tool(&case, &["dw-write", "t", "--format", "raw"], false);
+                let read = store.tool(&case, &["dw-cat", "t", "-n", "1"], false);
+                if wrote.0 == 0 {
+                    assert_eq!(read.0, 0, "{case}: {wrote:?}, then {read:?}");
+                }
+            }
+        }
+    }
+}
+
+/// An index whose seal, or whose count of marks, speaks of gigabytes that a sparse file has.
+#[test]
+fn no_tool_takes_memory_for_marks_that_nobody_stored() {
+    let store = Store::new(&["--chunk-size=64KiB"]);
+    for (sealed, case) in [(true, "sealed"), (false, "open")] {
+        store.restore();
+        for path in indexes(&store.folder) {
+            let file = fs::OpenOptions::new().write(true).open(&path).expect("an index");
+            change(&path, |index| {
+                let is_sealed = index.u64(1024) > 0;
+                if is_sealed == sealed {
+                    // As many as the chunk can have records, and the file has room for.
+                    let capacity = u64::from(index.u32(76)) * u64::from(index.u32(72));
+                    index.put(512, capacity);
+                    if sealed {
+                        index.put(1024 + 24, capacity);
+                        index.sum(1024, 1024 + 48, 1024 + 48);
+                    }
+                }
+            });
+            file.set_len(3 << 30).expect("a sparse file");
+        }
+        for args in READERS {
+            store.tool(case, args, false);
+        }
+        store.tool(case, &["dw-repair", "--all"], false);
+        assert_eq!(store.tool(case, &["dw-cat", "t"], false).0, 0, "{case}");
     }
 }

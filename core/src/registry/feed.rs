@@ -1349,13 +1349,18 @@ impl FeedRegistry {
     }
 
     /// Notes where a session has its shared-memory files, in the older slot: the other one stays
-    /// whole for whoever reads meanwhile.
+    /// whole for whoever reads meanwhile, unless its session, which is then damage, would count as
+    /// the newer one.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a path too long.
     pub fn set_segments(&self, segments: &Segments) -> Result<()> {
         let slot = (segments.session_id % 2) as usize;
         self.map.write(SEGMENTS_AT + slot * segments::SLOT_SIZE, &segments.encode()?);
+        if self.segments().is_some_and(|noted| noted.session_id > segments.session_id) {
+            let other = SEGMENTS_AT + (1 - slot) * segments::SLOT_SIZE;
+            self.map.write(other, &[0; segments::SLOT_SIZE]);
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::bytes::{get_u32, get_u64, offsets, put_u32, put_u64};
 use crate::checksum::crc;
+use crate::chunk::proof::last_session;
 use crate::error::{Error, Result, sound};
 use crate::os::map::{Map, RING_HEAD_BYTES, RingMap};
 use crate::os::{file, process};
@@ -346,7 +347,9 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
         }
     }
     match Ring::open(&segments.ring_path(&feed.name), &feed.id, writable) {
-        Ok(ring) => check(feed, ring, segments.session_id).map(|ring| Found::Ring(Box::new(ring))),
+        Ok(ring) => {
+            check(feed, ring, registry, segments.session_id).map(|ring| Found::Ring(Box::new(ring)))
+        }
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             Ok(Found::Gone(segments.folder))
         }
@@ -356,12 +359,19 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
 
 /// Whether a ring that opened is one of this boot, with this feed's records, and not older than the
 /// session that noted where it is.
-fn check(feed: &FeedInfo, ring: Ring, newest: u64) -> Result<Ring> {
+fn check(feed: &FeedInfo, ring: Ring, registry: &FeedRegistry, noted: u64) -> Result<Ring> {
     let geometry: Geometry = feed.geometry();
     if ring.head.record_size != geometry.record_size {
         return Err(Error::damaged(ring.path(), HEAD_AT as u64, "records of another size"));
     }
-    match ring.page.session().filter(|session| session.session_id >= newest) {
+    let of_session =
+        |ring: &Ring, least: u64| ring.page.session().filter(|session| session.session_id >= least);
+    let session = of_session(&ring, noted).or_else(|| {
+        // A session notes its ring just before its entry: no note is further ahead of the table.
+        let newest = last_session(&registry.entries().ok()?)?.session_id;
+        (noted > newest + 1).then(|| of_session(&ring, newest)).flatten()
+    });
+    match session {
         Some(_) => Ok(ring),
         None => Err(Error::damaged(
             ring.path(),
