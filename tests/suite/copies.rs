@@ -126,3 +126,32 @@ fn a_copy_of_an_unfinished_session_says_where_its_records_end() {
     run(&copy, "dw-write", &["t", "--columns", "ts,n"], b"");
     assert_eq!(good(&copy, "dw-cat", &["t", "-o", "csv", "--no-header"]).lines().count(), 8192);
 }
+
+#[test]
+fn a_copy_that_lacks_files_of_chunks_is_refused_until_it_is_repaired() {
+    for names in [&["00000002.data", "00000002.idx"][..], &["00000002.data"], &["00000002.idx"]] {
+        let env = TestEnv::new();
+        good(&env, "dw-mkfeed", &["t", "ts:uint64", "n:uint64", "--chunk-size", "64KiB"]);
+        let write = |from, to| run(&env, "dw-write", &["t", "--format", "raw"], &rows(from, to));
+        assert!(write(0, 20_000).status.success());
+        // As rsync leaves them that were not there yet when it listed the folder.
+        for name in names {
+            fs::remove_file(env.base().join("feeds/t").join(name)).unwrap();
+        }
+        let table = fs::read(env.base().join("feeds/t/feed_registry.bin")).unwrap();
+        let done = write(20_000, 20_001);
+        let said = text(&done.stderr);
+        assert_eq!(done.status.code(), Some(2), "{names:?}: {said}");
+        assert!(said.contains(names[0]) && said.contains("seq 4096..8192"), "{said}");
+        assert!(said.contains("dw-repair"), "{said}");
+        let now = fs::read(env.base().join("feeds/t/feed_registry.bin")).unwrap();
+        assert!(now == table, "{names:?}: nothing was changed");
+        let repaired = run(&env, "dw-repair", &["t"], b"");
+        // Of an index alone everything can be made again.
+        let lost = names[0].ends_with(".data");
+        assert_eq!(repaired.status.code(), Some(i32::from(lost)), "{}", text(&repaired.stdout));
+        assert!(write(20_000, 20_001).status.success(), "{names:?}");
+        let left = good(&env, "dw-cat", &["t", "-o", "csv", "--no-header"]).lines().count();
+        assert_eq!(left, if lost { 20_001 - 4096 } else { 20_001 }, "{names:?}");
+    }
+}

@@ -549,3 +549,70 @@ fn every_record_is_printed_once_across_writers_that_end_and_die() {
 fn pace_on(env: &TestEnv, from: u64, end: &str) -> u64 {
     pace(env, from, 2_500, Some(end))
 }
+
+#[test]
+fn a_store_that_is_moved_or_removed_under_a_follower_is_not_called_deleted() {
+    for options in [&[][..], &["--ring"]] {
+        for moved in [true, false] {
+            let env = TestEnv::new();
+            let args = [&["t", "ts:uint64"], options].concat();
+            assert!(run(&env, "dw-mkfeed", &args, b"").status.success());
+            assert!(run(&env, "dw-write", &["t", "--columns", "ts"], b"1\n2\n").status.success());
+            let args = ["t", "-f", "-n", "5", "-o", "csv", "--no-header"];
+            let mut follower = Running::tool(&env, "dw-cat", &args);
+            follower.until_lines(2);
+            let to = env.path("elsewhere");
+            match moved {
+                true => std::fs::rename(env.base(), &to).unwrap(),
+                false => std::fs::remove_dir_all(env.base()).unwrap(),
+            }
+            let status = follower.wait();
+            let (_, out, said) = follower.end();
+            assert_eq!((status.code(), &*out), (Some(1), "1\n2\n"), "{said}");
+            assert!(!said.contains("deleted"), "{said}");
+            let place = to.join("feeds/t").display().to_string();
+            let truth = if moved { place } else { "were removed".to_owned() };
+            assert!(said.contains(&truth), "{said}");
+        }
+    }
+}
+
+/// A store in the lower layer of an overlay: its files get another content under the same inode
+/// when the first writer comes.
+#[test]
+fn a_follower_in_an_overlay_sees_the_first_writer() {
+    for options in ["", "--stage shm", "--ring"] {
+        let env = TestEnv::new();
+        env.quiet(&format!("dw-mkfeed t ts:uint64 {options}; mkdir upper work merged"));
+        let script = r#"
+            mount -t overlay -o lowerdir=$PWD/store,upperdir=$PWD/upper,workdir=$PWD/work \
+                overlay $PWD/merged 2>/dev/null || exit 77
+            export DEEPWATER_BASE=$PWD/merged
+            dw-cat t -f -o csv > out & pid=$!
+            until_lines() {
+                for i in $(seq 1000); do
+                    [ "$(wc -l < out)" -lt $1 ] || return 0
+                    sleep 0.01
+                done
+                echo "waited for $1 lines" >&2; kill $pid; return 1
+            }
+            until_lines 1
+            (echo 5; echo 6; until_lines 3) | dw-write t --columns ts
+            echo 7 | dw-write t --columns ts
+            until_lines 4
+            kill $pid
+            cat out
+        "#;
+        let done = env.program("unshare").args(["-m", "bash", "-euc", script]).output();
+        let done = done.expect("unshare starts");
+        let said = text(&done.stderr);
+        if done.status.code() == Some(77) || said.contains("unshare failed") {
+            super::kit::not_run(
+                "a_follower_in_an_overlay_sees_the_first_writer (cannot mount one)",
+            );
+            return;
+        }
+        assert!(done.status.success(), "{options}: {said}");
+        assert_eq!(text(&done.stdout), "ts\n5\n6\n7\n", "{options}: {said}");
+    }
+}

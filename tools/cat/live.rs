@@ -1,5 +1,6 @@
 //! Prints new records as they arrive.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use deepwater::os::process;
@@ -66,6 +67,12 @@ impl Live {
                         self.remove(at);
                         break;
                     }
+                    Turn::Gone(moved_to) => {
+                        let name = &self.followers[at].feed().name;
+                        messages::partial(format!("{name}: {}", what_is_gone(moved_to)));
+                        self.remove(at);
+                        break;
+                    }
                     Turn::Over => {
                         self.remove(at);
                         break;
@@ -100,9 +107,22 @@ impl Live {
             Event::CaughtUp => Turn::CaughtUp,
             Event::End => Turn::Over,
             Event::Deleted => Turn::Deleted,
+            Event::Gone { moved_to } => Turn::Gone(moved_to),
         };
         sink.reached(feed, follower.position());
         Ok(turn)
+    }
+}
+
+/// Says what became of a feed's files.
+fn what_is_gone(moved_to: Option<PathBuf>) -> String {
+    match moved_to.as_deref().and_then(Path::parent) {
+        Some(folder) => format!(
+            "the feed was moved or renamed, to {}; this is its end here; start dw-cat again there \
+             (--base-path)",
+            folder.display()
+        ),
+        None => "the feed's files were removed, or moved to another disk; this is its end".into(),
     }
 }
 
@@ -111,6 +131,7 @@ enum Turn {
     CaughtUp,
     Over,
     Deleted,
+    Gone(Option<PathBuf>),
 }
 
 fn left(until: u128, now: u128) -> Duration {

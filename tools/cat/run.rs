@@ -110,7 +110,7 @@ fn tell_passed(feed: &Chosen, next: u64) -> anyhow::Result<()> {
             Event::Lost(lost) => tell_lost(&lost),
             Event::Damage(damage) => tell_damage(&damage, feed.reader.layout().unit()),
             Event::Records(_) => {}
-            Event::CaughtUp | Event::End | Event::Deleted => return Ok(()),
+            Event::CaughtUp | Event::End | Event::Deleted | Event::Gone { .. } => return Ok(()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{
     DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
@@ -479,6 +479,19 @@ pub fn identity(file: &File, path: &Path) -> Result<(u64, u64)> {
 pub fn is_named(file: &File, path: &Path) -> bool {
     let (Ok(ours), Ok(there)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+}
+
+/// Where an open file lies now; `None` where it has no name any more, or that cannot be found out.
+pub fn place_of(file: &File) -> Option<PathBuf> {
+    let is_named = file.metadata().is_ok_and(|meta| meta.nlink() > 0);
+    let place = || fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok();
+    is_named.then(place).flatten()
+}
+
+/// Whether a path lies on an overlay of file systems. There a file gets another content under the
+/// same inode when it is written first, and what had mapped it before is left behind.
+pub fn is_overlay(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == statfs::OVERLAYFS_SUPER_MAGIC)
 }
 
 /// What a path names, a link itself; `None` if nothing has that name.

@@ -8,6 +8,7 @@ mod bell;
 mod chunks;
 mod rings;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::error::Result;
@@ -43,6 +44,12 @@ pub enum Event<'a> {
     End,
     /// The feed was deleted, and what could still be read was given. There will be nothing more.
     Deleted,
+    /// The feed's files are not where they were, though it was not deleted; what could still be
+    /// read was given. There will be nothing more.
+    Gone {
+        /// Where its table lies now, if the store or the feed's folder was moved.
+        moved_to: Option<PathBuf>,
+    },
 }
 
 /// How to wait.
@@ -68,7 +75,12 @@ impl Table {
     fn look(feed: &FeedInfo, mapped: &FeedRegistry) -> Table {
         let path = feed.registry_path();
         match file::identity_of(&path) {
-            Ok(there) if mapped.identity().is_ok_and(|ours| ours == there) => Table::Same,
+            Ok(there)
+                if mapped.identity().is_ok_and(|ours| ours == there)
+                    && !mapped.is_left_behind(&feed.id).unwrap_or(false) =>
+            {
+                Table::Same
+            }
             Ok(_) => match FeedRegistry::open(&path, &feed.id, false) {
                 Ok(registry) => Table::Another(registry),
                 Err(error) if error.says_nothing() => Table::Same,
@@ -78,6 +90,14 @@ impl Table {
             Err(_) => Table::Same,
         }
     }
+}
+
+/// What ends a follower whose feed is not there any more.
+fn over(registry: &FeedRegistry) -> Result<Event<'static>> {
+    Ok(match registry.is_deleted()? {
+        true => Event::Deleted,
+        false => Event::Gone { moved_to: registry.lies_at() },
+    })
 }
 
 /// Where a feed's records come from.
@@ -165,7 +185,7 @@ impl Reader {
     ///         Event::CaughtUp => follower.wait()?,
     ///         Event::Lost(lost) => eprintln!("lost seq {:?}: {}", lost.seqs, lost.why),
     ///         Event::Damage(damage) => eprintln!("{damage:?}"),
-    ///         Event::End | Event::Deleted => break,
+    ///         Event::End | Event::Deleted | Event::Gone { .. } => break,
     ///     }
     /// }
     /// assert_eq!(prices, [Some(Value::Float64(0.5)), Some(Value::Float64(1.5))]);

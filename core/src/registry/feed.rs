@@ -580,6 +580,31 @@ impl FeedRegistry {
         &self.path
     }
 
+    /// Where the file lies now, if it has a name still.
+    pub fn lies_at(&self) -> Option<PathBuf> {
+        file::place_of(&self.file)
+    }
+
+    /// Whether the file was copied up, on an overlay, since it was mapped: then the mapping stays
+    /// behind, and another says what the file says.
+    ///
+    /// # Errors
+    /// As [`FeedRegistry::open`].
+    pub fn is_left_behind(&self, id: &Identity) -> Result<bool> {
+        if !file::is_overlay(&self.path) {
+            return Ok(false);
+        }
+        let head = |of: &FeedRegistry| {
+            let mut head = vec![0; HEADER_SIZE];
+            of.map.read(0, &mut head);
+            head
+        };
+        let before = head(self);
+        let there = head(&FeedRegistry::open(&self.path, id, false)?);
+        // Otherwise it is the same one, and somebody stores to it.
+        Ok(there != before && head(self) == before)
+    }
+
     /// Device and inode of the file that is mapped.
     ///
     /// # Errors

@@ -77,6 +77,8 @@ impl LiveView {
         let path = view.path(feed);
         view.found = identity_of(&path)?;
         let kept = before.and_then(|view| view.page.clone());
+        // On an overlay it may be a mapping that was left behind.
+        let kept = kept.filter(|_| !file::is_overlay(&path));
         let kept = kept.filter(|page| view.found.is_none_or(|found| found == page.identity()));
         let page = match kept {
             Some(page) => Some(page),

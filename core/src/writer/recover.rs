@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
+use std::path::Path;
 
 use crate::chunk::index::{ChunkKey, Index};
 use crate::chunk::live::LiveChunk;
@@ -154,7 +155,36 @@ pub fn settle(feed: &FeedInfo, registry: &FeedRegistry, force_lost: bool) -> Res
             format!("no entry has seq {from}..{to}, which come before others; run dw-repair");
         return Err(Error::damaged(&table, 0, what));
     }
+    refuse_absent(feed, registry, &standing)?;
     settle_as(feed, registry, &view, &standing, force_lost)
+}
+
+/// Refuses a feed that lacks a file of a chunk which the table has on disk, as a copy may that was
+/// made while chunks ended: whoever wrote on would bury that.
+fn refuse_absent(feed: &FeedInfo, registry: &FeedRegistry, standing: &Standing) -> Result<()> {
+    let names: HashSet<String> = file::names(&feed.folder)?.into_iter().collect();
+    let is_there = |path: &Path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| names.contains(name))
+    };
+    for (chunk, end) in standing.chunks() {
+        if chunk.place != Place::OnDisk || end <= chunk.base_seq {
+            continue;
+        }
+        let ChunkPaths { data, index } = ChunkPaths::new(&feed.folder, chunk.chunk_id);
+        let Some(path) = [data, index].into_iter().find(|path| !is_there(path)) else { continue };
+        // dw-gc may have taken it meanwhile: it changes the entry before it removes a file.
+        let now = registry.chunk_at(chunk.position)?;
+        if now.place == Place::OnDisk {
+            let from = chunk.base_seq;
+            let what = format!(
+                "it is missing, and the table has seq {from}..{end} in it: an incomplete copy, or \
+                 somebody removed it; put it back, or run dw-repair"
+            );
+            return Err(Error::damaged(path, 0, what));
+        }
+    }
+    Ok(())
 }
 
 /// As [`settle`], with what is known of how the feed stands.

@@ -157,7 +157,7 @@ fn follow(place: &Place, model: &Model) -> deepwater::Result<Told> {
                 told.said += &format!("{:?} {} ", damage.seqs, damage.what);
             }
             Event::CaughtUp | Event::End => return Ok(told),
-            Event::Deleted => {
+            Event::Deleted | Event::Gone { .. } => {
                 told.clean = false;
                 told.said += "deleted";
                 return Ok(told);

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use deepwater::Platform;
-use deepwater::os::process;
+use deepwater::os::{file, process};
 use deepwater::reader::{Reader, RingState};
 use deepwater::registry::holder::writer_of;
 use deepwater::registry::live::LivePage;
@@ -204,8 +204,13 @@ impl Row {
         };
         // The feed was deleted and perhaps created again, or it was opened before its first writer
         // created the live page.
-        let stale =
-            |reader: &Reader| inode(reader) != self.inode || !matches!(reader.live(), Ok(Some(_)));
+        let stale = |reader: &Reader| {
+            let path = reader.feed().registry_path();
+            // On an overlay what is mapped may be left behind when the first writer comes.
+            inode(reader) != self.inode
+                || !matches!(reader.live(), Ok(Some(_)))
+                || file::is_overlay(&path)
+        };
         let kept = self.reader.take().filter(|reader| !stale(reader));
         let reader = match kept {
             Some(reader) => reader,

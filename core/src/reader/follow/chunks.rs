@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::chunk::proof::Standing;
 use crate::error::Result;
 use crate::os::faults;
-use crate::reader::follow::{Event, Table};
+use crate::reader::follow::{Event, Table, over};
 use crate::reader::{
     Damage, Direction, Lost, Reader, Scan, Selection, Snapshot, SnapshotChunk, Why,
 };
@@ -162,7 +162,7 @@ impl Chunks {
             match self.look(published.min(self.selection.seqs.1))? {
                 Found::Records => return Ok(None),
                 Found::Passed => {}
-                Found::Nothing if deleted => return Ok(Some(Event::Deleted)),
+                Found::Nothing if deleted => return Ok(Some(over(&self.registry)?)),
                 Found::Nothing => return Ok(Some(Event::CaughtUp)),
             }
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::os::faults;
-use crate::reader::follow::{Event, Table};
+use crate::reader::follow::{Event, Table, over};
 use crate::reader::rings::count_overrun;
 use crate::reader::scan::BUFFER_BYTES;
 use crate::reader::{Lost, Reader, Run, Selection, Why};
@@ -111,7 +111,7 @@ impl Rings {
             if self.look(deleted)? {
                 continue;
             }
-            return Ok(if deleted { Event::Deleted } else { Event::CaughtUp });
+            return if deleted { over(&self.registry) } else { Ok(Event::CaughtUp) };
         }
     }
 
