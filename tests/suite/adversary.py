@@ -136,6 +136,10 @@ def remove():
         os.unlink(path)
 
 
+def remove_lock():
+    os.unlink(f"{store}/locks/{pick.choice(ls(f'{store}/locks'))}")
+
+
 def rename():
     """One name's thing under another, both gone for a moment or exchanged in one step."""
     a, b = any_path(), pick.choice([any_path, own_name])()
@@ -193,7 +197,7 @@ def hold():
 
 
 MOVES = [make_folder] * 3 + [make_link] * 4 + [make_hard_link, make_fifo, make_fifo, make_socket, make_file,
-                                              make_file, copy, copy, truncate, truncate, remove, remove,
+                                              make_file, copy, copy, truncate, truncate, remove, remove, remove_lock,
                                               rename, rename, swap, change_mode, hold, hold]
 done = {}
 
@@ -213,7 +217,7 @@ while True:
         signal.setitimer(signal.ITIMER_REAL, 0.5)
         move()
         done[move.__name__] = done.get(move.__name__, 0) + 1
-    except (OSError, ValueError, shutil.Error):
+    except (OSError, ValueError, IndexError, shutil.Error):
         pass
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -255,11 +255,11 @@ impl Round<'_> {
     fn step(&mut self, follows: bool) {
         let at = self.random.below(self.feeds.len() as u64) as usize;
         let name = self.feeds[at].name.clone();
-        match self.random.below(18) {
+        match self.random.below(20) {
             0..=2 => self.write(at),
             3..=4 => self.start_or_end(at),
             5..=6 => self.cat(at),
-            7 => self.second_writer(),
+            7 | 18..=19 => self.second_writer(),
             8 => self.tool("dw-ls"),
             9 => self.tool(&format!("dw-ls {name} --gaps --json; dw-ls {name} --chunks")),
             10 => self.tool("dw-health --min-free 1 "),
