@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -94,6 +94,8 @@ impl<T> Versions<T> {
 
 struct FileHistory {
     file: File,
+    /// The file is open, so no other has this.
+    inode: u64,
     part: Part,
     cached: Vec<u8>,
     sizes: Versions<usize>,
@@ -121,6 +123,13 @@ struct NameChange {
     group: usize,
 }
 
+/// A rename from one folder into another: done in both or in none, and durable by a sync of either.
+struct Move {
+    group: usize,
+    from: usize,
+    into: usize,
+}
+
 #[derive(Default)]
 struct FolderHistory {
     changes: Vec<NameChange>,
@@ -142,14 +151,18 @@ impl FolderHistory {
 
 /// All that became of a folder since it was first looked at.
 pub struct History {
-    root: PathBuf,
+    /// The disk's root, and that of shared memory, where there is one; with their folders.
+    roots: Vec<(PathBuf, usize)>,
     now: Time,
     files: Vec<FileHistory>,
-    /// The first one is the root.
     folders: Vec<FolderHistory>,
     /// When syncs that are under way began, by the number of the step.
     began: HashMap<u64, Time>,
     groups: usize,
+    /// Renames from one folder into another.
+    moves: Vec<Move>,
+    /// The number of the last point: each root's watch sees it.
+    last_point: u64,
     /// What happened when, for whoever looks into a failure.
     pub steps: Vec<(Time, String)>,
 }
@@ -164,12 +177,14 @@ impl Disk {
     /// Begins with what is in `root`, all of it durable.
     pub fn watch(root: &Path, leave_out: LeaveOut) -> (Arc<Disk>, Watch) {
         let mut history = History {
-            root: root.to_owned(),
+            roots: vec![(root.to_owned(), 0)],
             now: 0,
             files: Vec::new(),
             folders: vec![FolderHistory::default()],
             began: HashMap::new(),
             groups: 0,
+            moves: Vec::new(),
+            last_point: 0,
             steps: Vec::new(),
         };
         history.take_in(root, 0);
@@ -180,6 +195,18 @@ impl Disk {
         let disk = Arc::new(Disk { history: Mutex::new(history), leave_out });
         let watch = watch(root, Arc::clone(&disk) as Arc<dyn Watcher>);
         (disk, watch)
+    }
+
+    /// Watches a folder of shared memory too, with what is in it.
+    pub fn watch_memory(self: &Arc<Disk>, root: &Path) -> Watch {
+        let mut history = self.history();
+        history.folders.push(FolderHistory::default());
+        let folder = history.folders.len() - 1;
+        history.roots.push((root.to_owned(), folder));
+        history.take_in(root, folder);
+        history.look();
+        drop(history);
+        watch(root, Arc::clone(self) as Arc<dyn Watcher>)
     }
 
     pub fn history(&self) -> MutexGuard<'_, History> {
@@ -197,8 +224,12 @@ impl Disk {
 impl Watcher for Disk {
     fn before(&self, step: &Step<'_>) -> Verdict {
         let mut history = self.history();
-        if matches!(step.io.op, Op::Read | Op::Map) {
+        let seen = step.io.op == Op::Point && history.last_point == step.number;
+        if seen || matches!(step.io.op, Op::Read | Op::Map) {
             return Verdict::Go;
+        }
+        if step.io.op == Op::Point {
+            history.last_point = step.number;
         }
         history.look();
         let time = history.now;
@@ -249,9 +280,16 @@ impl History {
         }
     }
 
+    /// A new file, or one that has got another name.
     fn add_file(&mut self, path: &Path) -> Node {
+        let file = File::open(path).unwrap();
+        let inode = file.metadata().unwrap().ino();
+        if let Some(known) = self.files.iter().position(|file| file.inode == inode) {
+            return Node::File(known);
+        }
         self.files.push(FileHistory {
-            file: File::open(path).unwrap(),
+            file,
+            inode,
             part: Part::of(path.file_name().unwrap().to_str().unwrap()),
             cached: Vec::new(),
             sizes: Versions(vec![(0, 0)]),
@@ -270,8 +308,10 @@ impl History {
 
     /// The node that a path names now, and its folder.
     fn find(&self, path: &Path) -> (usize, Option<Node>) {
-        let inner = path.strip_prefix(&self.root).unwrap();
-        let (mut folder, mut node) = (0, Some(Node::Folder(0)));
+        let within =
+            |(root, folder): &(PathBuf, usize)| Some((path.strip_prefix(root).ok()?, *folder));
+        let (inner, root) = self.roots.iter().find_map(within).unwrap();
+        let (mut folder, mut node) = (root, Some(Node::Folder(root)));
         for name in inner {
             let Some(Node::Folder(inner)) = node else { panic!("{}", path.display()) };
             folder = inner;
@@ -303,9 +343,11 @@ impl History {
                 let (from, node) = self.find(path);
                 let to = step.io.to.unwrap();
                 let (into, _) = self.find(to);
-                assert_eq!(from, into, "renames stay in a folder");
                 self.change(into, &name_of(to), node, None);
                 let group = self.groups;
+                if from != into {
+                    self.moves.push(Move { group, from, into });
+                }
                 self.change(from, &name_of(path), None, Some(group));
             }
             Op::Sync | Op::SyncFolder => {
@@ -387,8 +429,22 @@ impl FileHistory {
     }
 }
 
+/// How things go on after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// The machine starts again: nothing says that the files are those of the last session.
+    Elsewhere,
+    /// The device was gone and is back, in the same boot: each file is the one that it was, and
+    /// what is in shared memory is there.
+    SameBoot,
+    /// The same, and shared memory was emptied.
+    MemoryGone,
+}
+
 /// What a crash at a moment leaves.
 pub struct Crash {
+    /// How things go on.
+    pub back: Back,
     /// The moment.
     pub time: Time,
     /// How each part chooses.
@@ -406,7 +462,7 @@ impl Crash {
     pub fn with_newest(&self, part: Part) -> Crash {
         let mut choices = self.choices;
         choices[part as usize] = Choice::Newest;
-        Crash { time: self.time, choices, seed: self.seed }
+        Crash { choices, ..*self }
     }
 }
 
@@ -415,6 +471,19 @@ impl History {
     pub fn write_image(&self, crash: &Crash, into: &Path) {
         fs::create_dir(into).unwrap();
         self.write_folder(0, crash, into);
+    }
+
+    /// Writes what is in shared memory at that moment into a folder that is there.
+    pub fn write_memory(&self, time: Time, into: &Path) {
+        let crash = Crash {
+            back: Back::SameBoot,
+            time,
+            choices: Part::ALL.map(|_| Choice::Newest),
+            seed: 0,
+        };
+        if let Some((_, folder)) = self.roots.get(1) {
+            self.write_folder(*folder, &crash, into);
+        }
     }
 
     fn write_folder(&self, folder: usize, crash: &Crash, into: &Path) {
@@ -435,16 +504,31 @@ impl History {
         }
     }
 
+    /// Whether a crash finds a rename from folder to folder done; true of any other change.
+    fn is_moved(&self, change: &NameChange, crash: &Crash) -> bool {
+        let Some(moved) = self.moves.iter().find(|moved| moved.group == change.group) else {
+            return true;
+        };
+        let folders = [moved.from, moved.into].map(|folder| &self.folders[folder]);
+        let synced = folders.iter().any(|folder| folder.syncs.durable(crash.time) >= change.time);
+        synced
+            || match crash.choice(Part::Names) {
+                Choice::Oldest => false,
+                Choice::Newest | Choice::Zeros => true,
+                Choice::Any => Random::new(crash.seed ^ moved.group as u64).below(3) > 0,
+            }
+    }
+
     /// The names that a crash leaves in a folder.
     fn names(&self, folder: usize, crash: &Crash) -> BTreeMap<String, Node> {
         let history = &self.folders[folder];
         let durable = history.syncs.durable(crash.time);
         let mut random = Random::new(crash.seed ^ (folder as u64 + 1) << 48);
-        let open: Vec<&NameChange> = history
-            .changes
-            .iter()
-            .filter(|change| change.time > durable && change.time <= crash.time)
-            .collect();
+        let is_open = |change: &&NameChange| {
+            let moved = self.moves.iter().find(|moved| moved.group == change.group);
+            change.time > durable && change.time <= crash.time && moved.is_none()
+        };
+        let open: Vec<&NameChange> = history.changes.iter().filter(is_open).collect();
         let (all, in_order) = match crash.choice(Part::Names) {
             Choice::Oldest => (0, true),
             Choice::Newest | Choice::Zeros => (open.len(), true),
@@ -456,7 +540,7 @@ impl History {
         for change in history.changes.iter().filter(|c| c.time <= crash.time) {
             let position = open.iter().position(|o| std::ptr::eq(*o, change));
             let happens = match position {
-                None => true,
+                None => self.is_moved(change, crash),
                 Some(i) if in_order => open[..all].iter().any(|o| o.group == open[i].group),
                 // From the first one that did not happen on, none of that name does; a rename goes
                 // by its new name.

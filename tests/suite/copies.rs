@@ -155,3 +155,35 @@ fn a_copy_that_lacks_files_of_chunks_is_refused_until_it_is_repaired() {
         assert_eq!(left, if lost { 20_001 - 4096 } else { 20_001 }, "{names:?}");
     }
 }
+
+#[test]
+fn an_older_live_page_does_not_hide_rows_that_are_on_disk() {
+    let env = TestEnv::new();
+    good(&env, "dw-mkfeed", &["t", "ts:uint64", "n:uint64"]);
+    let page = env.base().join("feeds/t/live");
+    let mut writer = Running::start(&env, &["t", "--format", "raw", "--sync", "batch"]);
+    writer.send_bytes(&rows(0, 100));
+    until_published(&env, 100);
+    let older = fs::read(&page).unwrap();
+    writer.send_bytes(&rows(100, 200));
+    until_published(&env, 200);
+    until("200 rows on disk", || {
+        let table = fs::read(env.base().join("feeds/t/feed_registry.bin")).unwrap();
+        let seq = |at: usize| u64::from_le_bytes(table[at + 32..at + 40].try_into().unwrap());
+        (seq(2048).max(seq(2560)) == 200).then_some(())
+    });
+    writer.signal("KILL");
+    writer.wait();
+    // The disk comes back within the boot, without what the page said last.
+    fs::write(&page, older).unwrap();
+    let shown = |from: u64| {
+        let seen = run(&env, "dw-cat", &["t", "-o", "csv", "--no-header"], b"");
+        let lines = text(&seen.stdout).lines().count() as u64;
+        assert_eq!(lines, from, "{}", text(&seen.stderr));
+    };
+    shown(200);
+    let mut writer = env.cmd("dw-write");
+    let wrote = writer.args(["t", "--columns", "ts,n"]).write_stdin("1800000000000000,999\n");
+    wrote.assert().success();
+    shown(201);
+}

@@ -64,9 +64,13 @@ impl Standing {
                 break (published, entries?);
             }
         };
-        let published = published.filter(|_| !is_outlived(live, &entries));
-        let segments = registry.segments();
         let checkpoint = registry.checkpoint();
+        // Asked again, since a writer at work may have gone on: what a checkpoint has was published
+        // before it was written. The disk may have come back without the newest page.
+        let is_behind = |c: &Checkpoint| look().is_some_and(|published| published < c.seq);
+        let is_old = is_outlived(live, &entries) || checkpoint.as_ref().is_some_and(is_behind);
+        let published = published.filter(|_| !is_old);
+        let segments = registry.segments();
         let mut standing = Standing::judge(feed, entries, checkpoint.as_ref(), published);
         if let Some(what) = standing.refutation(feed, segments.as_ref())? {
             standing = standing.without_page(feed, checkpoint.as_ref(), &what);

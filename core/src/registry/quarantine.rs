@@ -84,6 +84,15 @@ impl Quarantine {
         self.sync(&to)
     }
 
+    /// Keeps a copy of a file's bytes from `from` on, at the place that they have in it.
+    pub(crate) fn keep_from(&mut self, path: &Path, from: u64) -> Result<()> {
+        let Ok(meta) = fs::symlink_metadata(path) else { return Ok(()) };
+        let to = self.name_for(path)?;
+        let out = file::create_new(&to, meta.permissions().mode() & 0o777)?;
+        copy_to(&out, (&to, from), (path, from, meta.len().saturating_sub(from)))?;
+        self.sync(&to)
+    }
+
     fn copy(&self, path: &Path, meta: &fs::Metadata, to: &Path) -> Result<()> {
         let out = file::create_new(to, meta.permissions().mode() & 0o777)?;
         copy(&out, to, (path, 0, meta.len()))?;
@@ -110,7 +119,16 @@ fn move_to(path: &Path, to: &Path) -> Result<()> {
 }
 
 /// Copies part of a file to the head of another.
-pub(crate) fn copy(out: &File, path: &Path, (source, from, len): (&Path, u64, u64)) -> Result<()> {
+pub(crate) fn copy(out: &File, path: &Path, source: (&Path, u64, u64)) -> Result<()> {
+    copy_to(out, (path, 0), source)
+}
+
+/// Copies part of a file to a place in another.
+fn copy_to(
+    out: &File,
+    (path, to): (&Path, u64),
+    (source, from, len): (&Path, u64, u64),
+) -> Result<()> {
     const STEP: u64 = 1 << 20;
     // Through a link too: the plan has found the records there to be right.
     let real = source.canonicalize().unwrap_or_else(|_| source.to_owned());
@@ -120,7 +138,7 @@ pub(crate) fn copy(out: &File, path: &Path, (source, from, len): (&Path, u64, u6
     while done < len {
         let bytes = &mut bytes[..(len - done).min(STEP) as usize];
         file::read_at(&open, &real, from + done, bytes)?;
-        file::write_at(out, path, done, bytes)?;
+        file::write_at(out, path, to + done, bytes)?;
         done += bytes.len() as u64;
     }
     Ok(())

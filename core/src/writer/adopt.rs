@@ -15,7 +15,7 @@ use crate::registry::feed::{
 };
 use crate::registry::info::FeedInfo;
 use crate::writer::journal::log_sealed;
-use crate::writer::recover;
+use crate::writer::recover::{self, Kept};
 
 /// Brings a staged chunk, with its records below `end`, to disk and seals it there; returns its
 /// newest record time. Of a chunk whose memory is gone it keeps what the disk proves, and puts the
@@ -26,10 +26,11 @@ pub fn adopt(
     folder: &Path,
     chunk: &ChunkEntry,
     end: u64,
+    kept: &mut Kept<'_>,
 ) -> Result<u64> {
     match reopen(feed, folder, chunk, end) {
         Ok(left) => bring_to_disk(feed, registry, &left, chunk, end),
-        Err(error) if error.is_not_found() => keep_proven(feed, registry, chunk, end),
+        Err(error) if error.is_not_found() => keep_proven(feed, registry, chunk, end, kept),
         Err(error) => Err(error),
     }
 }
@@ -83,6 +84,7 @@ fn keep_proven(
     registry: &FeedRegistry,
     chunk: &ChunkEntry,
     end: u64,
+    kept: &mut Kept<'_>,
 ) -> Result<u64> {
     let durable = durable_of(registry, chunk, end);
     let proven = sound(proven_blocks(feed, chunk, durable))?.unwrap_or(durable).clamp(durable, end);
@@ -97,10 +99,11 @@ fn keep_proven(
         note_range(registry, &range)?;
     }
     if proven == chunk.base_seq {
+        kept.keep_evidence(chunk.chunk_id)?;
         recover::expire(feed, registry, chunk)?;
         return Ok(0);
     }
-    recover::seal(feed, registry, chunk, proven)
+    recover::seal_proven(feed, registry, chunk, proven, kept)
 }
 
 /// Puts a range on record, unless a recovery that died has done so already.

@@ -1,6 +1,6 @@
 //! What a new writer does first: put in order what the last one left, and begin a session.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::path::Path;
 
@@ -232,6 +232,7 @@ pub fn settle_as(
     remove_prepared(feed, standing, &strays)?;
     step("adopt.closed");
     if let Some(segments) = view.staged() {
+        kept.keep_memory(&segments.chunk_folder(&feed.name), standing)?;
         match page.filter(|page| page.session().is_some()) {
             Some(page) => stage::end(feed, segments, page)?,
             None => segments.remove_own_stage(feed)?,
@@ -266,7 +267,7 @@ pub fn used_seqs(
 
 /// What a power loss has left without an entry, or without anything that proves it, goes to
 /// quarantine.
-struct Kept<'a> {
+pub struct Kept<'a> {
     feed: &'a FeedInfo,
     quarantine: Quarantine,
     moved: Vec<String>,
@@ -276,6 +277,40 @@ impl Kept<'_> {
     fn new(feed: &FeedInfo) -> Kept<'_> {
         let quarantine = Quarantine::new(feed.base(), &feed.name, feed.spec.policy.file_mode);
         Kept { feed, quarantine, moved: Vec::new() }
+    }
+
+    /// Keeps the files of a chunk, none of whose records is proven, if they may hold some.
+    pub fn keep_evidence(&mut self, chunk_id: u64) -> Result<()> {
+        let stray = strays::examine(self.feed, chunk_id, Look::All)?;
+        if stray.is_evidence() { self.keep(&stray) } else { Ok(()) }
+    }
+
+    /// Keeps the chunks in shared memory that were not brought to disk: of a table that is not the
+    /// newest, or of a live page that the files refute.
+    fn keep_memory(&mut self, folder: &Path, standing: &Standing) -> Result<()> {
+        let is_on_disk = |chunk: &ChunkEntry| standing.exact || !chunk.place.is_staged();
+        let chunks = standing.chunks().into_iter().map(|(chunk, _)| chunk).filter(is_on_disk);
+        let on_disk: HashSet<u64> = chunks.map(|chunk| chunk.chunk_id).collect();
+        let names = if folder.is_dir() { file::names(folder)? } else { Vec::new() };
+        let ids: BTreeSet<u64> = names.iter().filter_map(|n| ChunkPaths::id_of(n)).collect();
+        for chunk_id in ids.into_iter().filter(|id| !on_disk.contains(id)) {
+            let ChunkPaths { data, index } = ChunkPaths::new(folder, chunk_id);
+            let records = strays::written_records(&data, self.feed)?;
+            if records == 0 {
+                continue;
+            }
+            self.quarantine.keep_each([data, index])?;
+            let kept = self.quarantine.folder.clone().unwrap_or_default();
+            self.moved.push(format!(
+                "{}: chunk {} in shared memory has {records} records at most that nothing on disk \
+                 names; its files are in {}",
+                self.feed.name,
+                Shown(chunk_id),
+                kept.display()
+            ));
+            self.log(chunk_id, &"stray", &"", &"move");
+        }
+        Ok(())
     }
 
     /// Keeps a second name of the files of a chunk, if they hold records, and tells of them.
@@ -298,15 +333,43 @@ impl Kept<'_> {
             Holds::Records(from, to) => format!("{from}..{to}"),
             Holds::Nothing | Holds::Unknown => String::new(),
         };
+        self.log(stray.chunk_id, &"stray", &seqs, &"move");
+        Ok(())
+    }
+
+    /// Keeps a copy of what a chunk's file holds from seq `end` on, with the chunk's index, and
+    /// tells of it.
+    fn keep_tail(&mut self, chunk: &ChunkEntry, end: u64) -> Result<()> {
+        let ChunkPaths { data, index } = ChunkPaths::new(&self.feed.folder, chunk.chunk_id);
+        let written = chunk.base_seq + strays::written_records(&data, self.feed)?;
+        if written <= end {
+            return Ok(());
+        }
+        let proven = (end - chunk.base_seq) * self.feed.geometry().record_size as u64;
+        self.quarantine.keep_from(&data, proven)?;
+        self.quarantine.keep_copy(&index)?;
+        let folder = self.quarantine.folder.clone().unwrap_or_default();
+        let (shown, folder) = (Shown(chunk.chunk_id), folder.display());
+        self.moved.push(format!(
+            "{}: chunk {shown}: nothing proves its records from seq {end} on, {} at most; a copy \
+             of them is in {folder}",
+            self.feed.name,
+            written - end
+        ));
+        self.log(chunk.chunk_id, &"unproven", &format!("{end}..{written}"), &"copy");
+        Ok(())
+    }
+
+    fn log(&self, chunk_id: u64, kind: &dyn Display, seqs: &dyn Display, action: &dyn Display) {
+        let shown = Shown(chunk_id);
         let fields: [(&str, &dyn Display); 5] = [
             ("feed", &self.feed.name),
             ("chunk", &shown),
-            ("kind", &"stray"),
-            ("seq", &seqs),
-            ("action", &"move"),
+            ("kind", kind),
+            ("seq", seqs),
+            ("action", action),
         ];
         self.feed.log().event("recover", &fields);
-        Ok(())
     }
 
     /// Moves a stray's files.
@@ -361,16 +424,16 @@ fn seal_left_over(
         }
         let newest = match &memory {
             _ if end <= chunk.base_seq => {
-                let stray = strays::examine(feed, chunk.chunk_id, Look::All)?;
-                if !standing.exact && stray.is_evidence() {
-                    kept.keep(&stray)?;
+                if !standing.exact {
+                    kept.keep_evidence(chunk.chunk_id)?;
                 }
                 expire(feed, registry, &chunk).map(|()| 0)?
             }
             Some(folder) if chunk.place.is_staged() && !standing.proven => {
-                adopt(feed, registry, folder, &chunk, end)?
+                adopt(feed, registry, folder, &chunk, end, kept)?
             }
-            _ => seal(feed, registry, &chunk, end)?,
+            _ if standing.exact => seal(feed, registry, &chunk, end)?,
+            _ => seal_proven(feed, registry, &chunk, end, kept)?,
         };
         running_max = running_max.max(newest);
     }
@@ -393,6 +456,19 @@ pub fn seal(feed: &FeedInfo, registry: &FeedRegistry, chunk: &ChunkEntry, end: u
     registry.sync()?;
     log_sealed(&feed.log(), feed, (chunk_id, base_seq), &seal);
     Ok(seal.max_time)
+}
+
+/// As [`seal`], of a chunk whose file may hold records behind `end` that nothing proves: sealing
+/// cuts them off, so a copy of them is kept.
+pub fn seal_proven(
+    feed: &FeedInfo,
+    registry: &FeedRegistry,
+    chunk: &ChunkEntry,
+    end: u64,
+    kept: &mut Kept<'_>,
+) -> Result<u64> {
+    kept.keep_tail(chunk, end)?;
+    seal(feed, registry, chunk, end)
 }
 
 /// Refuses a chunk whose records take more than its file has.

@@ -156,7 +156,7 @@ fn get_u32(bytes: &[u8], at: usize) -> u32 {
 }
 
 /// Both stamps of a live page: of this file, and of a process that is no more.
-fn stamp_page(bytes: &mut [u8], path: &Path) {
+pub fn stamp_page(bytes: &mut [u8], path: &Path) {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = fs::metadata(path) else { return };
     for at in [128, 1536] {
@@ -172,7 +172,7 @@ fn stamp_page(bytes: &mut [u8], path: &Path) {
 }
 
 /// Both slots of the table that say where shared memory is.
-fn stamp_segments(bytes: &mut [u8], shm: &Path) {
+pub fn stamp_segments(bytes: &mut [u8], shm: &Path) {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
     let path = shm.as_os_str().as_bytes();
