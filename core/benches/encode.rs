@@ -1,5 +1,5 @@
-//! What a record costs as text: a run is 1,000 records, so microseconds here read as nanoseconds
-//! a record.
+//! The cost of a record as text. A run is 1,000 records, so microseconds here are nanoseconds a
+//! record.
 //!
 //!     cargo bench -p deepwater --bench encode
 
@@ -13,7 +13,7 @@ use divan::{Bencher, counter::ItemsCount};
 use jiff::tz::TimeZone;
 
 const RECORDS: usize = 1000;
-/// Enough different records that no predictor learns them by heart.
+/// Enough different records that the branch predictor cannot learn them.
 const SAMPLE: usize = 100_000;
 
 fn main() {
@@ -34,7 +34,7 @@ fn layout(spec: &str) -> Layout {
     FeedSpec::from_json(spec).and_then(|spec| Layout::new(&spec)).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The next of a sequence of well mixed numbers (splitmix64).
+/// Returns the next of a sequence of well-mixed numbers (splitmix64).
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -42,7 +42,7 @@ fn next(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Trades with prices to the cent and sizes of two to eight decimals, as records of `spec`.
+/// Returns trades with prices to the cent and sizes of two to eight decimals, as records of `spec`.
 fn trades(spec: &str) -> Vec<u8> {
     let (mut state, mut ts, mut cents) = (42, 1_763_740_800_000_000u64, 8_412_357u64);
     let mut records = Vec::new();

@@ -1,4 +1,4 @@
-//! Appending and finding: nanoseconds a record, and a range of a second.
+//! The cost of appending a record, and of reading a range of one second.
 #![allow(clippy::unwrap_used)]
 
 use deepwater::Platform;
@@ -33,7 +33,7 @@ fn records(n: u64) -> Vec<u8> {
     bytes
 }
 
-/// Appends of 1 record, of 100, and of as many as a large read brings.
+/// Appends batches of 1 record, of 100, and of as many as a large read returns.
 #[divan::bench(args = [1, 100, 6000])]
 fn append(bencher: Bencher<'_, '_>, batch: u64) {
     let folder = tempfile::tempdir().unwrap();
@@ -44,7 +44,7 @@ fn append(bencher: Bencher<'_, '_>, batch: u64) {
     bencher.counter(ItemsCount::new(batch)).bench_local(|| writer.append_batch(&bytes).unwrap());
 }
 
-/// What the background thread does when a block is full: the checksum of its 64 KiB.
+/// What the background thread does when a block is full: it sums 64 KiB.
 #[divan::bench]
 fn block_checksum(bencher: Bencher<'_, '_>) {
     let per_block = 65_536 / RECORD_SIZE as u64;
@@ -52,7 +52,7 @@ fn block_checksum(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(per_block)).bench_local(|| crc(divan::black_box(&block)));
 }
 
-/// A second out of two million records, the feed opened anew each time.
+/// Reads a second out of two million records, opening the feed each time.
 #[divan::bench]
 fn range(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().unwrap();
@@ -74,7 +74,7 @@ fn range(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// Every record, with every checksum verified.
+/// Reads every record, and verifies every checksum.
 #[divan::bench]
 fn scan(bencher: Bencher<'_, '_>) {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Text in: what a row costs to parse.
+//! The cost of parsing a row.
 //!
-//! `cargo bench -p deepwater --bench text`; the figures are per run of 100,000 rows.
+//! `cargo bench -p deepwater --bench text`. A run is 100,000 rows.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fmt::Write as _;
@@ -26,7 +26,7 @@ fn trades() -> Arc<Layout> {
     Arc::new(Layout::new(&FeedSpec::from_json(spec).unwrap()).unwrap())
 }
 
-/// Trades with prices of two decimals and sizes of one to eight.
+/// Returns trades with prices of two decimals and sizes of one to eight.
 fn text(json: bool) -> String {
     let mut out = String::new();
     let mut state = 42u64;

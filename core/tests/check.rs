@@ -1,4 +1,4 @@
-//! A look at a store beside those who write it.
+//! Checks of a store while other threads write to it.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -32,10 +32,10 @@ fn published(found: &[Finding]) -> u64 {
     found.iter().find(of_busy).unwrap().value.unwrap() as u64
 }
 
-/// Sessions come and go, and chunks fill and are sealed, while others look: what they copied is not
-/// of one moment then, and nothing is wrong.
+/// While others check, sessions begin and end, and chunks fill and are sealed. The copies that a
+/// check reads may then mix two moments, but it must report nothing wrong.
 #[test]
-fn a_look_beside_a_writer_finds_nothing_wrong() {
+fn checks_beside_a_writer_find_nothing_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let platform = feeds(folder.path());
     let done = AtomicBool::new(false);
@@ -72,7 +72,7 @@ fn a_look_beside_a_writer_finds_nothing_wrong() {
 }
 
 #[test]
-fn a_copied_table_says_what_a_mapped_one_does() {
+fn a_copied_table_equals_a_mapped_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("r");
     let id = Identity { store_id: [1; 16], feed_id: 2, layout_hash: 3 };

@@ -1,4 +1,4 @@
-//! Layouts in other languages: the text, and what that language's compiler makes of it.
+//! Layouts in other languages: the text, and whether that language's compiler accepts it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ fn layout(fields: &str, packed: bool) -> Layout {
     Layout::new(&FeedSpec::from_json(&spec).unwrap()).unwrap()
 }
 
-/// Every type, and names that are no identifiers.
+/// Every type, and names that are not identifiers.
 fn odd(packed: bool) -> Layout {
     let fields = r#"{"name": "ts", "type": "uint64"},
         {"name": "int", "type": "char"}, {"name": "bid price", "type": "float64"},
@@ -40,7 +40,7 @@ fn odd(packed: bool) -> Layout {
 }
 
 #[test]
-fn the_text_in_each_language() {
+fn each_language_has_its_text() {
     let shown = |lang: Lang| describe(&trades(), "es-trades.1", lang);
     assert_eq!(
         shown(Lang::C),
@@ -93,7 +93,7 @@ fn language_names() {
     assert_eq!(error, "no layout language \"java\"; there are json, c, rust, numpy, arrow");
 }
 
-/// Runs a compiler over `source`; a machine without it passes.
+/// Runs a compiler over `source`. Passes if the compiler is not installed.
 #[track_caller]
 fn compiles(source: &str, file: &str, compiler: &str, arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ fn compiles(source: &str, file: &str, compiler: &str, arguments: &[&str]) {
 #[test]
 fn compilers_agree_with_every_offset() {
     for packed in [false, true] {
-        // "self" becomes a keyword once its first letter is raised.
+        // "self" becomes the keyword `Self` when its first letter is capitalized.
         for feed in ["trades", "self", "1", "int"] {
             for layout in [odd(packed), trades()] {
                 let c = describe(&layout, feed, Lang::C);

@@ -1,4 +1,5 @@
-//! Collecting, with a clock that the test sets: what goes when, and what readers then see.
+//! Collecting, with a clock that the test sets: which chunks are removed when, and what readers
+//! then see.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -12,7 +13,7 @@ use deepwater::writer::SessionEnd;
 use deepwater::{Error, Platform};
 
 const HOUR_S: u64 = 3600;
-/// Records of 8 bytes that fill a chunk of the least size.
+/// Number of 8-byte records that fill a chunk of the minimum size.
 const PER_CHUNK: u64 = 8192;
 
 fn store(folder: &Path, policy: &str) -> Platform {
@@ -25,7 +26,7 @@ fn store(folder: &Path, policy: &str) -> Platform {
     platform
 }
 
-/// One session that fills that many chunks, and no more.
+/// Writes one session that fills exactly `chunks` chunks.
 fn write_chunks(platform: &Platform, chunks: u64) {
     let mut writer = platform.create_writer("t").unwrap();
     let first = writer.next_seq();
@@ -37,7 +38,7 @@ fn write_chunks(platform: &Platform, chunks: u64) {
     writer.close(SessionEnd::Ended).unwrap();
 }
 
-/// So many seconds from now, by every clock.
+/// Returns the moment `seconds` from now, by every clock.
 fn later(seconds: u64) -> Moment {
     let now = Moment::now();
     Moment {
@@ -47,7 +48,7 @@ fn later(seconds: u64) -> Moment {
     }
 }
 
-/// Plans and applies; the chunks that went, and why.
+/// Plans and applies. Returns the chunks that were removed, and why.
 fn collect(platform: &Platform, wants: &Wants, now: &Moment) -> Vec<(Action, u64, Reason)> {
     let plan = gc::plan(platform, wants, now).unwrap();
     assert!(plan.failed.is_empty(), "{:?}", plan.failed);
@@ -68,7 +69,7 @@ fn registry(info: &FeedInfo) -> FeedRegistry {
 }
 
 #[test]
-fn a_chunk_goes_once_it_is_older_than_the_retention() {
+fn chunks_older_than_the_retention_are_collected() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     write_chunks(&platform, 3);
@@ -83,10 +84,10 @@ fn a_chunk_goes_once_it_is_older_than_the_retention() {
 }
 
 #[test]
-fn the_times_in_the_records_do_not_count() {
+fn record_times_do_not_affect_retention() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
-    // Of an hour from now, of 1970, of the day after tomorrow.
+    // An hour from now, in 1970, and the day after tomorrow.
     for ts in [later(HOUR_S).wall_us, 1, later(48 * HOUR_S).wall_us] {
         let mut writer = platform.create_writer("t").unwrap();
         writer.append(&ts.to_le_bytes()).unwrap();
@@ -97,7 +98,7 @@ fn the_times_in_the_records_do_not_count() {
 }
 
 #[test]
-fn within_a_boot_no_clock_makes_a_chunk_older_than_it_is() {
+fn wall_clock_jumps_within_a_boot_do_not_age_chunks() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     write_chunks(&platform, 1);
@@ -109,7 +110,7 @@ fn within_a_boot_no_clock_makes_a_chunk_older_than_it_is() {
 }
 
 #[test]
-fn a_size_limit_takes_the_oldest_and_counts_the_live_one() {
+fn size_limit_collects_the_oldest_and_counts_the_live_chunk() {
     let folder = tempfile::tempdir().unwrap();
     let chunk = 65536 + 4096 + 32;
     let policy = format!(r#","max_size_bytes":{}"#, 3 * chunk);
@@ -118,11 +119,11 @@ fn a_size_limit_takes_the_oldest_and_counts_the_live_one() {
     let done = collect(&platform, &Wants::default(), &later(0));
     assert_eq!(done, [(Action::Collect, 1, Reason::MaxSize)]);
     assert_eq!(collect(&platform, &Wants::default(), &later(0)), [], "exactly the limit is fine");
-    // One record in a live chunk, which has room allocated.
+    // One record in a live chunk. The chunk has its full size allocated.
     let mut writer = platform.create_writer("t").unwrap();
     writer.append(&7u64.to_le_bytes()).unwrap();
     assert_eq!(ids(&collect(&platform, &Wants::default(), &later(0))), [2]);
-    // However small the limit, that one stays.
+    // The live chunk stays, however small the limit.
     let json = platform.feed_info("t").unwrap().spec;
     let mut spec = json.clone();
     spec.policy.max_size_bytes = Some(1);
@@ -133,7 +134,7 @@ fn a_size_limit_takes_the_oldest_and_counts_the_live_one() {
 }
 
 #[test]
-fn room_on_the_disk_is_made_of_what_is_not_kept_forever() {
+fn min_free_spares_feeds_without_retention() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     write_chunks(&platform, 3);
@@ -145,20 +146,20 @@ fn room_on_the_disk_is_made_of_what_is_not_kept_forever() {
     let mut writer = platform.create_writer("forever").unwrap();
     writer.append(&[7; 8]).unwrap();
     writer.close(SessionEnd::Ended).unwrap();
-    // Far from enough: plenty is asked for.
+    // Ask for more than can be freed.
     let wants = Wants { min_free_bytes: Some(u64::MAX), ..Wants::default() };
     let plan = gc::plan(&platform, &wants, &later(0)).unwrap();
     assert!(plan.steps().all(|step| step.feed == "t" && step.reason == Reason::MinFree));
     assert_eq!(plan.steps().count(), 3);
     assert!(plan.short_bytes > u64::MAX / 2);
-    // Free already.
+    // That much is free already.
     let wants = Wants { min_free_bytes: Some(1), ..Wants::default() };
     let plan = gc::plan(&platform, &wants, &later(0)).unwrap();
     assert_eq!((plan.steps().count(), plan.short_bytes), (0, 0));
 }
 
 #[test]
-fn the_table_forgets_what_is_over_but_never_the_last_chunk_and_session() {
+fn old_entries_are_dropped_but_the_last_chunk_and_session_stay() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     let info = platform.feed_info("t").unwrap();
@@ -171,7 +172,7 @@ fn the_table_forgets_what_is_over_but_never_the_last_chunk_and_session() {
     let snapshot = platform.create_reader("t").unwrap().snapshot().unwrap();
     assert_eq!(snapshot.sessions.iter().map(|s| s.session_id).collect::<Vec<_>>(), [3]);
     assert_eq!(snapshot.end_seq, 5 * PER_CHUNK);
-    // Nothing begins anew.
+    // Numbering continues.
     write_chunks(&platform, 1);
     let newest = || {
         let snapshot = platform.create_reader("t").unwrap().snapshot().unwrap();
@@ -179,7 +180,7 @@ fn the_table_forgets_what_is_over_but_never_the_last_chunk_and_session() {
         (chunk.chunk_id, chunk.session_id, chunk.base_seq)
     };
     assert_eq!(newest(), (6, 4, 5 * PER_CHUNK));
-    // Another boot, and a live page that says nothing: the table alone must know.
+    // Another boot, and an empty live page: the table alone must have the numbers.
     std::fs::remove_file(info.live_path()).unwrap();
     deepwater::registry::live::LivePage::create(&info.live_path(), &info.id, 0o600).unwrap();
     collect(&platform, &Wants::default(), &later(6 * HOUR_S));
@@ -188,14 +189,15 @@ fn the_table_forgets_what_is_over_but_never_the_last_chunk_and_session() {
 }
 
 #[test]
-fn a_session_with_records_left_is_remembered() {
+fn a_session_with_records_left_keeps_its_entry() {
     let folder = tempfile::tempdir().unwrap();
     let limit = 2 * (65536 + 4096 + 32);
     let policy = format!(r#","max_size_bytes":{limit}"#);
     let platform = store(folder.path(), &policy);
     let info = platform.feed_info("t").unwrap();
     [1, 3, 1].iter().for_each(|chunks| write_chunks(&platform, *chunks));
-    // S C, S C C C, S C: the first four... of which the second session keeps its last.
+    // S C, S C C C, S C: collecting removes the first three chunks. The second session keeps its
+    // last.
     assert_eq!(ids(&collect(&platform, &Wants::default(), &later(0))), [1, 2, 3]);
     assert_eq!(registry(&info).first_entry().unwrap(), 2);
     let snapshot = platform.create_reader("t").unwrap().snapshot().unwrap();
@@ -204,7 +206,7 @@ fn a_session_with_records_left_is_remembered() {
 }
 
 #[test]
-fn a_snapshot_that_is_collected_is_no_damage() {
+fn collected_chunks_of_a_snapshot_are_lost_not_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     write_chunks(&platform, 3);
@@ -220,7 +222,7 @@ fn a_snapshot_that_is_collected_is_no_damage() {
         let seqs = ((chunk_id - 1) * PER_CHUNK, chunk_id * PER_CHUNK);
         Lost { feed: "t".into(), seqs, why: Why::Collected, gap }
     };
-    // What was open stays readable; what was not, is told.
+    // Chunks that were open stay readable. The others are reported.
     begun.for_each(|_| true).unwrap();
     assert_eq!(begun.take_damage(), []);
     assert_eq!(begun.take_lost(), [part(2, true), part(3, true)]);
@@ -240,7 +242,7 @@ fn a_snapshot_that_is_collected_is_no_damage() {
 }
 
 #[test]
-fn a_file_that_is_missing_is_damage_and_named() {
+fn a_missing_file_is_reported_as_damage() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     write_chunks(&platform, 2);
@@ -252,17 +254,17 @@ fn a_file_that_is_missing_is_damage_and_named() {
     let damage = scan.take_damage();
     assert_eq!((damage.len(), damage[0].chunk_id, damage[0].seqs), (1, 1, (0, PER_CHUNK)));
     assert!(damage[0].what.contains("00000001.idx"), "{}", damage[0].what);
-    // It goes when its time comes, like any other.
+    // It is collected when it is old enough, like any other chunk.
     assert_eq!(ids(&collect(&platform, &Wants::default(), &later(3 * HOUR_S))), [1, 2]);
 }
 
 #[test]
-fn a_removal_that_was_cut_short_is_finished() {
+fn an_interrupted_removal_is_finished() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     write_chunks(&platform, 3);
     let info = platform.feed_info("t").unwrap();
-    // Killed after the swap; and after the first of two files was gone.
+    // One run was killed after the swap, another after it had removed the first of two files.
     let position = |n: u64| n;
     registry(&info).set_place(position(1), Place::OnDisk, Place::Expired).unwrap();
     registry(&info).set_place(position(2), Place::OnDisk, Place::Expired).unwrap();
@@ -272,7 +274,7 @@ fn a_removal_that_was_cut_short_is_finished() {
     let names = deepwater::os::file::names(&info.folder).unwrap();
     assert!(!names.iter().any(|n| n.starts_with("00000001") || n.starts_with("00000002")));
     assert_eq!(collect(&platform, &Wants::default(), &later(0)), []);
-    // A power loss brought a file back that the table has forgotten.
+    // A power loss brought back a file of a chunk that is no longer in the table.
     write_chunks(&platform, 1);
     collect(&platform, &Wants::default(), &later(3 * HOUR_S));
     assert!(registry(&info).first_entry().unwrap() > 1);
@@ -282,7 +284,7 @@ fn a_removal_that_was_cut_short_is_finished() {
 }
 
 #[test]
-fn who_is_overtaken_does_nothing_and_plans_again() {
+fn a_plan_overtaken_by_another_run_removes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path(), r#","retention_hours":2"#);
     write_chunks(&platform, 2);
@@ -291,7 +293,7 @@ fn who_is_overtaken_does_nothing_and_plans_again() {
     assert_eq!(ids(&collect(&platform, &Wants::default(), &now)), [1, 2]);
     let outcome = gc::apply(&platform, &plan, &mut |step| panic!("{step:?} is done already"));
     assert_eq!(outcome.conflicts, 2);
-    // The feed deleted, and made again: its new chunks have the old names.
+    // The feed is deleted and created again. Its new chunks have the old names.
     write_chunks(&platform, 1);
     let plan = gc::plan(&platform, &Wants::default(), &later(6 * HOUR_S)).unwrap();
     assert_eq!(plan.steps().count(), 1);

@@ -1,7 +1,7 @@
-//! The protocols between processes, run by a model checker in every order that the memory model
-//! allows: the ring's writer beside a reader that it laps, a ring that replaces another, the bell
-//! that followers sleep by, and the place of a chunk. Every order that a protocol asks for by name
-//! is taken out once, and then its model must fail.
+//! Runs the protocols between processes in a model checker, in every order that the memory model
+//! allows: the ring's writer and a reader that it laps, a ring that replaces another, the wait file
+//! that followers sleep on, and the place of a chunk. Each named memory order is weakened once, and
+//! its model must then fail.
 //!
 //! The models run the library's own code on memory that belongs to the checker.
 #![allow(clippy::unwrap_used)]
@@ -16,16 +16,16 @@ use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-/// Where a ring's records begin, as in the library.
+/// Offset of a ring's records, as in the library.
 const RECORDS_AT: usize = 4096;
 
 /// Shared words that the checker watches.
 struct Shared {
     words: Vec<(usize, AtomicU64)>,
     halves: Vec<(usize, AtomicU32)>,
-    /// Bytes of a ring's records: what lies behind them is the beginning again.
+    /// Size of a ring's records in bytes. Offsets beyond it wrap around.
     ring_bytes: usize,
-    /// The site whose order is taken out.
+    /// The site whose memory order is weakened.
     weak: Option<&'static str>,
 }
 
@@ -77,8 +77,8 @@ impl Memory for Shared {
 
     fn load_half(&self, at: usize, site: Site) -> u32 {
         if self.is_weak(site) {
-            // The checker runs each thread's steps in the order of the program. Without Acquire
-            // the store that follows this load, to another word, may come before it.
+            // The checker runs the steps of each thread in program order. Without Acquire, the
+            // store to another word that follows this load may come before it.
             self.half(wait::WAITERS_AT).store(1, Ordering::Relaxed);
         }
         self.half(at).load(self.order(site))
@@ -86,8 +86,8 @@ impl Memory for Shared {
 
     fn store_half(&self, at: usize, value: u32, site: Site) {
         if value == 0 && self.weak == Some("wait.raise") {
-            // As above: without Release this store may come after the one that follows it, where
-            // it is made up for.
+            // As above: without Release, this store may come after the next one. `add_half` makes
+            // it there.
             return;
         }
         self.half(at).store(value, self.order(site));
@@ -127,7 +127,7 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 
 const PUBLISHED_AT: usize = deepwater::registry::live::PUBLISHED_AT;
 
-/// A ring of one record of two words, which agree with each other and with the record's seq.
+/// A ring that holds one record of two words. Both words are computed from the record's seq.
 fn ring(weak: Weak) -> Shared {
     let words = [
         PUBLISHED_AT,
@@ -154,8 +154,8 @@ fn append(ring: &Shared, seq: u64) {
     protocol::commit(ring, RECORDS_AT + seq as usize * 16, &record(seq), seq + 1);
 }
 
-/// What a reader believes is a record that was written, whole.
-fn a_lapped_reader_knows_it(weak: Weak) {
+/// Every record that a reader accepts was written, and is whole.
+fn a_lapped_reader_detects_it(weak: Weak) {
     check(move || {
         let ring = Arc::new(ring(weak));
         let writers = Arc::clone(&ring);
@@ -175,8 +175,9 @@ fn a_lapped_reader_knows_it(weak: Weak) {
     });
 }
 
-/// What a reader takes from beside `published` is the newest record that it knows of, whole.
-fn the_newest_record_is_known_from_a_later_one(weak: Weak) {
+/// The record that a reader copies from beside `published` is the newest one it knows of, and
+/// whole.
+fn the_newest_record_is_not_mistaken_for_a_later_one(weak: Weak) {
     check(move || {
         let ring = Arc::new(ring(weak));
         let writers = Arc::clone(&ring);
@@ -199,13 +200,13 @@ fn the_newest_record_is_known_from_a_later_one(weak: Weak) {
     });
 }
 
-/// Who has seen that a ring is replaced sees all that was published in it.
+/// A reader that has seen that a ring is replaced sees everything published in it.
 fn a_replaced_ring_is_read_to_its_end(weak: Weak) {
     check(move || {
         let ring = Arc::new(ring(weak));
         let next = Arc::clone(&ring);
         let writer = thread::spawn(move || {
-            // The next writer has the lock that the last one held.
+            // The next writer holds the lock that the last one held.
             append(&next, 0);
             protocol::replace(&*next, 7);
         });
@@ -216,16 +217,16 @@ fn a_replaced_ring_is_read_to_its_end(weak: Weak) {
     });
 }
 
-/// What the kernel does: it goes to sleep only if the word is still what it was, under a lock that
-/// whoever wakes takes too.
+/// Models the kernel: a thread sleeps only if the word is unchanged. The check is under a lock that
+/// every waker takes.
 struct Kernel {
     lock: Mutex<()>,
     sleepers: Condvar,
 }
 
-/// A follower reads two records that come one by one, and sleeps between. If a wake is missed it
-/// sleeps for ever, which the checker tells.
-fn no_wake_is_missed(weak: Weak) {
+/// A follower reads two records that come one by one, and sleeps in between. If it misses a wake-up
+/// it sleeps forever, and the checker reports that.
+fn no_wake_up_is_missed(weak: Weak) {
     check(move || {
         let bell = Shared::new(&[PUBLISHED_AT], &[wait::WAITERS_AT, wait::WAKE_AT], 0, weak);
         let kernel = Kernel { lock: Mutex::new(()), sleepers: Condvar::new() };
@@ -263,9 +264,9 @@ const FLUSHING: u64 = 3;
 const ON_DISK: u64 = 4;
 const EXPIRED: u64 = 5;
 
-/// Of two that want to collect a chunk while it is sealed only one does, and whoever sees that it
-/// is sealed sees all of the seal.
-fn a_chunk_is_moved_once(weak: Weak) {
+/// Two threads try to collect a chunk while it is being sealed, and at most one succeeds. A thread
+/// that sees that the chunk is sealed sees all of the seal.
+fn a_chunk_is_collected_once(weak: Weak) {
     check(move || {
         let words: Vec<usize> = (0..128).step_by(8).collect();
         let entry = Shared::new(&words, &[], 0, weak);
@@ -294,19 +295,19 @@ fn a_chunk_is_moved_once(weak: Weak) {
 
 type Model = fn(Weak);
 
-/// The models of each protocol, and the sites they depend on.
+/// Returns the models of each protocol, and the sites they depend on.
 fn protocols() -> [(&'static [Model], &'static [Site]); 3] {
     [
         (
             &[
-                a_lapped_reader_knows_it,
-                the_newest_record_is_known_from_a_later_one,
+                a_lapped_reader_detects_it,
+                the_newest_record_is_not_mistaken_for_a_later_one,
                 a_replaced_ring_is_read_to_its_end,
             ],
             &protocol::SITES,
         ),
-        (&[no_wake_is_missed], &wait::SITES),
-        (&[a_chunk_is_moved_once], &place::SITES),
+        (&[no_wake_up_is_missed], &wait::SITES),
+        (&[a_chunk_is_collected_once], &place::SITES),
     ]
 }
 
@@ -317,13 +318,13 @@ fn the_protocols_hold() {
     }
 }
 
-/// Names the site to be weakened, in a process that does nothing else.
+/// Names the site to weaken. It is set for a child process that tests only this site.
 const WEAK_VARIABLE: &str = "DEEPWATER_LOOM_WEAK";
-/// What such a process ends with when a model fails.
+/// Exit status of that process when a model fails.
 const FAILED: i32 = 33;
 
 #[test]
-fn every_order_that_is_asked_for_is_needed() {
+fn every_named_memory_order_is_needed() {
     if let Ok(name) = std::env::var(WEAK_VARIABLE) {
         return weaken(&name);
     }
@@ -332,9 +333,9 @@ fn every_order_that_is_asked_for_is_needed() {
     for site in protocols().iter().flat_map(|(_, sites)| sites.iter()) {
         assert!(site.order != Ordering::Relaxed && !names.contains(&site.name), "{site:?}");
         names.push(site.name);
-        // A process each: what is left of a model that failed cannot be unwound.
+        // One process per site, because a failed model cannot be unwound.
         let run = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "every_order_that_is_asked_for_is_needed", "--nocapture"])
+            .args(["--exact", "every_named_memory_order_is_needed", "--nocapture"])
             .env(WEAK_VARIABLE, site.name)
             .output()
             .unwrap();
@@ -348,7 +349,7 @@ fn every_order_that_is_asked_for_is_needed() {
     assert_eq!(names.len(), 14, "{names:?}");
 }
 
-/// Runs the models of a site's protocol without its order.
+/// Runs the models of a site's protocol with the site weakened.
 fn weaken(name: &str) {
     std::panic::set_hook(Box::new(|what| {
         eprintln!("{what}");

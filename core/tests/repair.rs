@@ -1,4 +1,4 @@
-//! What repair and its neighbours in the library promise to programs that use it.
+//! What the library promises to programs that repair a store.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -15,7 +15,7 @@ const CHUNK: u64 = 8192;
 const HEADER: u64 = 4096;
 const ENTRY: u64 = 128;
 
-/// A feed of eight-byte records, 8192 a chunk of one block.
+/// A feed of eight-byte records, 8192 to a chunk. A chunk is one block.
 fn store(folder: &Path) -> Platform {
     let platform = Platform::create(folder).unwrap();
     let json = r#"{"feed_name":"t","fields":[{"name":"ts","type":"uint64"}],"ts_col":"ts",
@@ -43,7 +43,7 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     file.write_all_at(bytes, at).unwrap();
 }
 
-/// How many records there are from seq 0 on, each the number that its seq is.
+/// Counts the records from seq 0 on, and checks that each holds its seq.
 fn count(platform: &Platform) -> u64 {
     let reader = platform.create_reader("t").unwrap();
     let snapshot = reader.snapshot().unwrap();
@@ -61,13 +61,13 @@ fn count(platform: &Platform) -> u64 {
 }
 
 #[test]
-fn entries_that_never_reached_the_disk_are_none() {
+fn entries_that_never_reached_the_disk_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(&folder.path().join("a"));
     let mut writer = platform.create_writer_with("t", unsynced()).unwrap();
     writer.append_batch(&rows(0..CHUNK + 100)).unwrap();
     writer.sync_now().unwrap();
-    // Two more chunks, of which the table's count says, and nothing else on the disk.
+    // Fill two more chunks. The table's count includes them, but nothing else of them is on disk.
     writer.append_batch(&rows(CHUNK + 100..3 * CHUNK + 7)).unwrap();
     let table = |base: &str| folder.path().join(base).join("feeds/t/feed_registry.bin");
     for (base, first_zero) in [("b", 3), ("c", 2)] {
@@ -76,7 +76,7 @@ fn entries_that_never_reached_the_disk_are_none() {
         let zeros = vec![0; ((5 - first_zero) * ENTRY) as usize];
         overwrite(&table(base), HEADER + first_zero * ENTRY, &zeros);
         if first_zero == 2 {
-            // The checkpoint's own chunk is not there: no power loss does that.
+            // The chunk of the checkpoint is missing, which no power loss causes.
             let reader = copied.create_reader("t").unwrap();
             let told = reader.snapshot().unwrap_err().to_string();
             assert!(told.contains("entry 2 is gone, and a checkpoint"), "{told}");
@@ -95,7 +95,7 @@ fn entries_that_never_reached_the_disk_are_none() {
 }
 
 #[test]
-fn a_reader_goes_on_with_the_table_that_a_repair_made() {
+fn an_open_reader_continues_with_the_repaired_table() {
     let folder = tempfile::tempdir().unwrap();
     let platform = store(folder.path());
     let mut writer = platform.create_writer("t").unwrap();
@@ -127,7 +127,7 @@ fn a_reader_goes_on_with_the_table_that_a_repair_made() {
     .unwrap();
     assert_eq!(scan.take_damage(), []);
     assert!(seqs.into_iter().eq((0..CHUNK).chain(2 * CHUNK..3 * CHUNK)));
-    // Planned again, nothing is found; and the next writer goes on behind.
+    // A second plan finds nothing, and the next writer continues after the last record.
     let plan = repair::plan(&platform, "t", Options::default(), &mut |_| {}).unwrap();
     assert!(plan.is_empty() && plan.is_sound(), "{:?}", plan.findings);
     let mut writer = platform.create_writer("t").unwrap();

@@ -1,4 +1,4 @@
-//! The library as a program uses it: written, read back, compared with a model.
+//! The library as a program uses it: data is written, read back and compared with a model.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::HashSet;
@@ -14,7 +14,7 @@ use deepwater::ring::{self, Copied, Cursor, Found, Ring};
 use deepwater::schema::{FeedSpec, Order};
 use deepwater::writer::{SessionEnd, Writer, WriterOptions};
 
-/// A small random number generator: the tests must do the same every time.
+/// A small random number generator with a fixed seed, so that every run is the same.
 struct Random(u64);
 
 impl Random {
@@ -53,7 +53,7 @@ fn record(n: u64, ts: u64, batch: u32) -> Vec<u8> {
     bytes
 }
 
-/// Seq, number and time of every record of a scan.
+/// Returns seq, number and time of every record of a scan.
 fn collect(reader: &Reader, selection: Selection, direction: Direction) -> Vec<(u64, u64, u64)> {
     let snapshot = reader.snapshot().unwrap();
     let mut scan = reader.scan(&snapshot, selection, direction);
@@ -69,7 +69,7 @@ fn collect(reader: &Reader, selection: Selection, direction: Direction) -> Vec<(
     got
 }
 
-/// Writes `rows` late and repeated times in batches of odd sizes, over several sessions.
+/// Writes `rows` rows with late and repeated times, in batches of odd sizes, over several sessions.
 fn write_sessions(platform: &Platform, rows: usize, random: &mut Random) -> Vec<(u64, u64, u64)> {
     let mut model = Vec::new();
     let mut clock = 1_000_000;
@@ -93,7 +93,7 @@ fn write_sessions(platform: &Platform, rows: usize, random: &mut Random) -> Vec<
 }
 
 #[test]
-fn ranges_of_late_data_in_small_chunks_agree_with_a_model() {
+fn ranges_of_late_data_match_a_model() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     platform.create_feed(&spec("t"), false).unwrap();
@@ -130,7 +130,7 @@ fn ranges_of_late_data_in_small_chunks_agree_with_a_model() {
 }
 
 #[test]
-fn the_last_records_and_playback_from_marks() {
+fn last_records_and_playback_from_marks() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     platform.create_feed(&spec("t"), false).unwrap();
@@ -226,7 +226,7 @@ fn a_reader_beside_a_writer_sees_whole_batches_in_order() {
 }
 
 #[test]
-fn a_reader_that_looks_while_a_writer_opens_sees_no_part_of_a_batch() {
+fn snapshots_while_a_writer_opens_hold_whole_batches() {
     const SESSIONS: u64 = 150;
     const BATCH: u64 = 10_000;
     let folder = tempfile::tempdir().unwrap();
@@ -265,7 +265,7 @@ fn flip(path: &Path, at: u64) {
 }
 
 #[test]
-fn a_flipped_byte_costs_its_block_and_no_more() {
+fn a_flipped_byte_loses_only_its_block() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     let mut wide = spec("t");
@@ -295,7 +295,7 @@ fn a_flipped_byte_costs_its_block_and_no_more() {
 }
 
 #[test]
-fn late_records_are_refused_or_clamped_as_the_policy_says() {
+fn late_records_are_accepted_rejected_or_clamped_by_policy() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     for (order, want, rejected) in [
@@ -319,7 +319,7 @@ fn late_records_are_refused_or_clamped_as_the_policy_says() {
 }
 
 #[test]
-fn a_copied_store_believes_its_checkpoint_not_its_live_page() {
+fn a_copied_store_trusts_its_checkpoint_not_its_live_page() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path().join("a")).unwrap();
     platform.create_feed(&spec("t"), false).unwrap();
@@ -347,7 +347,7 @@ fn a_copied_store_believes_its_checkpoint_not_its_live_page() {
 }
 
 #[test]
-fn a_second_writer_is_refused_with_the_first_ones_pid() {
+fn a_second_writer_fails_and_names_the_first_ones_pid() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     platform.create_feed(&spec("t"), false).unwrap();
@@ -385,7 +385,7 @@ fn chunks_are_numbered_in_the_order_of_their_records() {
         WriterOptions { sync: Some(deepwater::schema::Sync::None), ..WriterOptions::default() };
     let mut writer = platform.create_writer_with("t", options).unwrap();
     let rows: Vec<u8> = (0..300).flat_map(|n| record(n, n, 0)).collect();
-    // As fast as it goes: the writing thread overtakes the one that makes chunks ready.
+    // At full speed, so that the writing thread overtakes the one that prepares chunks.
     for _ in 0..2000 {
         writer.append_batch(&rows).unwrap();
     }
@@ -397,7 +397,7 @@ fn chunks_are_numbered_in_the_order_of_their_records() {
     };
     let got = ids(&platform);
     assert!(got.is_sorted(), "{got:?}");
-    // The next session removes what it takes for left over.
+    // The next session removes leftovers. It must not remove these chunks.
     platform.create_writer("t").unwrap().close(SessionEnd::Ended).unwrap();
     assert_eq!(ids(&platform), got);
     let mut count = 0;
@@ -412,7 +412,7 @@ fn chunks_are_numbered_in_the_order_of_their_records() {
     assert_eq!(count, 600_000);
 }
 
-/// Copies a store while it is written: to the copy this is a machine that stopped.
+/// Copies a store while it is being written. To the copy, this looks like a machine that stopped.
 fn copy(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap();
     assert!(copied.success());
@@ -423,7 +423,7 @@ fn unsynced() -> WriterOptions {
 }
 
 #[test]
-fn a_checkpoint_holds_though_the_rest_of_its_block_was_lost() {
+fn a_checkpoint_holds_when_the_rest_of_its_block_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("a"), folder.path().join("b"));
     let platform = Platform::create(&from).unwrap();
@@ -438,7 +438,7 @@ fn a_checkpoint_holds_though_the_rest_of_its_block_was_lost() {
         writer.append_batch(&rows).unwrap();
     }
     let reader = platform.create_reader("t").unwrap();
-    // Until the first block is closed, with all of its 2048 records.
+    // Wait until the first block is closed, with all of its 2048 records.
     loop {
         let chunk = reader.snapshot().unwrap().chunks[0];
         let blocks = reader.index(&chunk).unwrap().blocks(0, 1, chunk.extent()).unwrap();
@@ -458,7 +458,7 @@ fn a_checkpoint_holds_though_the_rest_of_its_block_was_lost() {
 }
 
 #[test]
-fn a_time_range_without_end_has_the_greatest_time() {
+fn a_time_range_without_end_includes_the_greatest_time() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     platform.create_feed(&spec("t"), false).unwrap();
@@ -498,7 +498,7 @@ fn a_reader_beside_the_first_writer_sees_whole_batches_from_the_start() {
     }
 }
 
-/// All that a cursor finds, at most so many records at a time.
+/// Appends all records of a cursor to `found`, copying at most `most` records at a time.
 fn drain(cursor: &mut Cursor, size: usize, most: usize, found: &mut Vec<u8>) {
     let mut bytes = vec![0; size * most];
     while let Copied::Records { first_seq, count } = cursor.copy(u64::MAX, &mut bytes).unwrap() {
@@ -507,7 +507,7 @@ fn drain(cursor: &mut Cursor, size: usize, most: usize, found: &mut Vec<u8>) {
     }
 }
 
-/// A transient feed of records of that size, for writing, and its ring.
+/// Creates a transient feed with records of `size` bytes. Returns its writer and its ring.
 fn open_ring(platform: &Platform, size: usize) -> (Writer, Arc<Ring>) {
     let name = format!("ring{size}");
     let rest = match size - 8 {
@@ -527,7 +527,7 @@ fn open_ring(platform: &Platform, size: usize) -> (Writer, Arc<Ring>) {
 }
 
 #[test]
-fn a_ring_gives_records_of_every_size_that_come_alone_or_in_batches() {
+fn rings_return_records_of_every_size_single_or_in_batches() {
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
     let mut random = Random(17);
@@ -555,7 +555,7 @@ fn a_ring_gives_records_of_every_size_that_come_alone_or_in_batches() {
 }
 
 #[test]
-fn a_reader_of_a_ring_gets_records_that_come_one_by_one_whole() {
+fn ring_readers_get_whole_records_written_one_by_one() {
     const COUNT: u64 = 1_000_000;
     let folder = tempfile::tempdir().unwrap();
     let platform = Platform::create(folder.path()).unwrap();
@@ -593,7 +593,7 @@ fn a_reader_of_a_ring_gets_records_that_come_one_by_one_whole() {
         for seq in 0..COUNT {
             fill(seq, &mut record);
             writer.append(&record).unwrap();
-            // Now faster than the reader looks, now about as fast.
+            // Vary the pace: at times faster than the reader, at times about as fast.
             (0..random.below(1 << (seq >> 10 & 7))).for_each(|_| std::hint::spin_loop());
         }
         reader.join().unwrap();

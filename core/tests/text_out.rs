@@ -1,5 +1,5 @@
-//! What the encoder writes, read back by readers that are not ours: serde_json, the csv crate and
-//! std's number parsers.
+//! Reads the encoder's output back with independent parsers: serde_json, the csv crate and std's
+//! number parsers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -132,7 +132,7 @@ fn seq_feed_fields_and_ints() {
 }
 
 #[test]
-fn refusals() {
+fn invalid_options_are_rejected() {
     let refused = |format: OutputFormat, options: EncodeOptions| {
         Encoder::new(&trades(), format, &options).unwrap_err().to_string()
     };
@@ -152,7 +152,7 @@ fn refusals() {
 }
 
 #[test]
-fn cells_that_a_reader_might_trim_or_split_are_quoted() {
+fn cells_that_a_parser_might_trim_or_split_are_quoted() {
     let layout = layout_of(&[("ts", FieldType::Uint64), ("s,x", FieldType::String(4))], true);
     let show = |s: &[u8], format: &str, names: &[&str]| {
         let options = EncodeOptions { fields: fields(names), ..EncodeOptions::default() };
@@ -177,7 +177,7 @@ fn cells_that_a_reader_might_trim_or_split_are_quoted() {
 }
 
 #[test]
-fn an_empty_string_is_not_taken_for_a_default() {
+fn an_empty_string_is_not_a_default() {
     let spec = r#"{"feed_name": "f", "ts_col": "ts", "fields": [{"name": "ts", "type": "uint64"},
         {"name": "s", "type": "string8", "default": "x"}, {"name": "t", "type": "string8"}]}"#;
     let layout = Layout::new(&FeedSpec::from_json(spec).unwrap()).unwrap();
@@ -189,7 +189,7 @@ fn an_empty_string_is_not_taken_for_a_default() {
 }
 
 #[test]
-fn a_table_settles_its_widths_after_a_thousand_rows() {
+fn table_widths_are_fixed_after_a_thousand_rows() {
     let mut encoder =
         Encoder::new(&trades(), OutputFormat::Table, &EncodeOptions::default()).unwrap();
     let mut out = Vec::new();
@@ -209,7 +209,7 @@ fn a_table_settles_its_widths_after_a_thousand_rows() {
 }
 
 #[test]
-fn raw_and_npy_are_the_records() {
+fn raw_and_npy_contain_the_records_as_stored() {
     let records = [trade(1, 2.0, 3, b'B'), trade(4, 5.0, 6, b'S')].concat();
     let plain = EncodeOptions::default();
     assert_eq!(encode(&trades(), OutputFormat::Raw, &plain, &records), records);
@@ -249,7 +249,7 @@ fn a_long_npy_description_takes_version_two() {
     assert!(npy[12..size].is_ascii() && npy[..size].ends_with(b"\n"));
 }
 
-/// What a field's value must read back as.
+/// Checks that `shown` reads back as the value of the field.
 #[track_caller]
 fn check_value(field: &Field, record: &[u8], shown: &str) {
     let bytes = &record[field.range()];
@@ -294,7 +294,7 @@ fn check_value(field: &Field, record: &[u8], shown: &str) {
     }
 }
 
-/// A JSON value as the cell it would be in CSV.
+/// Converts a JSON value to the cell it would be in CSV.
 fn cell(value: &RawValue) -> String {
     match value.get() {
         "null" => "NaN".into(),
@@ -349,7 +349,7 @@ fn check_all(layout: &Layout, records: &[u8]) {
     check_jsonl(layout, IntStyle::String, records);
     check_csv(layout, "csv", b',', records);
     check_csv(layout, "tsv", b'\t', records);
-    // The same text, however the records are handed over.
+    // The text is the same whether the records come together or one by one.
     for format in [OutputFormat::Jsonl, OutputFormat::Csv, OutputFormat::Npy, OutputFormat::Table] {
         let options = EncodeOptions { with_seq: true, ..EncodeOptions::default() };
         let whole = encode(layout, format, &options, records);
@@ -380,7 +380,7 @@ const SIMPLE: [FieldType; 13] = [
     FieldType::Timestamp,
 ];
 
-/// Makes arbitrary bytes a record that the layout allows.
+/// Turns arbitrary bytes into a record that the layout allows.
 fn legal(layout: &Layout, record: &mut [u8]) {
     for field in layout.fields() {
         let bytes = &mut record[field.range()];
@@ -410,7 +410,8 @@ fn every_type_at_its_extremes() {
     all.extend(names.iter().map(String::as_str).zip(kinds));
     for packed in [false, true] {
         let layout = layout_of(&all, packed);
-        // All bits, none, the sign alone, all but the sign, each control character and each quote.
+        // All bits set, none, only the sign, all but the sign, each control character and each
+        // quote.
         let mut records = Vec::new();
         for byte in 0..=255u8 {
             for last in [byte, byte ^ 0x80] {
@@ -427,7 +428,7 @@ fn every_type_at_its_extremes() {
 }
 
 #[test]
-fn the_widest_rows_fit() {
+fn the_widest_rows_round_trip() {
     let long = "\"".repeat(255);
     let layout = layout_of(
         &[
@@ -452,12 +453,12 @@ fn kind() -> impl Strategy<Value = FieldType> {
     ]
 }
 
-/// Names with everything in them that a format might trip over.
+/// Names with every kind of character that could confuse a format.
 fn name() -> impl Strategy<Value = String> {
     "[a-z,;\"'\\\\ {}\u{e9}\u{20ac}\u{feff}]{1,30}|[a-z]{1,8}|[a-z]{80,90}"
 }
 
-/// Records of bytes with a liking for what is special: quotes, blanks, line ends, NUL.
+/// Records that often contain special bytes: quotes, blanks, line ends and NUL.
 fn records(layout: &Layout) -> impl Strategy<Value = Vec<u8>> + use<> {
     let byte = prop_oneof![
         3 => any::<u8>(),
@@ -484,7 +485,7 @@ fn case() -> impl Strategy<Value = (Layout, Vec<u8>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
     #[test]
-    fn any_record_of_any_layout_reads_back((layout, mut records) in case()) {
+    fn any_record_of_any_layout_round_trips((layout, mut records) in case()) {
         for record in records.chunks_exact_mut(layout.record_size()) {
             legal(&layout, record);
         }
@@ -492,7 +493,7 @@ proptest! {
     }
 
     #[test]
-    fn times_as_text_read_back(ticks: u64, shift in 0u32..64) {
+    fn times_as_text_round_trip(ticks: u64, shift in 0u32..64) {
         let layout = layout_of(&[("ts", FieldType::Uint64), ("t", FieldType::Timestamp)], false);
         let ticks = ticks >> shift;
         let record = ticks.to_le_bytes().repeat(2);

@@ -1,17 +1,17 @@
-//! Figures: of one run, and the medians of several.
+//! The figures of one run, and the medians of several.
 
 use std::collections::BTreeMap;
 
-/// How long each record took, in nanoseconds.
+/// Latency of each record, in nanoseconds.
 #[derive(Default)]
 pub struct Latencies {
     all: Vec<u64>,
-    /// p50, p99, p99.9 and the worst, once they came from the other process.
+    /// p50, p99, p99.9 and maximum, if another process has measured them.
     figures: Option<[f64; 4]>,
 }
 
 impl Latencies {
-    /// Notes one.
+    /// Adds a latency.
     #[inline]
     pub fn add(&mut self, ns: u64) {
         self.all.push(ns);
@@ -27,13 +27,13 @@ impl Latencies {
         [at(0.5), at(0.99), at(0.999), at(1.0)]
     }
 
-    /// Prints the figures, for the process that asked.
+    /// Prints the figures for the parent process.
     pub fn print(&self) {
         let [p50, p99, p999, max] = self.figures();
         println!("{p50} {p99} {p999} {max}");
     }
 
-    /// Reads what another process printed.
+    /// Parses what another process printed.
     pub fn parse(line: &str) -> Latencies {
         let mut figures = line.split(' ').map(|word| word.parse().unwrap());
         let figures = std::array::from_fn(|_| figures.next().unwrap());
@@ -41,7 +41,7 @@ impl Latencies {
     }
 }
 
-/// All figures of all runs.
+/// The figures of all runs.
 #[derive(Default)]
 pub struct Table {
     order: Vec<String>,
@@ -60,7 +60,7 @@ impl Table {
     }
 
     fn add(&mut self, name: String, figures: Vec<f64>) {
-        // Raw, as they come; the medians at the end.
+        // Print each raw figure now, and the medians at the end.
         let words: Vec<String> = figures.iter().map(|ns| format!("{ns:.1}")).collect();
         eprintln!("raw\t{name}\t{}", words.join("\t"));
         if !self.rows.contains_key(&name) {

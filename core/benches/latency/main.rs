@@ -1,11 +1,13 @@
-//! From one process to another: how long a record takes, and what an append costs.
+//! Measures the latency of a record from one process to another, and the cost of an append.
 //!
-//! Two processes on a core each. The writing one stores the time in a record and appends it; the
-//! other one looks at the clock when it has the record. Beside it, in the same run: a process that
-//! only looks at the clock, a cache line that goes to and fro, a pipe, and another ring.
+//! Two processes run on a core each. The writer stores the time in a record and appends it. The
+//! reader compares that time with the clock when it gets the record. For comparison the same run
+//! measures a process that only reads the clock, a cache line sent back and forth, a pipe, and
+//! another ring.
 //!
-//! `RUNS` (5) runs, `EACH_SECONDS` (3) each: in pieces of a quarter of a second, all transports in
-//! turns, since some machines stand still for milliseconds once a second. Of the pieces the median.
+//! There are `RUNS` (5) runs of `EACH_SECONDS` (3). A run measures all transports in turn, in
+//! pieces of a quarter of a second, since some machines stall for milliseconds once a second. The
+//! result is the median of the pieces.
 #![allow(clippy::unwrap_used)]
 
 mod figures;
@@ -28,13 +30,13 @@ use ringfire::RingProducer;
 use figures::{Latencies, Table};
 
 const PACE_NS: u64 = 50_000;
-/// Pieces of a second that are measured at a time, and how many records each has.
+/// Pieces per second, and the number of records in each.
 const PIECES: u64 = 4;
 const PIECE_RECORDS: u64 = 1_000_000_000 / PACE_NS / PIECES;
 const SIZES: [usize; 2] = [48, 64];
-/// The kinds of transport, in the order they are shown.
+/// The transports, in the order they are shown.
 const KINDS: [&str; 6] = ["ringfire", "ring", "follower", "staged", "disk", "pipe"];
-/// How many records ringfire's ring holds: about as many bytes as ours.
+/// Capacity of ringfire's ring in records: about as many bytes as ours.
 const RINGFIRE_RECORDS: u64 = 1 << 18;
 
 fn main() {
@@ -53,7 +55,7 @@ fn main() {
             work.appends(&mut table);
             table.print();
         }
-        // As one of the tests: that it is built.
+        // `cargo test` only checks that it builds.
         _ if !words.contains(&"--bench") => println!("latency: measured by cargo bench"),
         _ => {
             let status = on_core(0, &["pinned"]).status().unwrap();
@@ -62,7 +64,7 @@ fn main() {
     }
 }
 
-/// This program again, on one core.
+/// Runs this program again, on one core.
 fn on_core(core: u32, args: &[&str]) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]).arg(std::env::current_exe().unwrap()).args(args);
@@ -104,7 +106,7 @@ fn run() {
     table.print();
 }
 
-/// Where a run has its files.
+/// The files of a run.
 struct Work {
     disk: tempfile::TempDir,
     shm: tempfile::TempDir,
@@ -136,7 +138,7 @@ impl Other {
         line.trim().to_owned()
     }
 
-    /// What it measured.
+    /// Waits for the process, and returns what it measured.
     fn finish(mut self) -> Latencies {
         self.input = None;
         let line = self.line();
@@ -224,10 +226,10 @@ impl Work {
         other.finish()
     }
 
-    /// What the machine does to whoever only looks at the clock, and what a cache line costs.
+    /// Measures the baselines: a process that only reads the clock, and a cache line.
     fn baselines(&self, table: &mut Table) {
         let other = Other::start("spin", 48, PIECE_RECORDS, &self.base());
-        // As busy as the writing process is beside any of the others.
+        // Keep this process as busy as the writer is with any transport.
         send(48, PIECE_RECORDS, PACE_NS, |_| {});
         table.latencies("spinning", &other.finish());
 
@@ -248,8 +250,8 @@ impl Work {
         table.latencies("cache line, to and fro / 2", &latencies);
     }
 
-    /// How long each of 2,000 appends a second takes, of a store that is synced once a second; and
-    /// how long nothing takes.
+    /// Measures 2,000 appends a second to a store that is synced once a second, and an empty
+    /// function at the same pace.
     fn paced_appends(&self, seconds: u64, table: &mut Table) {
         const PACE_NS: u64 = 500_000;
         let size = 48;
@@ -269,8 +271,8 @@ impl Work {
         }
     }
 
-    /// Nanoseconds an append of the writing process alone, beside a follower that sleeps, and
-    /// beside one that drains.
+    /// Measures the nanoseconds of an append: alone, with a sleeping follower, and with a reader
+    /// that drains the feed.
     fn appends(&self, table: &mut Table) {
         let path = self.ringfire_path();
         let size = 48;
@@ -301,7 +303,7 @@ impl Work {
     }
 }
 
-/// The spec of a feed of 8-byte fields; a kind that this version does not have is refused.
+/// Returns the spec of a feed of 8-byte fields. Creating a kind that this version lacks fails.
 fn spec(name: &str, kind: &str, size: usize) -> String {
     let fields: Vec<String> =
         (1..size / 8).map(|i| format!(r#"{{"name": "f{i}", "type": "uint64"}}"#)).collect();
@@ -322,8 +324,8 @@ fn to_words<const WORDS: usize>(record: &[u8]) -> [u64; WORDS] {
     std::array::from_fn(|i| u64::from_le_bytes(words[i]))
 }
 
-/// Appends so many records, one each `pace_ns`, or as fast as it goes. A record has the time, and
-/// its number counted from the end: the last is 0.
+/// Appends `count` records, one every `pace_ns`, or at full speed if that is 0. A record holds the
+/// time, and its number counted down: the last is 0.
 fn send(size: usize, count: u64, pace_ns: u64, mut push: impl FnMut(&[u8])) {
     let mut record = vec![7; size];
     let mut due = now_ns() + 1_000_000;
@@ -338,8 +340,9 @@ fn send(size: usize, count: u64, pace_ns: u64, mut push: impl FnMut(&[u8])) {
     }
 }
 
-/// Nanoseconds an append, in a ring that is warm by then: of many rounds, too short for the machine
-/// to disturb most of them, the median. `time` is the last record's, and no record is late.
+/// Returns the nanoseconds of an append to a warm ring: the median of many rounds, each too short
+/// for the machine to disturb most of them. `time` is the time of the last record, so no record is
+/// late.
 fn append_ns(size: usize, time: &mut u64, push: &mut impl FnMut(&[u8])) -> f64 {
     const ROUND: u64 = 20_000;
     const WARM_UP: usize = 100;

@@ -1,4 +1,4 @@
-//! The process at the other end: it reads, and measures.
+//! The reading process, which measures.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -17,7 +17,7 @@ use ringfire::RingConsumer;
 use crate::figures::Latencies;
 use crate::{PACE_NS, feed_name, now_ns, to_words};
 
-/// The other process: measures until the last record has come.
+/// Measures until the last record has arrived.
 pub fn read(kind: &str, size: usize, count: u64, base: &Path) {
     match kind {
         "spin" => read_clock(count),
@@ -36,7 +36,7 @@ fn ready() {
     std::io::stdout().flush().unwrap();
 }
 
-/// Notes how old a record is now; true for the last one.
+/// Adds the age of a record. Returns true for the last one.
 fn receive(latencies: &mut Latencies, record: &[u8], now: u64) -> bool {
     let [time, left] = to_words(record);
     latencies.add(now.saturating_sub(time));
@@ -53,7 +53,7 @@ fn read_clock(count: u64) {
             now = now_ns();
         }
         latencies.add(now - due);
-        // Whoever stands still is late for all that was due meanwhile, as with records.
+        // A process that is stalled is late for everything that was due meanwhile, as with records.
         due += PACE_NS;
     }
     latencies.print();
@@ -121,7 +121,7 @@ fn read_ring(size: usize, base: &Path) {
     loop {
         let copied = cursor.copy(u64::MAX, &mut bytes).unwrap();
         let Copied::Records { count, .. } = copied else { continue };
-        // All of them are here by now.
+        // All records of the copy have arrived by now.
         let now = now_ns();
         for record in bytes[..count * size].chunks_exact(size) {
             if receive(&mut latencies, record, now) {
@@ -159,7 +159,7 @@ fn read_follower(kind: &str, size: usize, base: &Path) {
     }
 }
 
-/// Sleeps, and is woken by whoever wakes it, until it is killed.
+/// Follows the feed, sleeping until it is woken, until it is killed.
 fn sleep(size: usize, path: &Path) {
     let kind = path.file_name().unwrap().to_str().unwrap();
     let mut follower = follower(kind, size, path.parent().unwrap());
