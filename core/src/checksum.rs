@@ -1,6 +1,6 @@
-//! CRC-32C, and the words that carry their own check bits.
+//! CRC-32C, and guarded words, which carry their own check bits.
 
-/// CRC-32C of `bytes`.
+/// Returns the CRC-32C of `bytes`.
 pub fn crc(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
@@ -13,7 +13,7 @@ pub fn crc_append(crc: u32, bytes: &[u8]) -> u32 {
 /// The polynomial of CRC-32C, lowest power first.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// The product of two polynomials, modulo that of CRC-32C.
+/// Multiplies two polynomials, modulo that of CRC-32C.
 const fn product(a: u32, mut b: u32) -> u32 {
     let (mut sum, mut bit) = (0, 1 << 31);
     while bit > 0 {
@@ -26,10 +26,9 @@ const fn product(a: u32, mut b: u32) -> u32 {
     sum
 }
 
-/// What makes the checksum of some bytes one of the same bytes with `len` zeros behind them, where
-/// the checksum of what takes the zeros' place is then added; see [`crc_join`].
+/// Returns the factor that moves a checksum `len` bytes ahead, as [`crc_join`] needs it.
 pub(crate) const fn crc_shift(len: usize) -> u32 {
-    // x to the power of 8, squared for each bit of the length.
+    // Start with x to the power of 8, and square it for each bit of the length.
     let (mut shift, mut power, mut left) = (1 << 31, 1 << 23, len);
     while left > 0 {
         if left & 1 > 0 {
@@ -41,13 +40,13 @@ pub(crate) const fn crc_shift(len: usize) -> u32 {
     shift
 }
 
-/// CRC-32C of some bytes with others behind them, from that of either part and the shift by the
-/// length of the second.
+/// Returns the CRC-32C of two byte strings together, from the checksum of each. `shift` is
+/// [`crc_shift`] of the length of the second.
 pub(crate) fn crc_join(first: u32, second: u32, shift: u32) -> u32 {
     product(shift, first) ^ second
 }
 
-/// FNV-1a (64 bit) of `bytes`: an identity, no protection.
+/// Returns the FNV-1a hash (64 bit) of `bytes`. It identifies; it does not protect.
 pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -59,13 +58,13 @@ const VALUE_BITS: u32 = 48;
 /// The largest value a guarded word can carry.
 pub const GUARDED_MAX: u64 = (1 << VALUE_BITS) - 1;
 
-/// Puts check bits beside a value of at most 48 bits: a flipped bit is damage, never another value.
+/// Adds check bits to a value of at most 48 bits, so that a flipped bit is detected.
 pub fn guard(value: u64) -> u64 {
     debug_assert!(value <= GUARDED_MAX);
     value | u64::from(crc(&value.to_le_bytes()) as u16) << VALUE_BITS
 }
 
-/// The value of a guarded word; `None` if its check bits do not agree.
+/// Returns the value of a guarded word, or `None` if its check bits do not agree.
 pub fn unguard(word: u64) -> Option<u64> {
     let value = word & GUARDED_MAX;
     (guard(value) == word).then_some(value)

@@ -1,18 +1,18 @@
-//! What can go wrong in the store, with the place where it did.
+//! The errors of the library, with the place where they occurred.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often a limit of the process or the system was met.
+/// Counts how often a limit of the process or the system was met.
 static LIMITS_MET: AtomicU64 = AtomicU64::new(0);
 
-/// The library's result.
+/// The result type of the library.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Every failure of the library. The text says what and where; where a remedy exists, it ends
-/// with what to do.
+/// Every failure of the library. The text says what happened and where. If there is a remedy, the
+/// text ends with it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,11 +25,11 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// The base directory is no store.
+    /// The base directory is not a store.
     NoStore {
         /// The base directory.
         base: PathBuf,
-        /// Why it is none.
+        /// Why it is not a store.
         why: String,
     },
     /// The store has no feed of that name.
@@ -39,13 +39,13 @@ pub enum Error {
         /// The name asked for.
         feed: String,
     },
-    /// A feed specification, a field, a type or a name that is not allowed.
+    /// A feed specification, field, type or name that is not allowed.
     Spec(String),
-    /// The feed exists with another layout or another policy.
+    /// The feed exists with a different layout or policy.
     Drift {
         /// The feed.
         feed: String,
-        /// One line a difference.
+        /// One line per difference.
         differences: Vec<String>,
         /// What to do about it.
         hint: &'static str,
@@ -54,10 +54,10 @@ pub enum Error {
     Locked {
         /// The feed.
         feed: String,
-        /// The holder's process id, where the live page names one.
+        /// The holder's process id, if the live page names one.
         pid: Option<u32>,
     },
-    /// A file is not what the format says.
+    /// A file does not follow the format.
     Damaged {
         /// The file.
         path: PathBuf,
@@ -66,39 +66,39 @@ pub enum Error {
         /// What is wrong there.
         what: String,
     },
-    /// A file of a format version that this build does not know.
+    /// A file has a format version that this build does not know.
     Version {
         /// The file.
         path: PathBuf,
         /// The version found.
         found: u32,
     },
-    /// A staged feed's newest records are in shared memory that is not there from here.
+    /// A staged feed's newest records are in shared memory that this process cannot reach.
     OtherMemory {
         /// The feed.
         feed: String,
-        /// The folder of its segments, as the writer noted it.
+        /// The folder of the feed's segments, as the writer noted it.
         path: PathBuf,
     },
-    /// Shared memory has no room for what was to be stored.
+    /// Shared memory has no room for the records.
     MemoryFull {
         /// The feed.
         feed: String,
-        /// The folder of its segments.
+        /// The folder of the feed's segments.
         path: PathBuf,
-        /// Bytes of records that were to be stored.
+        /// Bytes of the records.
         wanted_bytes: u64,
         /// Bytes free there.
         free_bytes: u64,
     },
-    /// A record, batch or argument that the call cannot take.
+    /// A record, batch or argument that the call does not accept.
     Invalid(String),
-    /// An earlier sync or allocation failed: the writer takes nothing more.
+    /// An earlier sync or allocation failed: the writer accepts no more records.
     Poisoned(String),
 }
 
 impl Error {
-    /// Wraps a system error with what was being done and to which file.
+    /// Wraps a system error with the operation and the file.
     pub fn io(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         let error = Error::Io { doing, path: path.as_ref().to_owned(), source };
         if error.is_limit() {
@@ -107,8 +107,8 @@ impl Error {
         error
     }
 
-    /// Does something that decides by what it finds, and gives its answer only if no limit was met
-    /// on the way, however deep: what could not be opened would pass for missing.
+    /// Runs `look`, whose answer depends on what it finds, and returns the answer only if no limit
+    /// was met meanwhile. Otherwise files that could not be opened would pass for missing ones.
     pub(crate) fn unless_limited<T>(look: impl FnOnce() -> Result<T>) -> Result<T> {
         let before = LIMITS_MET.load(Ordering::Relaxed);
         let found = look()?;
@@ -120,13 +120,13 @@ impl Error {
         Err(Error::Invalid(what.to_owned()))
     }
 
-    /// Whether a limit of the process or the system was met: of files open, or of memory. It says
-    /// nothing of the store.
+    /// Whether a limit of the process or the system was met: of open files, or of memory. Such an
+    /// error says nothing about the store.
     pub fn is_limit(&self) -> bool {
         self.is_of(&[libc::EMFILE, libc::ENFILE, libc::ENOMEM])
     }
 
-    /// Whether we may not do what was to be done. It says nothing of the store either.
+    /// Whether permission was denied. Such an error says nothing about the store either.
     pub fn is_denied(&self) -> bool {
         self.is_of(&[libc::EACCES, libc::EPERM])
     }
@@ -136,13 +136,13 @@ impl Error {
         source.raw_os_error().is_some_and(|number| numbers.contains(&number))
     }
 
-    /// Whether it says nothing of the file that was asked for: a limit was met, we may not look, or
-    /// the disk failed. Such an error must never pass for a file that is not there.
+    /// Whether the error says nothing about the requested file: a limit was met, permission was
+    /// denied, or the disk failed. Such an error must never pass for a missing file.
     pub fn says_nothing(&self) -> bool {
         self.is_limit() || self.is_denied() || self.is_of(&[libc::EIO])
     }
 
-    /// What to do about it, where the message itself does not say.
+    /// Returns what to do about the error, if the message itself does not say.
     pub fn remedy(&self) -> Option<&'static str> {
         if self.is_of(&[libc::EMFILE]) {
             return Some("raise the limit of open files (ulimit -n)");
@@ -160,26 +160,26 @@ impl Error {
         }
     }
 
-    /// Whether a file is not there.
+    /// Whether a file is missing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// Whether a file is not what it should be.
+    /// Whether a file is damaged.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Damaged { .. })
     }
 
-    /// Damage at byte `offset` of `path`.
+    /// Reports damage at byte `offset` of `path`.
     pub fn damaged(path: impl AsRef<Path>, offset: u64, what: impl Into<String>) -> Self {
         Error::Damaged { path: path.as_ref().to_owned(), offset, what: what.into() }
     }
 }
 
-/// What was asked for, `None` where it is not there or is not what it should be.
+/// Returns the result, or `None` if the file is missing or damaged.
 ///
 /// # Errors
-/// An error that says nothing of that.
+/// An error that says nothing about the file; see [`Error::says_nothing`].
 pub fn sound<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Err(error) if !error.says_nothing() => Ok(None),
@@ -187,10 +187,10 @@ pub fn sound<T>(result: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// What was asked for, `None` where it is not there.
+/// Returns the result, or `None` if the file is missing.
 ///
 /// # Errors
-/// Any other.
+/// Every other error.
 pub fn there<T>(result: Result<T>) -> Result<Option<T>> {
     match result {
         Err(error) if error.is_not_found() || error.is_of(&[libc::ENOTDIR]) => Ok(None),
@@ -257,7 +257,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// The system's words for an error, without Rust's `(os error N)`.
+/// Returns the system's text for an error, without Rust's `(os error N)`.
 pub fn system_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.rfind(" (os error ") {

@@ -1,41 +1,43 @@
 //! Deepwater: a store for market data.
 //!
 //! A feed is a stream of fixed-width records. One writer appends to it, any number of readers read
-//! beside it without a lock, and time ranges are found through an index. `core/FORMAT.md` is the
-//! description of every byte; this crate is its implementation.
+//! beside it without a lock, and an index finds time ranges. `core/FORMAT.md` describes every byte;
+//! this crate implements it.
 //!
-//! # The two ways of the data
+//! # The two data paths
 //!
-//! Bytes in: [`text`] parses rows straight into records (their [`layout`] computed from a
-//! [`schema`]), [`writer`] stores a batch in the live [`chunk`] and publishes it with one store of
-//! a word in the live page ([`registry::live`]). Its background thread does all that may take time:
-//! checksums, room ahead, syncs and checkpoints ([`registry::feed`]), seals.
+//! Writing: [`text`] parses rows straight into records, with a [`layout`] computed from a
+//! [`schema`]. [`writer`] stores a batch in the live [`chunk`] and publishes it by storing one word
+//! in the live page ([`registry::live`]). Its background thread does everything that may take time:
+//! it sums and seals chunks, allocates space ahead, syncs, and writes checkpoints
+//! ([`registry::feed`]).
 //!
-//! Records out: [`reader`] takes a snapshot (up to which seq, which chunks), finds the blocks that
-//! a selection can match through each chunk's index ([`chunk::index`]), verifies them and lends
-//! runs of records, which [`text::encode`] writes as text. A follower ([`reader::follow`]) goes on
-//! with what is published later; a merge ([`reader::merge`]) brings several feeds into one order.
+//! Reading: [`reader`] takes a snapshot, which holds the chunks and the seq up to which they are
+//! read. Each chunk's index ([`chunk::index`]) gives the blocks that can match a selection. The
+//! reader verifies these blocks and lends runs of records, which [`text::encode`] writes as text. A
+//! follower ([`reader::follow`]) continues with records that are published later; a merge
+//! ([`reader::merge`]) brings several feeds into one order.
 //!
-//! # The rooms, from the ground up
+//! # The modules, from the bottom up
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | [`error`], [`checksum`], `bytes` | what can go wrong; CRCs; fields at fixed offsets |
-//! | [`time`], [`schema`] | units; what users say a feed is |
-//! | [`layout`], [`record`] | where fields lie; records as values |
+//! | [`error`], [`checksum`], `bytes` | errors; CRCs; fields at fixed offsets |
+//! | [`time`], [`schema`] | time units; feed specifications |
+//! | [`layout`], [`record`] | the offsets of fields; records as values |
 //! | [`text`] | rows to records and back, without I/O |
 //! | [`os`] | system calls, mappings, locks, signals: the only `unsafe` |
-//! | [`log`] | what happened to the store, a line an event |
-//! | [`registry`] | which feeds there are, what each consists of, the live page |
-//! | [`chunk`] | a run of records and its index; what recovery may believe |
+//! | [`log`] | the store's events, one line each |
+//! | [`registry`] | the list of feeds, the table of each feed, the live page |
+//! | [`chunk`] | a run of records and its index; what recovery may trust |
 //! | [`ring`] | the newest records of a transient feed, in shared memory |
-//! | [`reader`], [`writer`] | the two users of it all |
-//! | [`store`] | the base directory: makes, opens and deletes feeds |
-//! | [`gc`] | removes what is past its retention, and what was left half done |
-//! | [`check`] | whether a store is well |
-//! | [`repair`] | what is damaged, and what can be saved |
+//! | [`reader`], [`writer`] | reading and writing feeds |
+//! | [`store`] | the base directory: creates, opens and deletes feeds |
+//! | [`gc`] | removes what is past its retention, and unfinished work |
+//! | [`check`] | the health of a store |
+//! | [`repair`] | finds damage, and saves what can be saved |
 //!
-//! Each uses only those above it in this table (`tests/tidy.rs` holds that).
+//! Each module uses only those above it in this table; `tests/tidy.rs` checks that.
 //!
 //! ```
 //! use deepwater::record::Value;

@@ -1,4 +1,5 @@
-//! The store: one base directory and its feeds. The API mirrors the seed's `Platform`.
+//! The store: one base directory and its feeds. The API mirrors `Platform` of the Python Deepwater
+//! API.
 
 use std::fmt::Display;
 use std::fs;
@@ -27,7 +28,7 @@ use crate::schema::{DEFAULT_FILE_MODE, FeedSpec, check_feed_name};
 use crate::writer::{Writer, WriterOptions};
 
 const MANIFEST_LIMIT: u64 = 64 * 1024;
-/// Folders of feeds being made, and being deleted, begin with these.
+/// Name prefixes of folders of feeds that are being created, and being deleted.
 const UNBORN: &str = ".new-";
 const DELETED: &str = ".deleted-";
 const REGISTRY_FILE: &str = "feed_registry.bin";
@@ -37,13 +38,13 @@ const REGISTRY_FILE: &str = "feed_registry.bin";
 pub enum Created {
     /// The feed is new.
     New,
-    /// It was there, exactly so.
+    /// The feed exists with exactly this spec.
     Unchanged,
-    /// It was there; its policy was changed.
+    /// The feed existed; its policy was changed.
     Updated,
 }
 
-/// Where a feed's files lie and what they must agree on.
+/// The paths of a feed's files, and the identity that they must agree on.
 pub(crate) struct FeedPlace {
     pub(crate) id: Identity,
     pub(crate) folder: PathBuf,
@@ -51,7 +52,7 @@ pub(crate) struct FeedPlace {
 }
 
 impl FeedPlace {
-    /// The feed, for whoever takes its lock.
+    /// Returns the feed in the form that taking its lock needs.
     pub(crate) fn lockable<'a>(
         &'a self,
         name: &'a str,
@@ -61,11 +62,11 @@ impl FeedPlace {
     }
 }
 
-/// A store, opened.
+/// An open store.
 pub struct Platform {
     base: PathBuf,
     store_id: [u8; 16],
-    /// The list of feeds as it was read last.
+    /// The list of feeds as read last.
     listed: Mutex<Option<Arc<Listed>>>,
 }
 
@@ -73,8 +74,8 @@ impl Platform {
     /// Opens the store at `base`.
     ///
     /// # Errors
-    /// [`Error::NoStore`] if there is none, [`Error::Version`] if it is of a format this build does
-    /// not know, [`Error::Damaged`] for a manifest that does not read.
+    /// [`Error::NoStore`] if there is none, [`Error::Version`] if this build does not know its
+    /// format, [`Error::Damaged`] if its manifest is not readable.
     pub fn open(base: impl AsRef<Path>) -> Result<Platform> {
         process::learn_boot_id()?;
         let base = base.as_ref();
@@ -85,7 +86,8 @@ impl Platform {
                 let registry = file::entry_of(&base.join("registry.bin"))?.map(|meta| meta.len());
                 let why = match (file::entry_of(base)?.is_some(), registry) {
                     (false, _) => "there is no such directory",
-                    // Without feeds: whoever began to make the store did not end it.
+                    // The registry is missing or has no feeds: the process that created the store
+                    // was interrupted.
                     (true, None | Some(EMPTY_REGISTRY)) => "it has no manifest.json",
                     (true, Some(_)) => {
                         return Err(Error::damaged(
@@ -117,7 +119,7 @@ impl Platform {
         Ok(Platform { base, store_id, listed: Mutex::new(None) })
     }
 
-    /// Opens the store at `base`, or makes one there.
+    /// Opens the store at `base`, or creates one there.
     ///
     /// # Errors
     /// As [`Platform::open`], and [`Error::Io`].
@@ -132,37 +134,38 @@ impl Platform {
         file::make_folder(&base.join("locks"), 0o700)?;
         let _lock = Lock::wait(&base.join("locks/registry"))?;
         match Platform::open(base) {
-            // Somebody made it while we waited.
+            // Another process created it while this one waited.
             Ok(platform) => return Ok(platform),
             Err(Error::NoStore { .. }) => {}
             Err(error) => return Err(error),
         }
-        // Made by the store's owner, not by whoever comes first to turn a full log over.
+        // Create it now, so that it belongs to the store's owner and not to the first user who
+        // rotates a full log.
         drop(Lock::try_replace(&base.join("locks/log"))?);
         file::make_folder(&base.join("feeds"), folder)?;
         let store_id =
             process::random_bytes().map_err(|e| Error::io("cannot read", "/dev/urandom", e))?;
         Registry::empty(store_id).store(&base.join("registry.bin"), DEFAULT_FILE_MODE)?;
-        // Last, since it is what makes the directory a store.
+        // The manifest comes last, because it makes the directory a store.
         let text = manifest_text(store_id);
         file::replace(&base.join("manifest.json"), text.as_bytes(), DEFAULT_FILE_MODE)?;
         Platform::open(base)
     }
 
-    /// The store's own id.
+    /// Returns the store's id.
     pub fn store_id(&self) -> [u8; 16] {
         self.store_id
     }
 
-    /// The base directory.
+    /// Returns the base directory.
     pub fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Where a feed's files lie and what they must agree on, whatever they hold.
+    /// Returns the paths and the identity of a feed's files, without reading them.
     ///
     /// # Errors
-    /// [`Error::NoFeed`]; [`Error::Damaged`] for a registry that does not check.
+    /// [`Error::NoFeed`]; [`Error::Damaged`] for a damaged registry.
     pub(crate) fn feed_place(&self, name: &str) -> Result<FeedPlace> {
         check_feed_name(name)?;
         let listed = self.listed()?;
@@ -174,7 +177,7 @@ impl Platform {
         })
     }
 
-    /// Its log.
+    /// Returns the store's log.
     pub fn log(&self) -> Log {
         Log::of(&self.base)
     }
@@ -185,7 +188,7 @@ impl Platform {
         self.log().event(what, &[&fields[..], more].concat());
     }
 
-    /// Keeps feeds from being made and deleted until the lock is dropped.
+    /// Prevents feeds from being created and deleted until the lock is dropped.
     pub(crate) fn lock_registry(&self) -> Result<Lock> {
         Lock::wait(&self.base.join("locks/registry"))
     }
@@ -202,7 +205,7 @@ impl Platform {
         self.base.join("feeds").join(name)
     }
 
-    /// The list of feeds as it stands now: read again only where the file is another one since.
+    /// Returns the current list of feeds. It is read again only if the file was replaced.
     pub(crate) fn listed(&self) -> Result<Arc<Listed>> {
         let path = self.registry_path();
         let mut kept = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,7 +222,7 @@ impl Platform {
         Error::NoFeed { base: self.base.clone(), feed: name.to_owned() }
     }
 
-    /// The list of feeds, to be changed.
+    /// Reads the list of feeds, to be changed.
     pub(crate) fn registry(&self) -> Result<Registry> {
         Registry::load(&self.registry_path(), self.store_id)
     }
@@ -229,18 +232,18 @@ impl Platform {
         Identity { store_id: self.store_id, feed_id, layout_hash }
     }
 
-    /// The feeds, sorted by name.
+    /// Returns the names of the feeds, sorted.
     ///
     /// # Errors
-    /// [`Error::Damaged`] for a registry that does not check.
+    /// [`Error::Damaged`] for a damaged registry.
     pub fn list_feeds(&self) -> Result<Vec<String>> {
         Ok(self.listed()?.entries().map(|feed| feed.name.clone()).collect())
     }
 
-    /// A feed's spec, layout and place.
+    /// Returns a feed's spec, layout and paths.
     ///
     /// # Errors
-    /// [`Error::NoFeed`]; [`Error::Damaged`] for files that do not check.
+    /// [`Error::NoFeed`]; [`Error::Damaged`] for damaged files.
     pub fn feed_info(&self, name: &str) -> Result<FeedInfo> {
         check_feed_name(name)?;
         self.info_of(self.listed()?.find(name).ok_or_else(|| self.no_feed(name))?)
@@ -251,17 +254,17 @@ impl Platform {
         self.info_of(registry.find(name).ok_or_else(|| self.no_feed(name))?)
     }
 
-    /// What `feed.json` says of an entry of the registry.
+    /// Reads `feed.json` of an entry of the registry.
     pub(crate) fn info_of(&self, entry: &FeedEntry) -> Result<FeedInfo> {
         FeedInfo::load(&self.folder(&entry.name), &self.lock_path(entry.id), &self.identity(entry))
     }
 
-    /// Makes a feed. The same spec again does nothing; with `update` its policy may differ and is
-    /// taken over.
+    /// Creates a feed. If it exists with the same spec, nothing is changed. With `update`, a
+    /// different policy replaces the old one.
     ///
     /// # Errors
-    /// [`Error::Drift`] for another layout, or another policy without `update`; [`Error::Spec`];
-    /// [`Error::Io`].
+    /// [`Error::Drift`] for a different layout, or a different policy without `update`;
+    /// [`Error::Spec`]; [`Error::Io`].
     pub fn create_feed(&self, spec: &FeedSpec, update: bool) -> Result<Created> {
         spec.check()?;
         let layout = Layout::new(spec)?;
@@ -285,8 +288,9 @@ impl Platform {
         }
     }
 
-    /// Writes a feed's lost spec again, from one with the layout that the registry names; false if
-    /// it is not that, or a copy is left, which dw-repair takes.
+    /// Writes a feed's lost spec again, if `layout` is the one that the registry names. Returns
+    /// false if it is a different one, or if a copy of the spec is left, from which dw-repair
+    /// restores it.
     fn restore_spec(&self, registry: &Registry, spec: &FeedSpec, layout: Layout) -> Result<bool> {
         let name = &spec.feed_name;
         let Some(entry) = registry.find(name).filter(|e| e.layout_hash == layout.hash()) else {
@@ -391,7 +395,7 @@ impl Platform {
         Ok(Created::New)
     }
 
-    /// The mode of the store's own files, as its manifest has it.
+    /// Returns the mode of the store's own files, which is that of its manifest.
     fn store_mode(&self) -> Result<u32> {
         use std::os::unix::fs::PermissionsExt;
         let path = self.base.join("manifest.json");
@@ -399,7 +403,8 @@ impl Platform {
         Ok(meta.permissions().mode() & 0o666)
     }
 
-    /// Lets whoever may read the widest feed read the store's own files.
+    /// Makes the store's own files readable for everyone who may read the most widely readable
+    /// feed.
     fn widen_modes(&self, file_mode: u32) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let widen = |path: &Path, bits: u32| -> Result<()> {
@@ -416,7 +421,7 @@ impl Platform {
         }
         let log = self.log().path();
         if log.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
-            // Somebody else's log stays as it is.
+            // If the log belongs to another user, its mode stays.
             let _ = widen(&log, read & 0o044);
         }
         let enter = file::folder_mode(read) & 0o555;
@@ -427,7 +432,7 @@ impl Platform {
     /// Deletes a feed and its records.
     ///
     /// # Errors
-    /// [`Error::Locked`] while it is written; [`Error::NoFeed`]; [`Error::Io`].
+    /// [`Error::Locked`] while it is being written; [`Error::NoFeed`]; [`Error::Io`].
     pub fn delete_feed(&self, name: &str) -> Result<()> {
         check_feed_name(name)?;
         let _lock = self.lock_registry()?;
@@ -445,11 +450,11 @@ impl Platform {
         let info = sound(self.info_in(registry, name))?;
         let _feed_lock = place.lockable(name, info.as_ref()).take()?;
         let FeedPlace { id, folder, .. } = &place;
-        // A registry too damaged to be marked must not keep a feed from being deleted.
+        // A feed must be deletable even if its table is too damaged to be marked.
         if let Some(feed) = sound(FeedRegistry::open(&folder.join(REGISTRY_FILE), id, true))? {
             feed.set_deleted();
-            // On disk before the store forgets the feed: without the mark its folder would pass for
-            // data that somebody misses.
+            // The mark must be on disk before the registry forgets the feed. Without it the folder
+            // would pass for data that somebody still needs.
             feed.sync()?;
             remove_segments(&feed, &self.base, id, name)?;
         }
@@ -459,7 +464,7 @@ impl Platform {
         self.bury(folder, entry.id)
     }
 
-    /// Takes a folder out of the way, then apart: half of one is never seen under the feed's name.
+    /// Renames a folder, then removes it, so that nobody sees half of it under the feed's name.
     fn bury(&self, folder: &Path, feed_id: u64) -> Result<()> {
         let dead = self.folder(&format!("{DELETED}{feed_id:016x}"));
         if file::entry_of(folder)?.is_none() {
@@ -470,8 +475,8 @@ impl Platform {
         self.remove_dead(&dead)
     }
 
-    /// Takes a folder apart that was taken out of the way. Where it is a link, to another disk, the
-    /// feed's own files there go, and then the link: what else lies there is somebody's.
+    /// Removes a folder that was renamed. If it is a link to another disk, removes only the feed's
+    /// own files there, and then the link: other files in the target belong to somebody else.
     fn remove_dead(&self, dead: &Path) -> Result<()> {
         if !dead.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) {
             return remove_any(dead);
@@ -484,7 +489,8 @@ impl Platform {
         if own.is_some() {
             let folder = Dir::follow(dead)?;
             let names = folder.names()?.into_iter().filter(|name| is_feed_file(name));
-            // Last what says whose they are: a removal that is cut short goes on from there.
+            // The file that identifies the feed comes last, so that an interrupted removal can be
+            // continued.
             for name in names.chain([REGISTRY_FILE.to_owned()]) {
                 if folder.entry(&name)?.is_some_and(|entry| entry.is_file) {
                     folder.remove(&name, None)?;
@@ -494,13 +500,13 @@ impl Platform {
         file::remove_file(dead)
     }
 
-    /// Removes what a `create_feed` or `delete_feed` that was killed has left. The caller holds the
-    /// registry's lock, so nobody is at work on any of it.
+    /// Removes what interrupted `create_feed` and `delete_feed` calls have left. The caller holds
+    /// the registry's lock, so no such call is under way.
     fn sweep(&self) -> Result<()> {
         self.debris()?.iter().try_for_each(|path| self.remove_dead(path))
     }
 
-    /// Folders and files whose very names say that somebody was at work on them.
+    /// Returns the folders and files whose names show unfinished work.
     fn debris(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for folder in [self.base.join("feeds"), self.base.clone()] {
@@ -512,7 +518,7 @@ impl Platform {
         Ok(found)
     }
 
-    /// Whether a path, which ends with that name, is one of [`Platform::debris`].
+    /// Whether a path that ends with `name` is one of [`Platform::debris`].
     fn is_debris(&self, path: &Path, name: &str) -> bool {
         let marks = match path.parent() {
             Some(folder) if folder == self.base.join("feeds") => [UNBORN, DELETED],
@@ -522,8 +528,8 @@ impl Platform {
         marks.iter().any(|mark| name.starts_with(mark))
     }
 
-    /// What a `create_feed` or `delete_feed` that was killed has left, or one that is at work now
-    /// has not ended yet: [`Platform::remove_leftover`] tells the two apart.
+    /// Returns what interrupted `create_feed` and `delete_feed` calls have left. It may include the
+    /// files of a call that is still running; [`Platform::remove_leftover`] tells the two apart.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
@@ -537,7 +543,8 @@ impl Platform {
         Ok(found)
     }
 
-    /// Whether a folder with a feed's name is of none, and has no records that were not deleted.
+    /// Whether a folder with a valid feed name belongs to no feed, and has no records that were not
+    /// deleted.
     fn is_left(&self, listed: &Listed, name: &str) -> bool {
         listed.find(name).is_none() && check_feed_name(name).is_ok() && {
             let left = FeedRegistry::peek(&self.folder(name).join("feed_registry.bin"));
@@ -545,8 +552,8 @@ impl Platform {
         }
     }
 
-    /// Removes something that [`Platform::leftovers`] named, if it is still left over; whether it
-    /// was.
+    /// Removes something that [`Platform::leftovers`] named, if it is still left over. Returns
+    /// whether it was.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`].
@@ -567,9 +574,9 @@ impl Platform {
         Ok(true)
     }
 
-    /// Removes the folder of a feed that the registry does not name: made, or deleted, by somebody
-    /// who was killed before it was entered, or after it was struck out. One that has records and
-    /// was not deleted is somebody's data.
+    /// Removes the folder of a feed that the registry does not name. Its creator was killed before
+    /// the registry named it, or its deletion was interrupted after the registry forgot it. A
+    /// folder with records that were not deleted is somebody's data, and stays.
     fn remove_unregistered(&self, folder: &Path) -> Result<()> {
         let left = FeedRegistry::peek(&folder.join(REGISTRY_FILE)).map_err(|e| {
             let what =
@@ -609,11 +616,11 @@ impl Platform {
         Reader::open(&self.feed_info(name)?)
     }
 
-    /// Closes the store. Nothing is held, so nothing can fail; writers and readers live on.
+    /// Closes the store. It holds nothing, so nothing can fail. Writers and readers stay open.
     pub fn close(self) {}
 }
 
-/// Removes a deleted feed's files in shared memory, if they can be reached from here, and wakes the
+/// Removes a deleted feed's files in shared memory, if this process can reach them, and wakes the
 /// followers.
 fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &str) -> Result<()> {
     let Some(segments) = registry.segments() else { return Ok(()) };
@@ -625,7 +632,7 @@ fn remove_segments(registry: &FeedRegistry, base: &Path, id: &Identity, name: &s
     Ok(())
 }
 
-/// The text of a store's manifest.json.
+/// Returns the text of a store's manifest.json.
 pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
     let manifest = json!({
         "deepwater_version": env!("CARGO_PKG_VERSION"),
@@ -635,7 +642,8 @@ pub(crate) fn manifest_text(store_id: [u8; 16]) -> String {
     format!("{manifest}\n")
 }
 
-/// Whether a file in a feed's folder is called as one of the feed's own, its table aside.
+/// Whether a file in a feed's folder has the name of one of the feed's own files, other than the
+/// table.
 fn is_feed_file(name: &str) -> bool {
     let replaced = |name: &str| {
         let (stem, pid) = name.strip_prefix('.')?.rsplit_once('.')?;
@@ -648,7 +656,7 @@ fn is_feed_file(name: &str) -> bool {
         || replaced(name).is_some_and(|stem| known(&stem) || stem == REGISTRY_FILE)
 }
 
-/// Removes a file, or a folder and all in it.
+/// Removes a file, or a folder with its contents.
 fn remove_any(path: &Path) -> Result<()> {
     match path.symlink_metadata() {
         Ok(meta) if meta.is_dir() => file::remove_folder(path),
@@ -656,13 +664,13 @@ fn remove_any(path: &Path) -> Result<()> {
     }
 }
 
-/// Whether somebody began to delete a feed that the registry still names.
+/// Whether the deletion of a feed has begun, though the registry still names the feed.
 fn is_deleted(feed: &FeedInfo) -> Result<bool> {
     let registry = FeedRegistry::open(&feed.registry_path(), &feed.id, false);
     Ok(sound(registry.and_then(|registry| registry.is_deleted()))?.unwrap_or(false))
 }
 
-/// Makes everything a feed consists of in `folder`, durable.
+/// Creates all files of a feed in `folder`, durably.
 fn build_feed(info: &FeedInfo, folder: &Path) -> Result<()> {
     let mode = info.spec.policy.file_mode;
     file::make_folder(folder, file::folder_mode(mode))?;

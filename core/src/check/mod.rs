@@ -1,5 +1,5 @@
-//! Whether a store is well: looks at everything but the records themselves, changes nothing, takes
-//! no lock.
+//! Checks the health of a store. It reads everything but the records themselves, changes nothing
+//! and takes no lock.
 
 mod feed;
 
@@ -18,57 +18,58 @@ use crate::registry::segments::{Reach, SegmentKind, Segments};
 use crate::store::Platform;
 use crate::text::words;
 
-/// With fewer free inodes than this, a capture soon cannot make its next chunk.
+/// Below this number of free inodes, a capture may soon fail to create its next chunk.
 const FEWEST_INODES: u64 = 1000;
 
-/// A thread is started for so many feeds at least; fewer are looked at sooner than it starts.
+/// Minimum feeds per thread: below this, starting a thread costs more than it saves.
 const FEEDS_A_THREAD: usize = 50;
 
-/// What is looked at. The words of [`Check::as_str`] are stable.
+/// What is checked. The words of [`Check::as_str`] are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Check {
-    /// `manifest.json` reads.
+    /// `manifest.json` is readable.
     Manifest,
-    /// The store's format is one that this build knows.
+    /// The store's format version is one that this build knows.
     Version,
-    /// `registry.bin` reads. Value: feeds.
+    /// `registry.bin` is readable. Value: number of feeds.
     Registry,
-    /// Room on the store's file system. Value: free bytes.
+    /// Space on the store's file system. Value: free bytes.
     DiskSpace,
-    /// Files can still be made where the store lies. Value: free inodes; none where the file
+    /// The store's file system has inodes for new files. Value: free inodes, or none if the file
     /// system does not count them.
     Inodes,
-    /// Room where feeds have shared memory; not looked at where none has any. Value: free bytes.
+    /// Space in the shared memory that feeds use. Left out if no feed uses any. Value: free bytes.
     ShmSpace,
-    /// Nothing is left in shared memory that nobody needs. Value: bytes of it.
+    /// No unneeded files are left in shared memory. Value: bytes of such files.
     Segments,
-    /// `feed.json` reads and fits the registry.
+    /// `feed.json` is readable and agrees with the registry.
     FeedSpec,
-    /// `feed_registry.bin` reads. Value: records published so far.
+    /// `feed_registry.bin` is readable. Value: records published so far.
     FeedRegistry,
-    /// The live page reads.
+    /// The live page is readable.
     LivePage,
-    /// The ring of a transient feed is there. Value: seconds of history that it holds.
+    /// The ring of a transient feed exists. Value: seconds of history in it.
     Ring,
-    /// Chunk files are there and long enough. Value: those that are not.
+    /// Chunk files exist and are long enough. Value: number of problems.
     Chunks,
-    /// The last writer closed the feed, or writes. Value: 1 if somebody writes, else 0.
+    /// The last writer has closed the feed, or is writing. Value: 1 if the feed is being written,
+    /// else 0.
     Writer,
-    /// Records keep arriving. Value: seconds since the last.
+    /// Records keep arriving. Value: seconds since the last one.
     Fresh,
-    /// dw-gc looks after a feed that has a retention or a size limit. Value: seconds since it did,
-    /// or since the feed was made.
+    /// dw-gc runs on a feed that has a retention or a size limit. Value: seconds since its last
+    /// run, or since the feed was created.
     Collected,
-    /// What is published becomes durable. Value: records that are not.
+    /// Published records become durable. Value: records that are not durable yet.
     Backlog,
-    /// No records were lost lately. Value: records ever lost, as far as the table goes back.
+    /// No records were lost lately. Value: all records lost, as far back as the table goes.
     Lost,
-    /// Rows that the current or last writer refused: shown only. Value: rows.
+    /// Rows that the current or last writer rejected. Never unhealthy. Value: rows.
     Rejects,
 }
 
 impl Check {
-    /// The check's name.
+    /// Returns the check's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Check::Manifest => "manifest",
@@ -93,29 +94,29 @@ impl Check {
     }
 }
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// As it should be.
     Healthy,
-    /// Somebody should do something.
+    /// Someone should act.
     Unhealthy,
-    /// It could not be looked at.
+    /// The check could not be made.
     Unknown,
 }
 
-/// One check's result.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// Which check.
+    /// The check.
     pub check: Check,
-    /// Of which feed; `None`: of the store.
+    /// The feed, or `None` for the store.
     pub feed: Option<String>,
-    /// How it came out.
+    /// The result.
     pub verdict: Verdict,
-    /// Why, in a line; where something is wrong it ends with what to do.
+    /// The reason, in one line. If something is wrong, it ends with what to do.
     pub cause: String,
-    /// The number behind it, as [`Check`] says.
+    /// The number behind the result, as documented at [`Check`].
     pub value: Option<f64>,
 }
 
@@ -130,7 +131,7 @@ impl Finding {
         self
     }
 
-    /// What could not be read is damage, unless it is we who may not or cannot.
+    /// A read error counts as damage unless it comes from permissions or limits.
     fn of_error(check: Check, feed: Option<&str>, error: &Error) -> Finding {
         let verdict = match error.is_limit() || error.is_denied() {
             true => Verdict::Unknown,
@@ -152,10 +153,10 @@ impl Finding {
     }
 }
 
-/// How old the newest record of a feed may be, by arrival.
+/// The maximum age of a feed's newest record, by arrival.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaxAge {
-    /// For feeds that are not named, unless their policy is `live: no`.
+    /// For feeds not listed in `feeds`, unless their policy is `live: no`.
     pub default: Duration,
     /// For feeds by name, whatever their policy.
     pub feeds: BTreeMap<String, Duration>,
@@ -171,13 +172,13 @@ impl MaxAge {
 /// What counts as healthy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Less room than this on the store's file system is unhealthy.
+    /// Less free space than this on the store's file system is unhealthy.
     pub min_free_bytes: u64,
-    /// Whether and how feeds are held to freshness.
+    /// The maximum age of records, if it is checked.
     pub max_age: Option<MaxAge>,
 }
 
-/// The clocks, read once a look.
+/// The clocks, read once per run.
 #[derive(Clone, Copy, Debug)]
 struct Now {
     wall_us: u64,
@@ -190,11 +191,11 @@ impl Now {
     }
 }
 
-/// Looks at the store at `base`: at the feeds named, or at all.
+/// Checks the store at `base`: the named feeds, or all.
 ///
 /// # Errors
-/// [`Error::NoStore`]; [`Error::NoFeed`] for a feed named here or in the limits. All else that is
-/// wrong is a finding.
+/// [`Error::NoStore`]; [`Error::NoFeed`] for a feed named here or in the limits. Every other
+/// problem is a finding.
 pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     let platform = match Platform::open(base) {
@@ -235,7 +236,7 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     let mut of_feeds = Vec::new();
     for looked in look_at_all(&entries, |entry| feed::look(&platform, entry, limits, now)) {
         of_feeds.extend(looked.findings);
-        // One of each folder will do, but for one with records there.
+        // Keep one entry per folder, preferably of a feed with records in shared memory.
         if let Some(segments) = looked.segments {
             let kept = noted.entry(segments.folder.clone()).or_insert_with(|| segments.clone());
             if kept.kind == SegmentKind::Disk {
@@ -249,7 +250,7 @@ pub fn look(base: &Path, feeds: &[&str], limits: &Limits) -> Result<Vec<Finding>
     Ok(found)
 }
 
-/// Looks at every feed, in order, on all cores where there are many.
+/// Checks every feed, in order. Uses all cores if there are many feeds.
 fn look_at_all<T: Send>(feeds: &[&FeedEntry], look: impl Fn(&FeedEntry) -> T + Sync) -> Vec<T> {
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cores.min(feeds.len() / FEEDS_A_THREAD);
@@ -266,7 +267,8 @@ fn look_at_all<T: Send>(feeds: &[&FeedEntry], look: impl Fn(&FeedEntry) -> T + S
     })
 }
 
-/// Room in the shared memory that feeds have records in; where there are several, the least.
+/// Checks the space in the shared memory that feeds have records in. Of several folders, reports
+/// the one with the least.
 fn shm_space<'a>(
     platform: &Platform,
     noted: impl Iterator<Item = &'a Segments>,
@@ -283,7 +285,7 @@ fn shm_space<'a>(
     found.min_by_key(|finding| finding.value.map(|bytes| bytes as u64))
 }
 
-/// What is left in shared memory that nobody needs.
+/// Reports files in shared memory that no feed needs.
 fn left_over<'a>(platform: &Platform, noted: impl Iterator<Item = &'a Segments>) -> Finding {
     let (base, store_id) = (platform.base(), platform.store_id());
     let folders = || -> Result<BTreeSet<PathBuf>> {

@@ -1,4 +1,4 @@
-//! What is to be removed of one feed.
+//! Plans what is to be removed of one feed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
@@ -12,24 +12,24 @@ use crate::registry::feed::{ChunkEntry, Entry, FeedRegistry, Moment, Place};
 use crate::registry::info::FeedInfo;
 use crate::registry::segments::Segments;
 
-/// A feed, looked at.
+/// The plan for a feed.
 pub(super) struct Look {
-    /// What its newest session has noted of shared memory.
+    /// The shared memory that its newest session has noted.
     pub segments: Option<Segments>,
-    /// What is to go.
+    /// What is to be removed.
     pub steps: Vec<Step>,
-    /// What may go besides if the disk is full, and when it arrived.
+    /// What may be removed as well if the disk is full, with its arrival time.
     pub spare: Vec<(u64, Step)>,
-    /// Why the clock is not believed.
+    /// Why the clock is not trusted.
     pub doubt: Option<Doubt>,
-    /// What shows that the table is not all there is.
+    /// Files that show that the table is incomplete.
     pub strays: Vec<strays::Doubt>,
 }
 
-/// Size of the files that a chunk has, in bytes, and what the disk gets back for them.
+/// Size of a chunk's files in bytes, and the bytes that the disk gets back for them.
 type Sizes = (u64, u64);
 
-/// Size of a file, or of all files in a folder.
+/// Returns the size of a file, or of all files in a folder.
 pub(super) fn sizes(path: &Path) -> Sizes {
     let Ok(meta) = path.symlink_metadata() else { return (0, 0) };
     if !meta.is_dir() {
@@ -40,7 +40,7 @@ pub(super) fn sizes(path: &Path) -> Sizes {
     all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
 }
 
-/// The chunks that have files in a feed's folder, by id.
+/// Returns the chunks that have files in a feed's folder, by id.
 fn chunk_files(folder: &Path) -> Result<BTreeMap<u64, Sizes>> {
     let mut found: BTreeMap<u64, Sizes> = BTreeMap::new();
     for name in file::names(folder)? {
@@ -53,10 +53,10 @@ fn chunk_files(folder: &Path) -> Result<BTreeMap<u64, Sizes>> {
     Ok(found)
 }
 
-/// The table, as far as collecting asks.
+/// The part of the table that collecting needs.
 struct Table {
     chunks: Vec<ChunkEntry>,
-    /// The boots that sessions ran in.
+    /// The boot of each session.
     boots: HashMap<u64, [u8; 16]>,
 }
 
@@ -75,14 +75,15 @@ impl Table {
         table
     }
 
-    /// How long ago a chunk was sealed at most, in microseconds.
+    /// Returns the time since a chunk was sealed, in microseconds. Within a boot, it is at most the
+    /// time since the chunk was created.
     fn age_us(&self, chunk: &ChunkEntry, arrived_us: u64, now: &Moment) -> u64 {
         let boot_id = self.boots.get(&chunk.session_id).copied().unwrap_or_default();
         let (wall_us, boot_ns) = (chunk.created_us, chunk.created_boot_ns);
         clock::age_us(arrived_us, &Moment { wall_us, boot_ns, boot_id }, now)
     }
 
-    /// The chunks that may be collected, oldest first.
+    /// Returns the chunks that may be collected, oldest first.
     fn candidates(
         &self,
         info: &FeedInfo,
@@ -94,7 +95,7 @@ impl Table {
         let times: Vec<u64> = sealed.iter().map(|(_, sealed_us)| *sealed_us).collect();
         let arrivals = clock::arrivals_us(info.created_us, &times, now.wall_us);
         let on_disk = sealed.into_iter().zip(arrivals).filter(|((c, _), _)| {
-            // The others are being written, or are gone.
+            // The other chunks are being written, or are gone.
             c.place == Place::OnDisk
         });
         let candidate = |((chunk, _), arrived_us): ((&ChunkEntry, u64), u64)| Candidate {
@@ -106,7 +107,7 @@ impl Table {
         on_disk.map(candidate).collect()
     }
 
-    /// Size of all chunks that are not collected, in bytes, the live one included.
+    /// Returns the size of all chunks that are not collected, in bytes, including the live one.
     fn bytes(&self, files: &BTreeMap<u64, Sizes>) -> u64 {
         let there = self.chunks.iter().filter(|chunk| chunk.place != Place::Expired);
         there.filter_map(|chunk| files.get(&chunk.chunk_id)).map(|sizes| sizes.0).sum()
@@ -137,7 +138,7 @@ impl Candidate {
     }
 }
 
-/// Looks at a feed. Nothing is changed.
+/// Plans for a feed. Changes nothing.
 pub(super) fn look(info: &FeedInfo, wants: &Wants, now: &Moment) -> Result<Look> {
     let registry = FeedRegistry::open(&info.registry_path(), &info.id, false)?;
     let segments = registry.segments();
@@ -172,7 +173,7 @@ pub(super) fn look(info: &FeedInfo, wants: &Wants, now: &Moment) -> Result<Look>
             left = left.saturating_sub(candidate.sizes.0);
             steps.push(candidate.step(&info.name, Reason::MaxSize));
         } else if limit_us.is_some() && wants.min_free_bytes.is_some() {
-            // What is kept forever does not go for want of room.
+            // Feeds without a retention keep their chunks even if the disk is full.
             spare.push((candidate.arrived_us, candidate.step(&info.name, Reason::MinFree)));
         }
     }
@@ -184,7 +185,7 @@ pub(super) fn look(info: &FeedInfo, wants: &Wants, now: &Moment) -> Result<Look>
     Ok(Look { segments, steps, spare, doubt, strays })
 }
 
-/// A feed that somebody began to delete.
+/// Finishes the deletion of a feed.
 fn deletion(info: &FeedInfo) -> Step {
     let (bytes, disk_bytes) = sizes(&info.folder);
     Step {
@@ -199,8 +200,8 @@ fn deletion(info: &FeedInfo) -> Step {
     }
 }
 
-/// Files of chunks that the table has as collected already. What it says nothing of stays: after
-/// repairs ids need not rise along the table.
+/// Returns the files of chunks that the table has as collected. Files that the table does not
+/// mention stay, because after a repair chunk ids need not increase along the table.
 fn unfinished(
     info: &FeedInfo,
     registry: &FeedRegistry,
@@ -212,7 +213,7 @@ fn unfinished(
         table.chunks.iter().filter(expired).map(|chunk| (chunk.chunk_id, chunk)).collect();
     let kept: HashSet<u64> =
         table.chunks.iter().filter(|c| !expired(c)).map(|chunk| chunk.chunk_id).collect();
-    // One that a removal has left, or that came back, after the table has forgotten it.
+    // Files may remain, or come back, after the table has dropped their chunk.
     let known = |id: &u64| kept.contains(id) || collected.contains_key(id);
     let forgotten = match files.keys().all(known) {
         true => HashSet::new(),
@@ -236,12 +237,12 @@ fn unfinished(
     Ok(steps)
 }
 
-/// Which entries at the head of the table nobody asks for any more: from which position, and up to
-/// which.
+/// Returns the range of entries at the head of the table that are no longer needed.
 ///
-/// Up to the last chunk that was collected, if everything before it is over: chunks collected or
-/// lost, sessions closed that have no other chunk, ranges below what is kept. The last chunk and
-/// the last session always stay, since new ones are numbered after them.
+/// The range ends after the last collected chunk before which nothing is needed. Not needed are
+/// chunks collected or lost, closed sessions without other chunks, and ranges below the first seq
+/// that is kept. The last chunk and the last session always stay, since new ones are numbered after
+/// them.
 pub(super) fn collected_entries(info: &FeedInfo, registry: &FeedRegistry) -> Result<(u64, u64)> {
     let from = registry.first_entry()?;
     let entries = registry.entries()?;
@@ -251,7 +252,7 @@ pub(super) fn collected_entries(info: &FeedInfo, registry: &FeedRegistry) -> Res
         gone && !files.contains_key(&chunk.chunk_id)
     };
     let (mut last_chunk, mut last_session) = (0, 0);
-    // After repairs that need not be the last chunk.
+    // After a repair, the chunk with the highest id need not be the last one.
     let highest = entries.iter().filter_map(|entry| match entry {
         Entry::Chunk(chunk) => Some((chunk::order(chunk.chunk_id), chunk.position)),
         _ => None,

@@ -1,9 +1,9 @@
-//! Collecting: what retention, size limits and interrupted work leave to be removed (FORMAT.md,
+//! Removes what is past its retention or size limit, and what interrupted work has left (FORMAT.md,
 //! Collecting).
 //!
-//! [`plan`] looks and decides, [`apply`] does it; nothing is changed before. No feed's lock is
-//! taken: a chunk is moved from on-disk to expired by compare-and-swap, so that a writer, a repair
-//! or another dw-gc at work is noticed, and its files go only after that is durable.
+//! [`plan`] decides without changing anything; [`apply`] removes. Neither takes a feed's lock. A
+//! chunk is moved from on-disk to expired by compare-and-swap, so that a concurrent writer, repair
+//! or dw-gc is detected. Its files are removed only after that is durable.
 
 mod apply;
 mod clock;
@@ -22,7 +22,7 @@ use crate::store::Platform;
 pub use apply::{Outcome, apply};
 pub use clock::Doubt;
 
-/// What is done to something.
+/// What a step does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A chunk is removed.
@@ -36,7 +36,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The word for it.
+    /// Returns the action's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Collect => "collect",
@@ -47,23 +47,23 @@ impl Action {
     }
 }
 
-/// Why.
+/// Why something is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// It arrived longer ago than the feed's retention.
     Retention,
     /// The feed takes more than its size limit.
     MaxSize,
-    /// The disk has less free than was asked for.
+    /// The disk has less free space than requested.
     MinFree,
-    /// It was begun and not ended.
+    /// Its creation or removal was interrupted.
     Unfinished,
-    /// It is in shared memory and nobody needs it.
+    /// It is in shared memory and no feed needs it.
     Leftover,
 }
 
 impl Reason {
-    /// The word for it.
+    /// Returns the reason's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Reason::Retention => "retention",
@@ -80,24 +80,24 @@ impl Reason {
 pub struct Step {
     /// What is done.
     pub action: Action,
-    /// The feed; of what belongs to none, its file name.
+    /// The feed, or the file name if it belongs to no feed.
     pub feed: String,
-    /// The chunk, where it is one.
+    /// The chunk, if the step removes one.
     pub chunk_id: Option<u64>,
-    /// Its seqs, half-open, where they are known.
+    /// Its seqs, half-open, if they are known.
     pub seqs: Option<(u64, u64)>,
     /// Size of the files, in bytes.
     pub bytes: u64,
-    /// Why.
+    /// Why it is removed.
     pub reason: Reason,
-    /// What the disk gets back, in bytes.
+    /// Bytes that the disk gets back.
     disk_bytes: u64,
     target: Target,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Target {
-    /// A chunk's files, and the position of its entry if that is to be changed first.
+    /// A chunk's files, and the position of its entry if the entry must be changed first.
     Chunk {
         position: Option<u64>,
         chunk_id: u64,
@@ -107,25 +107,25 @@ enum Target {
     Segment(PathBuf),
 }
 
-/// What is to be looked after, and how.
+/// What to collect, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Wants {
-    /// Feeds by name; none: all, and what belongs to no feed.
+    /// Feeds by name. Empty means all feeds, and what belongs to no feed.
     pub feeds: Vec<String>,
-    /// So many bytes of the disk are to be free afterwards.
+    /// Bytes of the disk that should be free afterwards.
     pub min_free_bytes: Option<u64>,
-    /// The wall clock is right, whatever it seems.
+    /// Trust the wall clock even if it seems wrong.
     pub trust_clock: bool,
 }
 
-/// What is to be removed. Made by [`plan`], done by [`apply`].
+/// What is to be removed. [`plan`] makes it, [`apply`] carries it out.
 #[derive(Debug)]
 pub struct Plan {
-    /// Why the clock is not believed. Then nothing is removed.
+    /// Why the clock is not trusted. If there is a doubt, nothing is removed.
     pub doubts: Vec<Doubt>,
-    /// Feeds that could not be looked at, or whose table is not all there is, by name.
+    /// Feeds that could not be read, or whose table is incomplete, by name.
     pub failed: Vec<(String, Error)>,
-    /// What is wanted free and cannot be had, in bytes.
+    /// Requested bytes that cannot be freed.
     pub short_bytes: u64,
     now: Moment,
     feeds: Vec<FeedPlan>,
@@ -141,22 +141,22 @@ struct FeedPlan {
 }
 
 impl Plan {
-    /// What is to be removed, in the order it will be.
+    /// Returns the steps, in the order in which they are carried out.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.others.iter().chain(self.feeds.iter().flat_map(|feed| &feed.steps))
     }
 
-    /// Size of the files that are to go, in bytes.
+    /// Returns the size of the files to be removed, in bytes.
     pub fn bytes(&self) -> u64 {
         self.steps().map(|step| step.bytes).sum()
     }
 }
 
-/// Looks at a store and decides what is to be removed at the moment `now`. Changes nothing.
+/// Decides what is to be removed from a store at the moment `now`. Changes nothing.
 ///
 /// # Errors
-/// [`Error::NoFeed`] for a feed that is not there; what concerns the whole store. A single feed
-/// that cannot be looked at is told in the plan.
+/// [`Error::NoFeed`] for an unknown feed, and errors that affect the whole store. A feed that
+/// cannot be read is reported in the plan.
 pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
     let all = wants.feeds.is_empty();
     let names = if all { platform.list_feeds()? } else { wants.feeds.clone() };
@@ -191,7 +191,7 @@ pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
                 plan.feeds.push(FeedPlan { name, id, steps: look.steps });
             }
             Err(error @ (Error::NoFeed { .. } | Error::Spec(_))) if !all => return Err(error),
-            // Deleted since they were listed.
+            // Deleted since the feeds were listed.
             Err(Error::NoFeed { .. }) => {}
             Err(error) => plan.failed.push((name, error)),
         }
@@ -208,8 +208,8 @@ pub fn plan(platform: &Platform, wants: &Wants, now: &Moment) -> Result<Plan> {
     Ok(plan)
 }
 
-/// What belongs to no feed: leftovers of feeds made and deleted, segments, also in the folders that
-/// feeds have noted.
+/// Plans what belongs to no feed: leftovers of created and deleted feeds, and segments. `noted` has
+/// the folders that feeds have noted.
 fn others(platform: &Platform, noted: BTreeSet<PathBuf>) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = platform
         .leftovers()?
@@ -233,7 +233,7 @@ fn others(platform: &Platform, noted: BTreeSet<PathBuf>) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// Adds what else must go for `wanted` bytes to be free: the oldest first, whatever feed it is of.
+/// Adds chunks until `wanted` bytes are free, the oldest first, whatever their feed.
 fn make_free(plan: &mut Plan, mut spare: Vec<(u64, usize, Step)>, wanted: u64, free: u64) {
     let freed: u64 = plan.steps().map(|step| step.disk_bytes).sum();
     let mut missing = wanted.saturating_sub(free.saturating_add(freed));

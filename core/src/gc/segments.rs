@@ -1,6 +1,6 @@
-//! Segments in shared memory that no feed needs any more: of feeds that are deleted, of staged
-//! sessions that were closed or adopted by somebody who was killed before he had unlinked them, and
-//! of another boot. Never data that no disk has yet.
+//! Segments in shared memory that no feed needs any more. They belong to deleted feeds, to another
+//! boot, or to staged sessions that were closed or adopted by a process that was killed before it
+//! unlinked them. Data that is not yet on disk is never removed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::registry::live::LivePage;
 use crate::registry::segments::{OwnFolder, Reach, SegmentKind, Segments};
 use crate::store::Platform;
 
-/// What the names of a feed's files in memory end with, longer ones first.
+/// Suffixes of a feed's files in shared memory, longer ones first.
 const ENDINGS: [&str; 5] = [".live.new", ".live", ".chunks", ".wait", ".ring"];
-/// Those of a staged session.
+/// Suffixes of a staged session's files.
 const STAGED: [&str; 3] = [".live.new", ".live", ".chunks"];
 
-/// The segments to sweep: in the folders that the store has where the environment says, and in
-/// those that its feeds have noted.
+/// Plans the segments to sweep, in the store's own folders that the environment names and in those
+/// that its feeds have noted.
 pub(super) fn plan(platform: &Platform, noted: BTreeSet<PathBuf>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let mut folders = noted;
@@ -45,14 +45,14 @@ pub(super) fn plan(platform: &Platform, noted: BTreeSet<PathBuf>) -> Result<Vec<
     Ok(steps)
 }
 
-/// A segment that nobody needs.
+/// A segment that no feed needs.
 pub(crate) struct Left {
     pub feed: String,
     pub path: PathBuf,
     pub bytes: u64,
 }
 
-/// What is left over in one folder of the store's. Looks only.
+/// Returns what is left over in one of the store's folders. Changes nothing.
 pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
     let listed = platform.listed()?;
     let mut all = Vec::new();
@@ -69,13 +69,13 @@ pub(crate) fn left_in(platform: &Platform, folder: &Path) -> Result<Vec<Left>> {
     Ok(all)
 }
 
-/// Removes a segment that is still left over; whether it was.
+/// Removes a segment if it is still left over. Returns whether it was.
 pub(super) fn remove(platform: &Platform, path: &Path) -> Result<bool> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let (Some(folder), Some((feed, ending))) = (path.parent(), split(name)) else {
         return Ok(false);
     };
-    // Nobody begins to write it meanwhile.
+    // Holding the lock keeps writers away meanwhile.
     let _lock = match platform.feed_info(feed) {
         Ok(info) => match Lockable::of(&info).take() {
             Ok(lock) => Some(lock),
@@ -103,8 +103,8 @@ fn is_written(info: &FeedInfo) -> Result<bool> {
     Ok(Lock::feed_is_held(&info.lock)? == Some(true))
 }
 
-/// Whether nobody needs a segment: of a feed that is not listed, or of one that nobody writes, as
-/// `is_free` says, and that has its records on disk.
+/// Whether a segment is not needed: its feed is not listed, or has no writer (`is_free`) and has
+/// all its records on disk.
 fn is_left(
     platform: &Platform,
     entry: Option<&FeedEntry>,
@@ -116,7 +116,7 @@ fn is_left(
     if !STAGED.contains(&ending) {
         return Ok(false);
     }
-    // A feed that cannot be looked at keeps what it has.
+    // If the feed cannot be read, its segments stay.
     let Some(info) = seen(platform.info_of(entry))? else { return Ok(false) };
     if !is_free(&info)? {
         return Ok(false);
@@ -126,7 +126,7 @@ fn is_left(
     Ok(!may_have_data(&info, &registry, folder)?)
 }
 
-/// What could be looked at; a limit that was met is an error even so.
+/// Returns the result, or `None` if it could not be read. A limit that was met stays an error.
 fn seen<T>(looked: Result<T>) -> Result<Option<T>> {
     match looked {
         Err(error) if !error.is_limit() => Ok(None),
@@ -134,7 +134,7 @@ fn seen<T>(looked: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Whether a feed's stage in that folder may have records that no disk has.
+/// Whether a feed's stage in that folder may have records that are not on disk.
 fn may_have_data(info: &FeedInfo, registry: &FeedRegistry, folder: &Path) -> Result<bool> {
     let entries = registry.entries()?;
     let sessions: Vec<&SessionEntry> = entries
@@ -152,8 +152,7 @@ fn may_have_data(info: &FeedInfo, registry: &FeedRegistry, folder: &Path) -> Res
         let closed = sessions.iter().rfind(|s| s.session_id == id).and_then(|s| s.close);
         return Ok(closed.is_none_or(|close| close.end_seq < page.published()));
     }
-    // Without a page to be believed: only what a session of this boot has left, which nobody has
-    // closed, may yet be saved.
+    // Without a trusted page, only an open session of this boot may still have records to save.
     let noted = segments.filter(|s| s.kind == SegmentKind::Staged && s.folder == folder);
     let open = sessions.last().is_some_and(|session| session.close.is_none());
     let reach = noted.map(|segments| segments.reach(info.base(), info.id.store_id)).transpose()?;
