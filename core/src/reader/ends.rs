@@ -1,5 +1,5 @@
-//! What a feed's records leave out: ranges on record as lost, and what came behind the end of a
-//! session that nobody has closed.
+//! What a feed's records leave out: ranges recorded as lost, and records after the end of a session
+//! that was not closed.
 
 use crate::chunk::ChunkPaths;
 use crate::chunk::index::RawIndex;
@@ -15,20 +15,20 @@ use crate::registry::feed::{
 use crate::registry::segments::Reach;
 use crate::registry::view::LiveView;
 
-/// Seqs that no reader will be given.
+/// Seqs that no reader gets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hole {
     pub seqs: (u64, u64),
     pub why: Why,
-    /// Between which times their records came, as far as is known.
+    /// Bounds for the times of these records, as far as known.
     pub times: (u64, u64),
 }
 
-/// A session that its writer has not closed, and whose live page is not to be believed.
+/// A session that its writer has not closed, and whose live page cannot be trusted.
 #[derive(Clone, Debug)]
 pub struct Unproven {
     session: SessionEntry,
-    /// The chunks that were being filled.
+    /// The chunks that were being written.
     open: Vec<ChunkEntry>,
 }
 
@@ -42,8 +42,8 @@ impl Unproven {
 }
 
 impl Reader {
-    /// What the next writer will put on record behind the last record of a staged session whose
-    /// memory is gone. Nothing where a writer is at work.
+    /// Returns the range that the next writer will record as lost: it follows the last record of a
+    /// staged session whose memory is gone. `None` if a writer is active.
     pub(super) fn hole_ahead(
         &self,
         standing: &Standing,
@@ -70,16 +70,16 @@ impl Reader {
         Ok((seqs.0 < seqs.1).then_some(range))
     }
 
-    /// Whether somebody holds the feed's lock, as far as we may ask.
+    /// Whether the feed's lock is held. False if we may not ask.
     fn is_written(&self) -> Result<bool> {
         Ok(Lock::feed_is_held(&self.feed.lock)? == Some(true))
     }
 
-    /// Says of a snapshot that may lack records, because they were in shared memory, why they may
-    /// be missing. Nothing where a writer is at work: it has them, or they are on disk.
+    /// Explains why a snapshot may lack records that were in shared memory. `None` if a writer is
+    /// active: it has them, or they are on disk.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) where that cannot be found out.
+    /// [`Error::Io`](crate::Error::Io) if this cannot be determined.
     pub fn what_is_cut_off(&self, snapshot: &Snapshot) -> Result<Option<String>> {
         let Some(reach) = snapshot.cut_off else { return Ok(None) };
         let why = match reach {
@@ -101,10 +101,10 @@ impl Reader {
         )))
     }
 
-    /// Says of a snapshot that ends where the disk proves no more, because nobody has closed the
-    /// last session, where that is; and whether some file shows records behind it. Nothing where a
-    /// writer is at work, and nothing of a session in shared memory, of which
-    /// [`Reader::what_is_cut_off`] tells.
+    /// Explains where a snapshot ends, if the last session was not closed and the disk proves no
+    /// more records. Returns also whether a file shows records after that end. `None` if a writer
+    /// is active, or if the session was in shared memory, which [`Reader::what_is_cut_off`]
+    /// reports.
     ///
     /// # Errors
     /// As [`Reader::what_is_cut_off`].
@@ -131,7 +131,7 @@ impl Reader {
         Ok(Some((text, more.is_some())))
     }
 
-    /// What shows that there was more than the records below `end`.
+    /// Returns evidence of records at or above seq `end`.
     fn shows_more(&self, unproven: &Unproven, end: u64) -> Result<Option<String>> {
         for chunk in &unproven.open {
             let paths = ChunkPaths::new(&self.feed.folder, chunk.chunk_id);
@@ -151,8 +151,8 @@ impl Reader {
         Ok(published.map(|seq| format!("seq {end}..{seq}, by {}", page.path().display())))
     }
 
-    /// The seqs in a selection that are on record as lost or out of reach, in order. What lies
-    /// before everything that dw-gc has taken is no part of the feed any more.
+    /// Returns the seqs in a selection that are recorded as lost or unreachable, in order. Seqs
+    /// before all that dw-gc has collected are no longer part of the feed.
     pub(super) fn holes(&self, snapshot: &Snapshot, selection: &Selection) -> Vec<Hole> {
         let mut ranges: Vec<RangeEntry> = snapshot.holes.clone();
         ranges.sort_unstable_by_key(|range| range.seqs.1);
@@ -180,7 +180,7 @@ impl Reader {
         holes
     }
 
-    /// Between which times the records of a hole came, as far as its neighbours say.
+    /// Returns bounds for the times of the records in a hole, as far as its neighbours tell.
     fn times_of_hole(&self, snapshot: &Snapshot, range: &RangeEntry) -> (u64, u64) {
         if let Some(times) = range.times {
             return times;

@@ -1,28 +1,28 @@
-//! A copy of what a ring held, for those who do not read it in the order of its records.
+//! A copy of a ring's records, for readers that do not read them in the order of the ring.
 
 use crate::chunk::index::BlockEntry;
 use crate::error::Result;
 use crate::reader::{Direction, Reader, Selection, Snapshot, Why};
 use crate::registry::info::FeedInfo;
 
-/// Records copied out of a ring.
+/// Records copied from a ring.
 pub(super) struct Frozen {
-    /// Runs of consecutive records: the first one's seq, and the records.
+    /// Runs of consecutive records, each with the seq of its first record.
     runs: Vec<(u64, Vec<u8>)>,
     record_size: usize,
 }
 
-/// Seqs that were overwritten, and why.
+/// Seqs that were overwritten, and the reason.
 pub(super) type Gone = ((u64, u64), Why);
 
-/// A part of what was copied, as if it were a block of a chunk.
+/// A part of the copy, in the form of a block of a chunk.
 pub(super) struct FrozenBlock {
     pub entry: BlockEntry,
     pub seqs: (u64, u64),
 }
 
 impl Frozen {
-    /// Copies the records with such seqs; returns also those that were overwritten meanwhile.
+    /// Copies the records with these seqs. Returns also the seqs that were overwritten meanwhile.
     ///
     /// # Errors
     /// As [`crate::reader::Scan::next_run`].
@@ -50,7 +50,7 @@ impl Frozen {
         Ok((frozen, lost))
     }
 
-    /// Its blocks.
+    /// Returns its blocks.
     pub fn blocks(&self, feed: &FeedInfo) -> Vec<FrozenBlock> {
         let geometry = feed.geometry();
         let mut blocks = Vec::new();
@@ -73,7 +73,7 @@ impl Frozen {
         blocks
     }
 
-    /// The records of one of its blocks.
+    /// Returns the records of one of its blocks.
     pub fn records(&self, seqs: (u64, u64)) -> Vec<u8> {
         let at = self.runs.partition_point(|(first, _)| *first <= seqs.0);
         let Some((first, records)) = at.checked_sub(1).map(|at| &self.runs[at]) else {

@@ -1,4 +1,4 @@
-//! What readers do with the ring of a transient feed.
+//! Reads the ring of a transient feed.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::registry::info::FeedInfo;
 use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, protocol};
 
-/// So much of a ring that is being written, one part of so many, is left to be overwritten while
-/// the rest is read.
+/// A snapshot of a ring that is being written leaves out its oldest part, one in `MARGIN`, because
+/// the writer may overwrite it while the rest is read.
 const MARGIN: u64 = 32;
 
 impl Reader {
@@ -40,7 +40,7 @@ impl Reader {
         Ok(RingPart { ring, first_seq })
     }
 
-    /// Least and greatest time of the records that are still there when they are looked at.
+    /// Returns the minimum and maximum time of the records that are not overwritten meanwhile.
     pub(super) fn ring_times(&self, snapshot: &Snapshot) -> Result<Option<(u64, u64)>> {
         let mut whole: Option<(u64, u64)> = None;
         let mut scan = self.scan(snapshot, Selection::ALL, Direction::Forward);
@@ -55,26 +55,26 @@ impl Reader {
     }
 }
 
-/// What can be told of a ring at one moment.
+/// The state of a ring at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RingState {
-    /// Bytes of records it can hold.
+    /// Bytes of records that fit.
     pub capacity_bytes: u64,
-    /// Bytes of records it holds.
+    /// Bytes of records in it.
     pub held_bytes: u64,
-    /// Seconds between the times of the oldest record in it and of the newest.
+    /// Seconds between the times of its oldest and newest record.
     pub history_seconds: f64,
     /// How often followers were lapped.
     pub overruns: u64,
-    /// Records that they lost by it.
+    /// Records that they lost.
     pub overrun_records: u64,
 }
 
 impl RingState {
-    /// What there is to tell of a feed's ring.
+    /// Reads the state of a feed's ring.
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if its file was cut short, or what it says of itself cannot be.
+    /// [`crate::Error::Damaged`] if its file was truncated, or its contents are impossible.
     pub fn of(ring: &Ring, feed: &FeedInfo) -> Result<RingState> {
         let (oldest, published) = ring.held()?;
         let time = |seq: u64| {
@@ -82,7 +82,7 @@ impl RingState {
             let reserved = protocol::copy(ring.memory(), ring.offset_of(seq), &mut record);
             (ring.oldest_at(reserved) <= seq).then(|| feed.layout.time_of(&record))
         };
-        // The oldest may be overwritten by now: then some that is further from the writer.
+        // The oldest record may be overwritten by now. Then use one further from the writer.
         let count = published.saturating_sub(oldest);
         let newest = if count > 0 { time(published - 1) } else { None };
         let first = [oldest, oldest + count / 8].into_iter().find_map(|seq| newest.and(time(seq)));
@@ -100,33 +100,33 @@ impl RingState {
         })
     }
 
-    /// How much of it is in use, 0 to 1.
+    /// Returns the share of it that is in use, 0 to 1.
     pub fn fill(&self) -> f64 {
         self.held_bytes as f64 / (self.capacity_bytes as f64).max(1.0)
     }
 }
 
-/// The records of a ring, scanned.
+/// A scan of a ring's records.
 pub(super) struct RingScan {
     ring: Arc<Ring>,
-    /// Seqs still to be given, half-open.
+    /// Seqs not yet returned, half-open.
     left: (u64, u64),
 }
 
 impl RingScan {
-    /// The scan of a snapshot's ring, if it has one.
+    /// Starts the scan of a snapshot's ring, if it has one.
     pub fn of(snapshot: &Snapshot, selection: &Selection) -> Option<RingScan> {
         let RingPart { ring, first_seq } = snapshot.ring.clone()?;
         let left = (selection.seqs.0.max(first_seq), selection.seqs.1.min(snapshot.end_seq));
         Some(RingScan { ring, left })
     }
 
-    /// Copies the next records: the seq of the first in the buffer, and which of them are whole.
-    /// Those that were overwritten are told. `None` at the end.
+    /// Copies the next records. Returns the seq of the first in the buffer, and which of them are
+    /// whole; `None` at the end. Records that were overwritten are added to `lost`.
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if the ring's file was cut short, or what it says of itself cannot
-    /// be: nothing was copied then.
+    /// [`crate::Error::Damaged`] if the ring's file was truncated, or its contents are impossible.
+    /// Then nothing was copied.
     pub fn fill(
         &mut self,
         direction: Direction,
@@ -162,7 +162,7 @@ impl RingScan {
             let (oldest, published) = self.ring.held()?;
             let records = self.ring.records();
             let half = published.saturating_sub(records / 2).max(oldest);
-            // Behind the end of the scan there is nothing to be had.
+            // There is nothing to return after the end of the scan.
             let next = if half < hi { half } else { oldest + records / MARGIN };
             self.left.0 = next.min(hi);
             self.ring.check()?;
@@ -177,7 +177,7 @@ impl RingScan {
     }
 }
 
-/// Counts that a reader was lapped, where it may.
+/// Counts that a reader was lapped, if the wait file may be written.
 pub(super) fn count_overrun(ring: &Ring, feed: &FeedInfo, seqs: (u64, u64)) {
     let wait = ring.path().with_extension("wait");
     if let Ok(wait) = WaitFile::open(&wait, &feed.id) {

@@ -1,4 +1,4 @@
-//! Reading a ring from some seq on.
+//! Reads a ring from a given seq on.
 
 use std::sync::Arc;
 
@@ -7,85 +7,86 @@ use crate::os::faults;
 use crate::os::map::RING_HEAD_BYTES;
 use crate::ring::{Ring, protocol};
 
-/// A place in a ring, and the way on from there.
+/// A reading position in a ring.
 pub struct Cursor {
     ring: Arc<Ring>,
     next_seq: u64,
-    /// Byte in the mapping where that record begins.
+    /// Offset of the record `next_seq` in the mapping.
     at: usize,
-    /// Published when it was last looked at.
+    /// `published` as loaded last.
     seen: u64,
-    /// Copies since it was last looked at in vain.
+    /// Number of copies since the last attempt that found nothing.
     at_once: u32,
 }
 
-/// Turns of a spin loop that a reader lets the writer be for, at most, where records come as fast
-/// as it looks: each look takes the lines around `published` from the writer. A turn more after
-/// each copy without waiting, so that the few records of a burst are not late for it.
+/// Maximum number of spin-loop turns by which a reader delays its next look at `published`, if
+/// records come as fast as it looks. Each look takes the cache lines around `published` from the
+/// writer. The delay grows by a turn with each copy that needs no wait, so the few records of a
+/// burst are not delayed much.
 const REST_TURNS: u32 = 64;
 
 /// What [`Cursor::copy`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copied {
-    /// There is nothing new.
+    /// No new records.
     Nothing,
-    /// So many records were copied, and they are whole.
+    /// `count` records were copied, all of them whole.
     Records {
         /// Seq of the first.
         first_seq: u64,
-        /// How many.
+        /// Number of records.
         count: usize,
     },
-    /// The writer has overwritten what was to be copied.
+    /// The writer has overwritten the next records.
     Lapped(Lapped),
 }
 
-/// Records that were overwritten before they were read: seqs, half-open. The reader goes on behind
-/// them.
+/// Seqs of records that were overwritten before they were read, half-open. The reader continues
+/// after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lapped {
-    /// The first of them.
+    /// The first seq.
     pub seq_lo: u64,
-    /// The one after the last.
+    /// The seq after the last.
     pub seq_hi: u64,
 }
 
 impl Cursor {
-    /// A cursor at a seq; one that is gone is found out by the first copy. A seq of another ring,
-    /// before this one begins, is moved to its beginning.
+    /// Creates a cursor at a seq. If that record has been overwritten, the first copy reports it. A
+    /// seq before the start of this ring, which belongs to another ring, is moved to the start.
     pub fn new(ring: Arc<Ring>, seq: u64) -> Cursor {
         let mut cursor = Cursor { ring, next_seq: 0, at: 0, seen: 0, at_once: 0 };
         cursor.seek(seq);
         cursor
     }
 
-    /// The ring.
+    /// Returns the ring.
     pub fn ring(&self) -> &Arc<Ring> {
         &self.ring
     }
 
-    /// The seq that comes next.
+    /// Returns the seq of the next record.
     pub fn next_seq(&self) -> u64 {
         self.next_seq
     }
 
-    /// Goes to a seq.
+    /// Moves to a seq.
     pub fn seek(&mut self, seq: u64) {
         self.next_seq = seq.max(self.ring.head().base_seq);
         self.at = self.ring.offset_of(self.next_seq);
         self.seen = 0;
     }
 
-    /// What was published when it was last looked at.
+    /// Returns `published` as loaded last.
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Copies as many whole records below `end_seq` as there are and fit.
+    /// Copies whole records below `end_seq`, as many as there are and as fit.
     ///
     /// # Errors
-    /// [`crate::Error::Damaged`] if the ring's file was cut short, or `published` is no count of
-    /// this ring: nothing was copied then.
+    /// [`crate::Error::Damaged`] if the ring's file was truncated, or `published` is impossible in
+    /// this ring. Then nothing was copied.
     #[inline]
     pub fn copy(&mut self, end_seq: u64, into: &mut [u8]) -> Result<Copied> {
         let copied = self.take(end_seq, into)?;
@@ -97,7 +98,7 @@ impl Cursor {
         if self.seen <= self.next_seq {
             (0..self.at_once.min(REST_TURNS)).for_each(|_| std::hint::spin_loop());
             let published = protocol::published(self.ring.memory());
-            // It never goes down.
+            // `published` never decreases.
             self.ring.check_copied(self.seen, published)?;
             self.seen = published;
             faults::step("ring.seen");
@@ -106,7 +107,7 @@ impl Cursor {
         let record_size = self.ring.head().record_size;
         if end_seq <= self.next_seq {
             self.at_once = 0;
-            // Who spins has the record under way when it is published.
+            // Prefetch, so that a spinning reader sees the record sooner.
             if protocol::fits_beside(record_size) {
                 self.ring.memory().prefetch(protocol::NEWEST_REST_AT, 1);
             } else {
@@ -115,7 +116,7 @@ impl Cursor {
             return Ok(Copied::Nothing);
         }
         let most = ((end_seq - self.next_seq) as usize).min(self.ring.records() as usize);
-        // Mostly it is one record, which fits: no division for it.
+        // Usually it is one record, which fits. Avoid the division.
         let fits = most * record_size <= into.len();
         let count = if fits { most } else { into.len() / record_size };
         let into = &mut into[..count * record_size];
@@ -137,7 +138,7 @@ impl Cursor {
         Ok(Copied::Records { first_seq, count })
     }
 
-    /// Goes on half a ring back: at the oldest record the writer would be there again at once.
+    /// Continues half a ring back. At the oldest record, the writer would lap it again at once.
     #[cold]
     fn lapped(&mut self) -> Result<Copied> {
         let (oldest, published) = self.ring.held()?;

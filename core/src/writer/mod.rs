@@ -1,6 +1,6 @@
-//! The one writer of a feed: of chunks ([`chunks`]) or of a ring ([`ring`]).
+//! The one writer of a feed: it writes chunks ([`chunks`]) or a ring ([`ring`]).
 //!
-//! Either stores records and publishes them, and leaves everything slow to a background thread.
+//! Both store and publish records, and leave everything slow to a background thread.
 
 mod adopt;
 mod background;
@@ -29,34 +29,34 @@ use crate::writer::ring::RingWriter;
 pub use crate::registry::feed::SessionEnd;
 pub use recover::{Settled, settle};
 
-/// Called with a seq each time all records below it have become durable.
+/// Called with a seq whenever all records below it have become durable.
 pub type OnDurable = Box<dyn FnMut(u64) + Send>;
 
 /// How a writer is opened.
 #[derive(Default)]
 pub struct WriterOptions {
-    /// When records become durable; none: as the feed's policy says.
+    /// When records become durable. `None`: as the feed's policy says.
     pub sync: Option<Sync>,
-    /// Told of durable records, from the background thread.
+    /// Called when records become durable, from the background thread.
     pub on_durable: Option<OnDurable>,
 }
 
-/// What an append did.
+/// The result of an append.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Appended {
-    /// Seq of the first record stored; those stored follow it without a gap.
+    /// Seq of the first record stored. The others follow without a gap.
     pub first_seq: u64,
-    /// Records stored.
+    /// Number of records stored.
     pub count: u64,
-    /// Positions in the batch of records refused as late (`order: reject` only).
+    /// Positions in the batch of late records that were rejected (`order: reject` only).
     pub rejected: Vec<usize>,
 }
 
-/// Appends records to a feed. One writer a feed; readers need no leave of it.
+/// Appends records to a feed. A feed has one writer at a time; readers need no permission from it.
 ///
-/// Records become visible to readers when the call returns, durable as the sync policy says; those
-/// of a transient feed (`persist: false`) never. Dropping a writer closes it; [`Writer::close`]
-/// says whether that went well.
+/// When a call returns, its records are visible to readers. They become durable as the sync policy
+/// says; those of a transient feed (`persist: false`) never do. Dropping a writer closes it;
+/// [`Writer::close`] also reports whether that succeeded.
 pub struct Writer {
     kind: Kind,
 }
@@ -67,13 +67,13 @@ enum Kind {
 }
 
 impl Writer {
-    /// Opens a feed for writing: takes its lock, takes over what the last writer left, begins a
+    /// Opens a feed for writing: takes its lock, recovers what the last writer left, and begins a
     /// session.
     ///
     /// # Errors
-    /// [`Error::Locked`] names the other writer; [`Error::Invalid`] for an option that the feed
-    /// cannot have, or a ring that there is no room for; [`Error::Damaged`] and [`Error::Io`] as
-    /// they come.
+    /// [`Error::Locked`] names the other writer. [`Error::Invalid`] for an option that the feed
+    /// does not support, or if there is no room for its ring. [`Error::Damaged`] and [`Error::Io`]
+    /// as they occur.
     pub fn open(feed: &FeedInfo, options: WriterOptions) -> Result<Writer> {
         if let Some(kind) = file::network_file_system(&feed.folder) {
             return Err(Error::Invalid(format!(
@@ -89,8 +89,8 @@ impl Writer {
         Ok(Writer { kind })
     }
 
-    /// Files that recovery has moved to quarantine, a line each: chunks that a power loss has left
-    /// without anything that proves them.
+    /// Returns the files that recovery moved to quarantine, one line each: chunks that nothing
+    /// proves after a power loss.
     pub fn moved(&self) -> &[String] {
         match &self.kind {
             Kind::Chunks(writer) => &writer.moved,
@@ -105,12 +105,12 @@ impl Writer {
         }
     }
 
-    /// The feed's layout.
+    /// Returns the feed's layout.
     pub fn layout(&self) -> &Layout {
         &self.feed().layout
     }
 
-    /// The seq that the next record gets.
+    /// Returns the seq that the next record gets.
     #[inline]
     pub fn next_seq(&self) -> u64 {
         match &self.kind {
@@ -119,7 +119,7 @@ impl Writer {
         }
     }
 
-    /// Appends one record, exactly as long as the layout says. It is visible to readers when this
+    /// Appends one record, of exactly the layout's size. It is visible to readers when this
     /// returns.
     ///
     /// # Errors
@@ -129,7 +129,8 @@ impl Writer {
         self.append_marked(record, &[])
     }
 
-    /// Appends one record given as a value a field, in record order: the seed's `write_values`.
+    /// Appends one record, given as one value per field in record order. Same as `write_values` of
+    /// the Python Deepwater API.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a value that does not fit its field; as [`Writer::append_batch`].
@@ -139,20 +140,20 @@ impl Writer {
         self.append_marked(&record, &[])
     }
 
-    /// Appends whole records, back to back; readers see all of them or none. Of a batch that is
-    /// larger than a quarter of a transient feed's ring they see one quarter after the other.
+    /// Appends whole records, back to back. Readers see all of them or none. Exception: a batch
+    /// larger than a quarter of a transient feed's ring is published one quarter at a time.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if `records` is no whole number of records, or more than fit in 256
-    /// chunks; [`Error::Io`] where there is no room, and then nothing of the batch is stored;
+    /// [`Error::Invalid`] if `records` is not a whole number of records, or more than fit in 256
+    /// chunks. [`Error::Io`] if there is no room; then nothing of the batch is stored.
     /// [`Error::Poisoned`] after a failed sync.
     #[inline]
     pub fn append_batch(&mut self, records: &[u8]) -> Result<Appended> {
         self.append_marked(records, &[])
     }
 
-    /// As [`Writer::append_batch`], and marks the records at those positions in the batch
-    /// (ascending) as ones to start playback from.
+    /// As [`Writer::append_batch`], and marks the records at these positions in the batch
+    /// (ascending) as starting points for playback.
     ///
     /// # Errors
     /// As [`Writer::append_batch`]; [`Error::Invalid`] for marks in a transient feed.
@@ -164,8 +165,8 @@ impl Writer {
         }
     }
 
-    /// Wakes the followers that sleep. Without this the background thread does so within a
-    /// millisecond or two: a wake costs the caller a system call where somebody sleeps.
+    /// Wakes sleeping followers. Otherwise the background thread wakes them within a millisecond or
+    /// two. A wake-up costs the caller a system call if a follower sleeps.
     pub fn wake(&self) {
         match &self.kind {
             Kind::Chunks(writer) => writer.wake(),
@@ -173,8 +174,8 @@ impl Writer {
         }
     }
 
-    /// Marks the next record to be appended as one to start playback from (the seed's
-    /// `create_index`). In a transient feed that append is refused.
+    /// Marks the next record to be appended as a starting point for playback. Same as
+    /// `create_index` of the Python Deepwater API. In a transient feed the append then fails.
     pub fn mark(&mut self) {
         match &mut self.kind {
             Kind::Chunks(writer) => writer.mark(),
@@ -182,7 +183,7 @@ impl Writer {
         }
     }
 
-    /// Adds to the session's counts of rows refused and passed over before they became records.
+    /// Adds to the session's counts of rows rejected or passed over before they became records.
     pub fn count_rows(&mut self, rejected: u64, passed_over: u64) {
         match &mut self.kind {
             Kind::Chunks(writer) => writer.count_rows(rejected, passed_over),
@@ -190,7 +191,7 @@ impl Writer {
         }
     }
 
-    /// Keeps the reason that a row was refused for, in words: the log gives the last one.
+    /// Records why a row was rejected. The log shows the last reason.
     pub fn note_reject(&mut self, why: String) {
         match &mut self.kind {
             Kind::Chunks(writer) => writer.note_reject(why),
@@ -198,7 +199,7 @@ impl Writer {
         }
     }
 
-    /// The session's counts so far.
+    /// Returns the session's counts so far.
     pub fn counters(&self) -> Counters {
         match &self.kind {
             Kind::Chunks(writer) => writer.counters(),
@@ -206,7 +207,7 @@ impl Writer {
         }
     }
 
-    /// Everything below this seq is on disk; nothing of a transient feed is.
+    /// Returns the seq below which all records are on disk; 0 for a transient feed.
     pub fn durable(&self) -> u64 {
         match &self.kind {
             Kind::Chunks(writer) => writer.durable(),
@@ -214,11 +215,11 @@ impl Writer {
         }
     }
 
-    /// Makes every record appended so far durable before it returns.
+    /// Returns when every record appended so far is durable.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if a sync failed: the writer takes nothing more; [`Error::Invalid`] for
-    /// a transient feed.
+    /// [`Error::Poisoned`] if a sync failed: the writer then accepts no more records.
+    /// [`Error::Invalid`] for a transient feed.
     pub fn sync_now(&mut self) -> Result<()> {
         match &mut self.kind {
             Kind::Chunks(writer) => writer.sync_now(),
@@ -229,12 +230,12 @@ impl Writer {
         }
     }
 
-    /// Seals what is open, makes everything durable and ends the session with that reason. A ring
-    /// stays where it is, marked closed.
+    /// Seals the open chunk, makes everything durable and ends the session with `reason`. A ring
+    /// stays in place, marked as closed.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] if something could not be made durable; what was published stays
-    /// readable, and the next writer or dw-repair takes care of it.
+    /// [`Error::Poisoned`] if something could not be made durable. Published records stay readable,
+    /// and the next writer or dw-repair recovers them.
     pub fn close(mut self, reason: SessionEnd) -> Result<()> {
         self.finish(reason)
     }
@@ -249,12 +250,12 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Whoever wants to know how it went calls `close`.
+        // Callers who need the result call `close`.
         let _ = self.finish(SessionEnd::Ended);
     }
 }
 
-/// Refuses what is no whole number of records.
+/// Checks that `records` is a whole number of records.
 fn check_whole(feed: &FeedInfo, records: &[u8]) -> Result<()> {
     let (len, size) = (records.len(), feed.layout.record_size());
     if len.is_multiple_of(size) {

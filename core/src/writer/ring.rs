@@ -1,8 +1,8 @@
-//! The writer of a transient feed: stores into a ring, and leaves leases, clocks and wakes to a
-//! thread in the background.
+//! The writer of a transient feed. It stores into a ring, and a background thread maintains leases
+//! and clocks and wakes followers.
 //!
-//! An append is a few stores. It calls the system only where the lease has run out before the
-//! background thread raised it, and where somebody has deleted the ring's file.
+//! An append takes a few stores. It makes a system call only if the lease has run out before the
+//! background thread raised it, or if the ring's file was deleted.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -29,17 +29,17 @@ use crate::writer::order::{Sorted, put_in_order};
 use crate::writer::recover;
 use crate::writer::{Appended, WriterOptions, check_whole};
 
-/// Seqs are leased in steps of this: at full speed a step is the better part of a second.
+/// Number of seqs in a lease step: at full speed, they last for most of a second.
 const LEASE_STEP: u64 = 1 << 28;
-/// Said to be overwritten ahead of the need, in bytes at most: readers look at that word.
+/// Maximum number of bytes to reserve ahead. Readers load that word, so it should change rarely.
 const RESERVE_BYTES: usize = 64 << 10;
-/// How often the background thread looks when there are followers that only it wakes.
+/// Interval of the background thread while followers sleep that only it wakes.
 const BUSY_TICK: Duration = Duration::from_millis(1);
-/// And how often when there are none.
+/// Its interval otherwise.
 const CALM_TICK: Duration = Duration::from_millis(20);
-/// How often it looks whether the file still has its name.
+/// How often it checks whether the file still has its name.
 const LINK_EVERY: Duration = Duration::from_millis(100);
-/// Mapped in at a time by the background thread, at its start.
+/// Bytes that it maps in at a time, at its start.
 const POPULATE_BYTES: usize = 4 << 20;
 
 /// Set in `attention`: the background thread failed.
@@ -58,13 +58,13 @@ struct Shared {
     asked: Condvar,
     attention: AtomicU32,
     lease: Lease,
-    /// What was published when the bell was rung last.
+    /// `published` at the last wake-up.
     woken: AtomicU64,
-    /// Whether the writing thread rings by itself.
+    /// Whether the writing thread wakes followers itself.
     rings: AtomicBool,
 }
 
-/// The ring being written, and its followers' bell.
+/// The ring being written, and the wait file of its followers.
 #[derive(Clone)]
 struct Current {
     ring: Arc<Ring>,
@@ -86,7 +86,7 @@ impl Shared {
         self.current.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
-    /// Wakes the followers that sleep, if there is news since the last time.
+    /// Wakes sleeping followers, if `published` has changed since the last wake-up.
     #[inline]
     fn wake(&self, bell: &WaitFile, published: u64) {
         if self.woken.swap(published, Ordering::Relaxed) != published {
@@ -105,7 +105,7 @@ impl Shared {
         Error::Poisoned(failure.unwrap_or_else(|| "a failure in the background".into()))
     }
 
-    /// Raises the lease to a step above `seq`, durably.
+    /// Raises the lease durably to a step above `seq`.
     fn raise_lease(&self, seq: u64) -> Result<()> {
         self.lease.raise_to(&self.registry, seq + LEASE_STEP).map(|_| ())
     }
@@ -117,22 +117,22 @@ pub(super) struct RingWriter {
     thread: Option<JoinHandle<()>>,
     _lock: Lock,
     current: Current,
-    /// Byte in the mapping where the next record goes.
+    /// Offset of the next record in the mapping.
     at: usize,
     next_seq: u64,
-    /// Records below it may be stored.
+    /// Records below this seq may be stored.
     reserved: u64,
     running_max: u64,
     counters: Counters,
     order: Order,
     geometry: Geometry,
     kept: Vec<u8>,
-    /// A mark was asked for, and rings have none.
+    /// A mark was requested, which rings do not support.
     mark_asked: bool,
 }
 
 impl RingWriter {
-    /// Opens a transient feed for writing: takes over from the ring that the last writer left, and
+    /// Opens a transient feed for writing: takes over the ring that the last writer left, and
     /// begins a session. The caller holds the feed's lock and hands it over.
     pub fn open(feed: &FeedInfo, options: WriterOptions, lock: Lock) -> Result<RingWriter> {
         check_options(feed, &options)?;
@@ -179,8 +179,8 @@ impl RingWriter {
         self.next_seq
     }
 
-    /// One record for which there is room and nothing to be done beside is stored here, without a
-    /// call; all else goes the long way.
+    /// Stores a single record directly, if there is room and nothing else to do. Everything else
+    /// goes through `append_batch`.
     #[inline]
     pub fn append(&mut self, records: &[u8], marks: &[usize]) -> Result<Appended> {
         self.expect_to_publish();
@@ -224,8 +224,8 @@ impl RingWriter {
         done
     }
 
-    /// Publishes a quarter of the ring at a time, so that a reader that keeps up is not lapped
-    /// within a batch.
+    /// Publishes at most a quarter of the ring at a time, so that a reader that keeps up is not
+    /// lapped within a batch.
     fn append_parts(&mut self, records: &[u8], rejected: Vec<usize>) -> Result<Appended> {
         let first_seq = self.next_seq;
         let size = self.geometry.record_size;
@@ -236,7 +236,7 @@ impl RingWriter {
         Ok(Appended { first_seq, count: self.next_seq - first_seq, rejected })
     }
 
-    /// Stores records and publishes them: at most a quarter of the ring.
+    /// Stores and publishes records: at most a quarter of the ring.
     fn store(&mut self, records: &[u8], count: u64) -> Result<()> {
         let end_seq = self.next_seq + count;
         if !self.has_room(end_seq) {
@@ -249,7 +249,7 @@ impl RingWriter {
             late += u64::from(time < self.running_max);
             self.running_max = self.running_max.max(time);
         }
-        // Where they are not accepted as they come, who sorts them counts them.
+        // With other policies, `put_in_order` counts late records.
         if late > 0 && self.order == Order::Accept {
             self.counters.late += late;
             self.current.ring.page().set_counters(&self.counters);
@@ -258,14 +258,14 @@ impl RingWriter {
         Ok(())
     }
 
-    /// Whether records below `end_seq` may be stored as they are.
+    /// Whether records below `end_seq` may be stored without further work.
     #[inline(always)]
     fn has_room(&self, end_seq: u64) -> bool {
         end_seq <= self.reserved && self.shared.attention.load(Ordering::Relaxed) == 0
     }
 
-    /// Asks for the cache lines that a reader who waits keeps taking, while there is something else
-    /// to do.
+    /// Prefetches the cache lines that spinning readers keep taking, while there is other work to
+    /// do.
     #[inline(always)]
     fn expect_to_publish(&self) {
         let memory = self.current.ring.memory();
@@ -318,7 +318,7 @@ impl RingWriter {
         Ok(())
     }
 
-    /// Goes on in another ring, with what this one held: somebody has deleted the file.
+    /// Continues in a new ring with the contents of this one, because the file was deleted.
     fn replace_ring(&mut self) -> Result<()> {
         let (feed, registry) = (&self.shared.feed, &self.shared.registry);
         let place = Place::find(feed, registry)?;
@@ -358,7 +358,7 @@ impl RingWriter {
         self.counters
     }
 
-    /// Ends the session; the ring stays, marked closed.
+    /// Ends the session. The ring stays, marked as closed.
     pub fn finish(&mut self, reason: SessionEnd) -> Result<()> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         self.shared.control().stop = true;
@@ -369,7 +369,7 @@ impl RingWriter {
         }
         let (ring, registry) = (&self.current.ring, &self.shared.registry);
         ring.check().inspect_err(|error| self.shared.fail(error.to_string()))?;
-        // What was said to be overwritten and was not is readable again.
+        // What was reserved but not overwritten is readable again.
         protocol::reserve(ring.memory(), self.next_seq);
         let close = SessionClose {
             end_seq: self.next_seq,
@@ -382,7 +382,7 @@ impl RingWriter {
         let session = &self.shared.session;
         self.shared.journal.end(&self.shared.feed, session, &close);
         ring.page().end();
-        // For those who sleep: there is news, if only that the session is closed.
+        // Wake sleeping followers even without new records: the session has ended.
         self.current.bell.wake();
         match session.is_idle(&close) {
             true => registry.drop_empty_session(session.position),
@@ -391,7 +391,7 @@ impl RingWriter {
     }
 }
 
-/// Refuses what no ring can do.
+/// Rejects options that a ring does not support.
 fn check_options(feed: &FeedInfo, options: &WriterOptions) -> Result<()> {
     let refused = |what: &str| {
         let name = &feed.name;
@@ -412,8 +412,8 @@ struct Start {
     after_idle: bool,
 }
 
-/// Takes over from the last writer, in steps of which each leaves a feed that can be read and taken
-/// over from (FORMAT.md, NAME.ring).
+/// Takes over from the last writer. After each step, the feed can be read and taken over
+/// (FORMAT.md, NAME.ring).
 fn start(feed: &FeedInfo) -> Result<Start> {
     let registry = recover::open_registry(feed)?;
     let settled = recover::settle(feed, &registry, false)?;
@@ -421,7 +421,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     let old = ring::left_over(feed, &registry)?
         .filter(|old| old.held().is_ok_and(|held| held.1 == next_seq));
     let place = Place::find(feed, &registry)?;
-    // Made first: where there is no room for it, there is no session either.
+    // The ring comes first: without room for it, no session begins.
     let ring = place.make_ring(feed, old.as_ref(), next_seq)?;
     step("ring.made");
     let mut session = recover::session_after(&settled);
@@ -442,7 +442,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
     Ok(Start { registry, session, current, running_max, after_idle: settled.after_idle })
 }
 
-/// Where a ring is made.
+/// The folder of the ring.
 struct Place {
     folder: std::path::PathBuf,
     device: u64,
@@ -467,7 +467,7 @@ impl Place {
         }
     }
 
-    /// Makes a ring that nobody finds yet, with what the old one holds.
+    /// Creates a ring, not yet visible, with the contents of the old one.
     fn make_ring(&self, feed: &FeedInfo, old: Option<&Ring>, next_seq: u64) -> Result<Arc<Ring>> {
         let capacity_bytes = RingHead::capacity_for(feed.spec.policy.ring_size_bytes);
         let record_size = feed.geometry().record_size;
@@ -491,7 +491,7 @@ impl Place {
         Ok(Arc::new(ring))
     }
 
-    /// Puts a ring, on whose page the session is open, in the place where readers look for it.
+    /// Makes a ring visible to readers. The session is already open on its page.
     fn enter(
         &self,
         feed: &FeedInfo,
@@ -504,13 +504,13 @@ impl Place {
         let bell = WaitFile::open_or_create(&segments.wait_path(name), &feed.id, mode)?;
         ring.appear()?;
         step("ring.named");
-        // Noted only now: whoever follows the note finds a page that is not older than it.
+        // The note comes last, so a reader that follows it finds a page that is at least as new.
         registry.set_segments(&segments)?;
         step("ring.noted");
         Ok(Arc::new(bell))
     }
 
-    /// Sends the readers of the old ring on to the next one.
+    /// Redirects the readers of the old ring to the next one.
     fn displace(&self, old: &Ring, next: &Ring) -> Result<()> {
         protocol::replace(old.memory(), next.head().segment_id);
         match old.path().parent() {
@@ -523,7 +523,7 @@ impl Place {
 /// Copies records from one ring to another.
 ///
 /// # Errors
-/// [`Error::Damaged`] if the old one was cut short meanwhile.
+/// [`Error::Damaged`] if the old one was truncated meanwhile.
 fn carry_over(old: &Ring, new: &Ring, (from, to): (u64, u64)) -> Result<()> {
     let size = old.head().record_size;
     let mut bytes = vec![0; (RESERVE_BYTES / size).max(1) * size];
@@ -539,7 +539,7 @@ fn carry_over(old: &Ring, new: &Ring, (from, to): (u64, u64)) -> Result<()> {
     Ok(())
 }
 
-/// The thread in the background.
+/// The background thread.
 struct Background {
     shared: Arc<Shared>,
     clocks: Clocks,
@@ -576,14 +576,14 @@ impl Background {
         self.clocks.keep(ring.page());
     }
 
-    /// Sleeps a tick; whether the writer is being closed.
+    /// Sleeps for a tick. Returns whether the writer is being closed.
     fn stopped(&self, tick: Duration) -> bool {
         let control = self.shared.control();
         let waited = self.shared.asked.wait_timeout_while(control, tick, |c| !c.stop);
         waited.unwrap_or_else(|e| e.into_inner()).0.stop
     }
 
-    /// Returns how long to sleep.
+    /// Does the periodic work. Returns how long to sleep.
     fn tick(&mut self, ring: &Ring, bell: &WaitFile) -> Duration {
         let published = ring.page().published();
         let known = || match published <= self.shared.lease.end() {
@@ -591,7 +591,7 @@ impl Background {
             false => ring.held().map(|_| ()),
         };
         if let Err(error) = ring.check().and_then(|()| known()) {
-            // What was published is no number then, and the writing thread stores into nothing.
+            // `published` is meaningless then, and stores of the writing thread have no effect.
             if self.shared.attention.load(Ordering::Relaxed) & FAILED == 0 {
                 self.shared.fail(error.to_string());
             }
@@ -615,7 +615,7 @@ impl Background {
                 self.shared.attention.fetch_or(DELETED, Ordering::Release);
             }
         }
-        // Who rings by himself needs us for the clocks alone.
+        // A writing thread that wakes followers itself needs this thread only for the clocks.
         let needed = asleep && !self.shared.rings.load(Ordering::Relaxed);
         match needed && (moved || self.clocks.moved_lately()) {
             true => BUSY_TICK,
