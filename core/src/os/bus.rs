@@ -1,7 +1,7 @@
-//! SIGBUS inside a mapping: the file was cut short by somebody, or a page of it cannot be read. The
-//! page is replaced by one of zeros, which no checksum and no guarded word of the store takes for
-//! good, and the mapping is marked lost. Whoever stores through a mapping asks for that mark before
-//! it calls anything done.
+//! Handles SIGBUS inside a mapping: the file was truncated, or a page of it cannot be read. The
+//! handler replaces the page by zeros, which fail every checksum and every guarded word of the
+//! store, and marks the mapping as lost. Code that stores through a mapping checks this mark before
+//! it reports success.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, Once, OnceLock};
@@ -10,20 +10,20 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, si
 
 use crate::os::memory::page_size;
 
-/// Slots in a block. There is always another block for more.
+/// Slots in a block. More blocks are added as needed.
 const SLOTS: usize = 256;
 
-/// A mapping that is guarded. A slot is used again, and never freed.
+/// A guarded mapping. Slots are reused and never freed.
 struct Slot {
-    /// Odd while the two below it change.
+    /// Odd while `start` and `end` change.
     version: AtomicUsize,
-    /// Both 0 where it is nobody's.
+    /// Both are 0 in a free slot.
     start: AtomicUsize,
     end: AtomicUsize,
     lost: AtomicBool,
 }
 
-/// Blocks are appended and never freed: the handler walks along them without a lock.
+/// Blocks are added and never freed, so the handler can walk them without a lock.
 struct Block {
     slots: [Slot; SLOTS],
     next: OnceLock<&'static Block>,
@@ -36,7 +36,7 @@ impl Block {
 }
 
 static FIRST: Block = Block::new();
-/// Slots that are nobody's, and the last block. The handler does not touch it.
+/// The free slots, and the last block. The handler does not touch it.
 static FREE: Mutex<(Vec<&'static Slot>, Option<&'static Block>)> = Mutex::new((Vec::new(), None));
 static BEFORE: OnceLock<SigAction> = OnceLock::new();
 static INSTALLED: Once = Once::new();
@@ -51,11 +51,12 @@ impl Slot {
         }
     }
 
-    /// Only by who took it out of `FREE`.
+    /// Only the thread that took the slot out of `FREE` may call this.
     fn set(&self, start: usize, end: usize) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
-        // SYNC: slot.version; pairs with the fence in `has`: who loads a new bound sees it odd.
+        // SYNC: slot.version; pairs with the fence in `has`: a thread that loads a new bound sees
+        // an odd version.
         fence(Ordering::Release);
         self.start.store(start, Ordering::Relaxed);
         self.end.store(end, Ordering::Relaxed);
@@ -64,8 +65,8 @@ impl Slot {
         self.version.store(version.wrapping_add(2), Ordering::Release);
     }
 
-    /// Whether it is that of the mapping with the address. A slot that changes meanwhile is not:
-    /// that of a mapping in use does not change.
+    /// Whether the slot guards the mapping that contains `address`. False for a slot that changes
+    /// meanwhile, since the slot of a mapping in use does not change.
     fn has(&self, address: usize) -> bool {
         // SYNC: slot.version; pairs with the last store in `set`.
         let version = self.version.load(Ordering::Acquire);
@@ -94,11 +95,12 @@ impl Guard {
         Guard(None)
     }
 
-    /// Whether a page of the mapping was lost, before any load from it that comes before this.
+    /// Whether a page of the mapping was lost before any load from the mapping that precedes this
+    /// call.
     #[inline]
     pub fn is_lost(&self) -> bool {
-        // SYNC: lost; what was loaded from the page that took the place of the lost one was loaded
-        // before the mark is.
+        // SYNC: lost; a load from the page that replaced the lost one comes before the load of the
+        // mark.
         fence(Ordering::Acquire);
         self.0.is_some_and(|slot| slot.lost.load(Ordering::Acquire))
     }
@@ -134,7 +136,7 @@ fn free_slot() -> &'static Slot {
 }
 
 fn install() {
-    // Asked here, so that the handler does not have to.
+    // Cache the page size here, so that the handler need not ask for it.
     page_size();
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK;
     let action = SigAction::new(SigHandler::SigAction(on_bus_error), flags, SigSet::empty());
@@ -152,23 +154,23 @@ extern "C" fn on_bus_error(
 ) {
     // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO.
     let info = unsafe { &*info };
-    // What a process sent has no address.
+    // A signal that was sent by a process has no address.
     let is_fault = info.si_code > 0;
-    // SAFETY: of a SIGBUS that is a fault the kernel gives the address.
+    // SAFETY: the kernel gives the address for a SIGBUS that is a fault.
     if is_fault && replace_page(unsafe { info.si_addr() } as usize) {
         return;
     }
-    // Not ours: back to the handler that was there before, else to the default, and the same fault
+    // Not one of our mappings: restore the previous handler or the default, and let the fault occur
     // again.
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: puts back the disposition that was there before this handler, or the default.
+    // SAFETY: restores the disposition that was there before this handler, or the default.
     let _ = unsafe { sigaction(Signal::SIGBUS, BEFORE.get().unwrap_or(&default)) };
     if !is_fault {
         let _ = raise(Signal::SIGBUS);
     }
 }
 
-/// Puts a page of zeros in the place of the one at the address, if that is in a mapping of ours.
+/// Replaces the page at `address` by zeros, if it is in one of our mappings.
 fn replace_page(address: usize) -> bool {
     let blocks = std::iter::successors(Some(&FIRST), |block| block.next.get().copied());
     let Some(slot) = blocks.flat_map(|block| &block.slots).find(|slot| slot.has(address)) else {
@@ -177,8 +179,8 @@ fn replace_page(address: usize) -> bool {
     // SYNC: lost; pairs with the Acquire in `is_lost`.
     slot.lost.store(true, Ordering::Release);
     let page = (address & !(page_size() - 1)) as *mut libc::c_void;
-    // SAFETY: the page lies in a mapping that its guard keeps in this table for as long as it is
-    // mapped, so only a page of a file of ours is replaced.
+    // SAFETY: the page lies in a mapping that stays in this table for as long as it is mapped,
+    // because its guard keeps it there. So only a page of one of our files is replaced.
     let zeros = unsafe {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;

@@ -1,5 +1,5 @@
-//! Folders held open, so that what is looked at is what is removed: no name is looked up twice on
-//! the way, and no link is followed.
+//! Operations on folders that are held open. What was examined is what is removed: no name is
+//! looked up twice, and no link is followed.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,19 +16,19 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::error::{Error, Result};
 use crate::os::faults::{self, Io, Op};
 
-/// Folders in folders, at most: deeper ones are not the store's.
+/// Maximum depth of nested folders. The store has none deeper.
 const MAX_DEPTH: usize = 64;
 
-/// A folder, open.
+/// An open folder.
 pub struct Dir {
     file: File,
     path: PathBuf,
 }
 
-/// What a name in a folder stands for; a link is a link.
+/// What a name in a folder refers to. A link is not followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The user it belongs to.
+    /// The user that owns it.
     pub owner: u32,
     /// Device and inode.
     pub identity: (u64, u64),
@@ -39,7 +39,7 @@ pub struct Entry {
 }
 
 impl Dir {
-    /// Opens a folder; a link in its place is refused.
+    /// Opens a folder. Fails if it is a link.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -47,7 +47,7 @@ impl Dir {
         Dir::open_with(path, libc::O_NOFOLLOW)
     }
 
-    /// Opens a folder, or the one that a link leads to.
+    /// Opens a folder, following a link.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -62,17 +62,17 @@ impl Dir {
         Ok(Dir { file, path: path.to_owned() })
     }
 
-    /// Its descriptor.
+    /// Returns the descriptor.
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Where it was when it was opened.
+    /// Returns the path by which the folder was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The user it belongs to, and its mode.
+    /// Returns the user that owns it, and its mode.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -81,7 +81,7 @@ impl Dir {
         Ok((meta.uid(), meta.mode() & 0o7777))
     }
 
-    /// Its device and inode.
+    /// Returns its device and inode.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -100,13 +100,13 @@ impl Dir {
         set.map_err(|e| Error::io("cannot set the mode of", &self.path, e))
     }
 
-    /// The names in it that are UTF-8, as all of a store's are.
+    /// Returns the names in it that are UTF-8. All names of a store are.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn names(&self) -> Result<Vec<String>> {
         let wrong = |e: Errno| Error::io("cannot list", &self.path, e.into());
-        // Opened once more: the descriptor's place in the listing is its own then.
+        // Open it again: a listing has a position of its own only with its own descriptor.
         let mut listing =
             dir::Dir::openat(&self.file, ".", folder_flags(), Mode::empty()).map_err(wrong)?;
         let mut names = Vec::new();
@@ -120,7 +120,7 @@ impl Dir {
         Ok(names)
     }
 
-    /// What a name stands for; `None` if nothing has that name.
+    /// Returns what a name refers to, or `None` if the name does not exist.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -132,7 +132,7 @@ impl Dir {
         }
     }
 
-    /// A folder in it; a link is refused.
+    /// Opens a folder in it. Fails if the name is a link.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -144,7 +144,7 @@ impl Dir {
         }
     }
 
-    /// A name in it that belongs to another user than `owner`, folders in it included.
+    /// Returns a name in it, or in a folder below it, that belongs to another user than `owner`.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -163,8 +163,9 @@ impl Dir {
         Ok(None)
     }
 
-    /// Removes a name, a folder with all that is in it. With an `owner` only what belongs to that
-    /// user goes, and the rest stays with the folders it lies in. That it is gone already is fine.
+    /// Removes a name; a folder is removed with its contents. With an `owner`, only what belongs to
+    /// that user is removed; the rest stays, with the folders that contain it. A missing name is
+    /// not an error.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -229,7 +230,7 @@ fn entry_of(stat: &FileStat) -> Entry {
     }
 }
 
-/// The last part of a path, and the folder that it lies in.
+/// Splits a path into its folder and its last component.
 pub(super) fn split(path: &Path) -> Option<(&Path, &str)> {
     let name = path.file_name().and_then(|name| std::str::from_utf8(name.as_bytes()).ok())?;
     let above = path.parent().filter(|above| !above.as_os_str().is_empty());

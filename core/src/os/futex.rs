@@ -1,13 +1,13 @@
-//! Sleeping until another process changes a word, and waking those who sleep.
+//! Sleeps until another process changes a word, and wakes sleepers.
 
 use std::time::Duration;
 
 use crate::os::words::Half;
 
-/// At most so many words can be waited for at once (the kernel's limit).
+/// Maximum number of words to wait for at once (the kernel's limit).
 pub const MAX_WORDS: usize = 128;
 
-/// `struct futex_waitv` of the kernel.
+/// The kernel's `struct futex_waitv`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct WaitWord {
@@ -22,19 +22,20 @@ const FUTEX_SIZE_U32: u32 = 2;
 /// How a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
-    /// Somebody woke us, a word was not what we held it for, or a signal came: look again.
+    /// Someone woke us, a word did not have the expected value, or a signal arrived: check the
+    /// words.
     Look,
-    /// The time is over.
+    /// The timeout has passed.
     Timeout,
     /// This kernel cannot wait for several words.
     Unsupported,
 }
 
-/// Sleeps while every word has the value beside it, at most `timeout`. Words may lie in read-only
-/// mappings.
+/// Sleeps while every word has the value given with it, for at most `timeout`. Words may be in
+/// read-only mappings.
 ///
 /// # Panics
-/// With no word, or more than [`MAX_WORDS`].
+/// Without words, or with more than [`MAX_WORDS`].
 pub fn wait(words: &[(Half<'_>, u32)], timeout: Duration) -> Waited {
     assert!(!words.is_empty() && words.len() <= MAX_WORDS);
     let time = libc::timespec {
@@ -72,9 +73,9 @@ fn wait_for_several(words: &[(Half<'_>, u32)], timeout: Duration) -> libc::c_lon
             reserved: 0,
         })
         .collect();
-    // This call takes a moment of the monotonic clock, not a span.
+    // This call takes an absolute time of the monotonic clock.
     let mut until = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `until` is ours; `waiters` outlives the call and the kernel only reads it and the
+    // SAFETY: `until` is a local; `waiters` outlives the call. The kernel only reads it and the
     // words, whose mappings `words` borrows.
     unsafe {
         libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut until);
@@ -92,7 +93,7 @@ fn wait_for_several(words: &[(Half<'_>, u32)], timeout: Duration) -> libc::c_lon
     }
 }
 
-/// Wakes everybody who sleeps on a word.
+/// Wakes all sleepers of a word.
 pub fn wake_all(word: Half<'_>) {
     // SAFETY: the word lives in a mapping that `word` borrows; the kernel uses its address only.
     unsafe {

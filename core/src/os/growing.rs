@@ -1,7 +1,8 @@
-//! A mapping of a file that grows: parts of doubling size, each mapped once the file reaches it.
+//! A mapping of a growing file. It consists of parts of doubling size, each mapped once the file
+//! reaches it.
 //!
-//! A part that was mapped stays where it is, so that threads can go on using it while another one
-//! maps more. Address space stays below twice the size of the file.
+//! A mapped part never moves, so other threads can use it while one maps more. The address space
+//! used stays below twice the size of the file.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,15 +13,15 @@ use crate::error::{Error, Result};
 use crate::os::map::Map;
 use crate::os::words::{Half, Word};
 
-/// Size of the first part; a multiple of every page size that Linux has.
+/// Size of the first part: a multiple of every page size that Linux has.
 const FIRST: usize = 64 * 1024;
 const PARTS: usize = 15;
-/// Size of the largest file that can be mapped.
+/// Maximum size of a file that can be mapped.
 pub const LIMIT: usize = FIRST << (PARTS - 1);
 
-/// A file that grows, mapped up to where [`GrowingMap::ensure`] was asked for; or a copy of its
-/// beginning. An access behind that loads zeros, stores nothing, and is reported by
-/// [`GrowingMap::check`]. No access may cross the border of a part.
+/// A growing file, mapped as far as [`GrowingMap::ensure`] was asked to, or a copy of its
+/// beginning. An access beyond that loads zeros or stores nothing, and [`GrowingMap::check`]
+/// reports it. An access must not cross the border of a part.
 pub struct GrowingMap {
     parts: Box<[OnceLock<Map>; PARTS]>,
     path: PathBuf,
@@ -29,7 +30,7 @@ pub struct GrowingMap {
 }
 
 impl GrowingMap {
-    /// Maps the first `len` bytes of a file, and perhaps more.
+    /// Maps at least the first `len` bytes of a file.
     ///
     /// # Errors
     /// As [`GrowingMap::ensure`].
@@ -55,11 +56,11 @@ impl GrowingMap {
         Ok(GrowingMap { parts, path, writable: false, missed: AtomicBool::new(false) })
     }
 
-    /// Maps what is not mapped yet of the first `len` bytes. The file must have them.
+    /// Maps those of the first `len` bytes that are not mapped yet. The file must be that long.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system refuses; [`Error::Invalid`] beyond [`LIMIT`], or the end of a
-    /// copy.
+    /// [`Error::Io`] if the system refuses; [`Error::Invalid`] beyond [`LIMIT`], or beyond the end
+    /// of a copy.
     pub fn ensure(&self, file: &File, len: usize) -> Result<()> {
         let too_long = || {
             let what = format!("{}: cannot map {len} bytes of it", self.path.display());
@@ -70,7 +71,7 @@ impl GrowingMap {
             if part.get().is_none() {
                 let (start, size) = extent_of(at);
                 let map = Map::part(file, &self.path, start as u64, size, self.writable)?;
-                // Another thread may have been faster; then this one is unmapped again.
+                // If another thread has mapped the part meanwhile, this mapping is dropped.
                 let _ = part.set(map);
             }
         }
@@ -79,7 +80,7 @@ impl GrowingMap {
         is_there.then_some(()).ok_or_else(too_long)
     }
 
-    /// The part that has those bytes, and where in it they begin.
+    /// Returns the part that contains the bytes, and their offset in it.
     #[inline]
     fn look(&self, at: usize, len: usize) -> Option<(&Map, usize)> {
         let (part, start) = part_of(at)?;
@@ -88,7 +89,7 @@ impl GrowingMap {
         at.checked_add(len).is_some_and(|to| to <= map.len()).then_some((map, at))
     }
 
-    /// The same, for an access: one that is not there is noted.
+    /// As `look`, for an access: records a miss if the bytes are not mapped.
     #[inline]
     fn find(&self, at: usize, len: usize) -> Option<(&Map, usize)> {
         let found = self.look(at, len);
@@ -103,12 +104,12 @@ impl GrowingMap {
         self.parts[0].get().is_some_and(Map::is_copy)
     }
 
-    /// Whether this is a copy, and the file still has the same bytes; see [`Map::is_unchanged`].
+    /// Whether this is a copy and the file is unchanged since; see [`Map::is_unchanged`].
     pub fn is_unchanged(&self, file: &File) -> bool {
         self.parts[0].get().is_some_and(|copy| copy.is_unchanged(file))
     }
 
-    /// Bytes that are mapped, or copied.
+    /// Returns the number of bytes that are mapped or copied.
     pub fn len(&self) -> usize {
         let mapped = self.parts.iter().map_while(|part| part.get().map(Map::len));
         mapped.sum()
@@ -119,10 +120,11 @@ impl GrowingMap {
         self.len() == 0
     }
 
-    /// Whether all that was touched was there.
+    /// Checks that every access was to mapped memory that exists.
     ///
     /// # Errors
-    /// [`Error::Damaged`] as [`Map::check`]; [`Error::Invalid`] if what was touched is not mapped.
+    /// [`Error::Damaged`] as [`Map::check`]; [`Error::Invalid`] if an access was outside the
+    /// mapping.
     pub fn check(&self) -> Result<()> {
         if self.missed.load(Ordering::Acquire) {
             let what = format!("{}: a part of it is not mapped", self.path.display());
@@ -131,7 +133,7 @@ impl GrowingMap {
         self.parts.iter().map_while(OnceLock::get).try_for_each(Map::check)
     }
 
-    /// The 64-bit word at `at`.
+    /// Returns the 64-bit word at `at`.
     #[inline]
     pub fn u64_at(&self, at: usize) -> Word<'_> {
         match self.find(at, 8) {
@@ -140,7 +142,7 @@ impl GrowingMap {
         }
     }
 
-    /// The 32-bit word at `at`.
+    /// Returns the 32-bit word at `at`.
     #[inline]
     pub fn u32_at(&self, at: usize) -> Half<'_> {
         match self.find(at, 4) {
@@ -149,14 +151,14 @@ impl GrowingMap {
         }
     }
 
-    /// Copies `bytes` in at `at`.
+    /// Stores `bytes` at `at`.
     pub fn write(&self, at: usize, bytes: &[u8]) {
         if let Some((map, at)) = self.find(at, bytes.len()) {
             map.write(at, bytes);
         }
     }
 
-    /// Copies `into.len()` bytes at `at` out.
+    /// Copies `into.len()` bytes from `at`.
     pub fn read(&self, at: usize, into: &mut [u8]) {
         match self.find(at, into.len()) {
             Some((map, at)) => map.read(at, into),
@@ -164,7 +166,7 @@ impl GrowingMap {
         }
     }
 
-    /// Maps the pages of `len` bytes at `at` in, ready to be stored to; see [`Map::populate`].
+    /// Maps the pages of `len` bytes at `at` for storing; see [`Map::populate`].
     pub fn populate(&self, at: usize, len: usize) {
         if let Some((map, at)) = self.look(at, len) {
             map.populate(at, len);
@@ -172,14 +174,14 @@ impl GrowingMap {
     }
 }
 
-/// The part that a byte lies in, and where that part begins.
+/// Returns the part that contains a byte, and the offset where that part begins.
 #[inline]
 fn part_of(at: usize) -> Option<(usize, usize)> {
     let part = (at / FIRST).checked_ilog2().map_or(0, |log| log as usize + 1);
     (part < PARTS).then(|| (part, extent_of(part).0))
 }
 
-/// Where a part begins, and its size.
+/// Returns the offset and the size of a part.
 #[inline]
 fn extent_of(part: usize) -> (usize, usize) {
     match part.checked_sub(1) {

@@ -1,5 +1,5 @@
-//! Locks. The feed's is an open-file-description lock, so that anybody may ask who could not have
-//! it without taking it; the registry's and the log's are flocks.
+//! Locks. A feed's lock is an open-file-description lock, so that a process that could not take the
+//! lock can ask whether it is held. The locks of the registry and of the log are flocks.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -20,14 +20,14 @@ pub struct Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing alone would not do: a child that another thread is just starting has the file
-        // open too, and with it the lock, until it becomes its program.
+        // Closing alone is not enough: a child that another thread is just starting has the file
+        // open too, and so holds the lock until it executes its program.
         let _ = fcntl(&self.file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
         let _ = FileExt::unlock(&self.file);
     }
 }
 
-/// O_NONBLOCK: a FIFO in a lock's place must not hang us.
+/// O_NONBLOCK: opening a FIFO in place of a lock must not block.
 const FLAGS: i32 = libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
 
 fn open(path: &Path) -> Result<File> {
@@ -61,8 +61,8 @@ fn open(path: &Path) -> Result<File> {
     }
 }
 
-/// Whether a lock is neither ours, nor root's, nor of the owner of the folder it lies in. Whoever
-/// made it could hold it for ever.
+/// Whether a lock belongs neither to us, nor to root, nor to the owner of its folder. Its owner
+/// could hold it forever.
 fn is_foreign(file: &File, path: &Path) -> bool {
     let owner = |meta: std::io::Result<std::fs::Metadata>| meta.map_or(0, |meta| meta.uid());
     let known = [0, process::user_id()];
@@ -75,8 +75,8 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 }
 
 impl Lock {
-    /// Takes a feed's lock if it is free; `None` if another process, or another handle in this
-    /// one, has it.
+    /// Takes a feed's lock if it is free. Returns `None` if another process, or another handle in
+    /// this one, holds it.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -89,11 +89,11 @@ impl Lock {
         }
     }
 
-    /// Whether somebody holds a feed's lock; `None` where we may not ask, or it is not there: then
-    /// nobody ever wrote the feed, or somebody has removed the file.
+    /// Whether a feed's lock is held. `None` if we may not ask, or if the file is missing: the feed
+    /// was never written, or the file was removed.
     ///
     /// # Errors
-    /// [`Error::Io`] where a limit was met, or the disk failed.
+    /// [`Error::Io`] if a limit was met or the disk failed.
     pub fn feed_is_held(path: &Path) -> Result<Option<bool>> {
         let file = match OpenOptions::new().read(true).custom_flags(FLAGS).open(path) {
             Ok(file) => file,
@@ -110,7 +110,7 @@ impl Lock {
         Ok(answer.is_ok().then_some(i32::from(asked.l_type) != libc::F_UNLCK))
     }
 
-    /// Takes a lock of the kind that [`Lock::wait`] waits for, if it is free.
+    /// Takes a lock of the kind that [`Lock::wait`] takes, if it is free.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -123,7 +123,7 @@ impl Lock {
         }
     }
 
-    /// Waits for the lock that guards replacing a file whole (the registry).
+    /// Waits for the lock that protects the replacement of a whole file (the registry).
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -132,7 +132,7 @@ impl Lock {
             let file = open(path)?;
             FileExt::lock_exclusive(&file).map_err(|e| Error::io("cannot lock", path, e))?;
             let held = file.metadata().map_err(|e| Error::io("cannot stat", path, e))?;
-            // A store that was removed and made again while we waited has another lock file.
+            // If the store was removed and created again meanwhile, it has a new lock file.
             match path.symlink_metadata() {
                 Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => {
                     return Ok(Lock { file });

@@ -1,8 +1,8 @@
-//! Words that processes share, as the protocols between them use them.
+//! Words shared between processes, as the protocols use them.
 //!
-//! Every load, store and fence that a protocol rests on is a [`Site`] with a name. The protocols
-//! are written against [`Memory`], so that a model checker runs the very same code on memory of its
-//! own and can weaken one site at a time.
+//! Every load, store and fence that a protocol depends on is a named [`Site`]. The protocols use
+//! [`Memory`], so that a model checker can run the same code on its own memory and weaken one site
+//! at a time.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{Ordering, fence};
@@ -10,41 +10,43 @@ use std::sync::atomic::{Ordering, fence};
 use crate::os::growing::GrowingMap;
 use crate::os::map::{Map, RingMap};
 
-/// Bytes of a page here, as the system maps them.
+/// Returns the size of a page, as the system maps it.
 pub fn page_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
-    // SAFETY: asks for a number.
+    // SAFETY: only reads a system constant.
     *SIZE.get_or_init(|| unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(4096) as usize)
 }
 
-/// One load, store or fence of a protocol.
+/// A load, store or fence of a protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Site {
-    /// Its name, `protocol.what`.
+    /// The name, `protocol.what`.
     pub name: &'static str,
-    /// The order it needs.
+    /// The memory order it needs.
     pub order: Ordering,
 }
 
 impl Site {
-    /// A site that needs that order.
+    /// A site that needs `order`.
     pub const fn new(name: &'static str, order: Ordering) -> Site {
         Site { name, order }
     }
 
-    /// A site that needs none.
+    /// A site that needs no order.
     pub const fn relaxed(name: &'static str) -> Site {
         Site { name, order: Ordering::Relaxed }
     }
 }
 
-/// Shared memory: words by byte offset, and bytes that are stored and copied without any order.
+/// Shared memory: words by byte offset, and bytes that are stored and copied in no particular
+/// order.
 pub trait Memory {
     /// Loads a 64-bit word.
     fn load(&self, at: usize, site: Site) -> u64;
     /// Stores a 64-bit word.
     fn store(&self, at: usize, value: u64, site: Site);
-    /// Stores `to` in a 64-bit word that is `from`; whether it was. A failure is not ordered.
+    /// Stores `to` in a 64-bit word if it is `from`. Returns whether it was. A failure has no
+    /// order.
     fn swap_if(&self, at: usize, from: u64, to: u64, site: Site) -> bool;
     /// Loads a 32-bit word.
     fn load_half(&self, at: usize, site: Site) -> u32;
@@ -52,11 +54,11 @@ pub trait Memory {
     fn store_half(&self, at: usize, value: u32, site: Site);
     /// Adds to a 32-bit word.
     fn add_half(&self, at: usize, value: u32, site: Site);
-    /// A fence.
+    /// Executes a fence.
     fn fence(&self, site: Site);
     /// Stores bytes.
     fn put(&self, at: usize, bytes: &[u8]);
-    /// Copies bytes out; they are worth something only if the protocol says so afterwards.
+    /// Copies bytes out. They are valid only if the protocol confirms so afterwards.
     fn get(&self, at: usize, into: &mut [u8]);
 }
 

@@ -1,4 +1,4 @@
-//! This boot, this process, and the clocks.
+//! The boot, this process, and the clocks.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -12,25 +12,26 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::error::{Error, Result, there};
 
-/// The environment variable that stands in for the boot id, for tests and for virtual machines
-/// restored from a snapshot.
+/// The environment variable that replaces the boot id, for tests and for virtual machines restored
+/// from a snapshot.
 pub const BOOT_ID_VARIABLE: &str = "DEEPWATER_BOOT_ID";
 
-/// Standard descriptors that were closed when the program started, a bit each.
+/// Standard descriptors that were closed when the program started, one bit each.
 static CLOSED: AtomicU8 = AtomicU8::new(0);
 
-/// Before main, and so before Rust's runtime opens /dev/null in the place of what is closed: later
-/// nobody could tell that from a /dev/null which was handed to us.
+/// Runs before main, and so before Rust's runtime opens /dev/null in place of closed descriptors.
+/// After that, they cannot be told from a /dev/null that was passed in.
 extern "C" fn note_closed() {
     for fd in 0..3 {
-        // SAFETY: asks for the flags of a descriptor, which any number may be.
+        // SAFETY: reads the flags of a descriptor; any number is allowed.
         if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
             CLOSED.fetch_or(1 << fd, Ordering::Relaxed);
         }
     }
 }
 
-// SAFETY: what the loader calls before main, once and alone; the function needs no runtime.
+// SAFETY: the loader calls this before main, once and with no other thread; the function needs no
+// runtime.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = note_closed;
@@ -40,8 +41,8 @@ pub fn was_closed(fd: u32) -> bool {
     CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1
 }
 
-/// Raises the number of files that may be open to what the system allows the process; how many that
-/// is.
+/// Raises the number of open files to the maximum that the system allows the process. Returns that
+/// number.
 pub fn raise_open_files() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
@@ -50,8 +51,9 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
-/// This boot's id, 16 bytes: the kernel's, or derived from `$DEEPWATER_BOOT_ID`. Zeros where
-/// neither can be had, which no live page is believed by. It does not change while a process lives.
+/// Returns this boot's id, 16 bytes: the kernel's, or one derived from `$DEEPWATER_BOOT_ID`. It is
+/// zeros if neither is available; then no live page is trusted. It does not change during a
+/// process.
 pub fn boot_id() -> [u8; 16] {
     #[cfg(feature = "faults")]
     if let Some(id) = super::faults::pretended_boot() {
@@ -63,11 +65,11 @@ pub fn boot_id() -> [u8; 16] {
 static BOOT_ID: OnceLock<[u8; 16]> = OnceLock::new();
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Reads [`boot_id`], before anything goes by it: one that could not be read for a limit would pass
-/// for another boot.
+/// Reads [`boot_id`] before anything depends on it. An id that could not be read because of a limit
+/// would pass for another boot.
 ///
 /// # Errors
-/// [`Error::Io`]; not where there is none to be read.
+/// [`Error::Io`], but not if the system has no boot id.
 pub fn learn_boot_id() -> Result<()> {
     if BOOT_ID.get().is_none() {
         let read = there(read_boot_id().map_err(|e| Error::io("cannot read", BOOT_ID_FILE, e)))?;
@@ -89,7 +91,7 @@ fn boot_id_of(text: &str) -> [u8; 16] {
     match u128::from_str_radix(&digits, 16) {
         Ok(id) if digits.len() == 32 => id.to_be_bytes(),
         _ if text.is_empty() => [0; 16],
-        // Any other text is an id too: padded or cut, whatever the tester liked to call the boot.
+        // Any other text is an id too, padded or truncated.
         _ => {
             let mut id = [0x5f; 16];
             let n = text.len().min(16);
@@ -99,50 +101,52 @@ fn boot_id_of(text: &str) -> [u8; 16] {
     }
 }
 
-/// Nanoseconds of CLOCK_BOOTTIME: since boot, suspended time included.
+/// Returns the nanoseconds of CLOCK_BOOTTIME: since boot, including suspended time.
 pub fn boottime_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |t| Duration::from(t).as_nanos() as u64)
 }
 
-/// Wall-clock nanoseconds since the epoch.
+/// Returns wall-clock nanoseconds since the epoch.
 pub fn wall_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
 }
 
-/// Wall-clock microseconds since the epoch.
+/// Returns wall-clock microseconds since the epoch.
 pub fn wall_us() -> u64 {
     wall_ns() / 1000
 }
 
-/// When a process started, in clock ticks since boot, and its state; `None` if there is no such
-/// process, or none that we may see.
+/// Returns the start of a process, in clock ticks since boot, and its state. `None` if there is no
+/// such process, or we may not see it.
 fn stat(pid: u32) -> Result<Option<(u64, char)>> {
     let path = format!("/proc/{pid}/stat");
     let stat = match fs::read_to_string(&path) {
         Ok(stat) => stat,
-        // It ended while it was looked at.
+        // The process ended meanwhile.
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
         Err(e) => match Error::io("cannot read", path, e) {
             error if error.is_not_found() || error.is_denied() => return Ok(None),
             error => return Err(error),
         },
     };
-    // The command name, field 2, may hold blanks and parentheses; what follows the last one is
-    // plain.
+    // The command name, field 2, may contain blanks and parentheses. After its last parenthesis,
+    // fields are separated by blanks.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest).trim_start();
     let ticks = rest.split_ascii_whitespace().nth(19).and_then(|ticks| ticks.parse().ok());
     Ok(ticks.zip(rest.chars().next()))
 }
 
-/// When a process started, in clock ticks since boot; `None` if there is no such process.
+/// Returns the start of a process, in clock ticks since boot, or `None` if there is no such
+/// process.
 ///
 /// # Errors
-/// [`Error::Io`] where a limit was met.
+/// [`Error::Io`] if a limit was met.
 pub fn start_ticks(pid: u32) -> Result<Option<u64>> {
     Ok(stat(pid)?.map(|(ticks, _)| ticks))
 }
 
-/// Whether a process lives that started then: one that was killed and not yet waited for does not.
+/// Whether the process with that pid and start time is alive. A process that was killed and not yet
+/// waited for is not.
 ///
 /// # Errors
 /// As [`start_ticks`].
@@ -151,8 +155,8 @@ pub fn lives(pid: u32, started: u64) -> Result<bool> {
     Ok(stat(pid)?.is_some_and(is))
 }
 
-/// Whether a process has a file open that was called as `path` and is not there any more: unlinked,
-/// moved or replaced. Where we may not look into the process: true.
+/// Whether a process has a file open that had the name `path` and was then unlinked, moved or
+/// replaced. True if we may not look into the process.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -177,17 +181,17 @@ pub fn has_open_unnamed(pid: u32, path: &Path) -> Result<bool> {
     }))
 }
 
-/// The user this process acts as.
+/// Returns the effective user of this process.
 pub fn user_id() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// The user and the group this process acts as.
+/// Returns the effective user and group of this process.
 pub fn user_and_group() -> (u32, u32) {
     (user_id(), nix::unistd::getegid().as_raw())
 }
 
-/// 16 random bytes from the kernel.
+/// Returns 16 random bytes from the kernel.
 pub fn random_bytes() -> std::io::Result<[u8; 16]> {
     use std::io::Read;
     let mut bytes = [0; 16];

@@ -1,9 +1,10 @@
-//! Termination signals for a program that sleeps in reads of its input, or in writes.
+//! Termination signals for a program that blocks in reads of its input, or in writes.
 //!
-//! A flag alone would lose the race between looking at it and going to sleep. So the handler also
-//! puts /dev/null in the place of the input's descriptor: a read under way is interrupted, any
-//! later one finds the end of input at once. A program that has no input to be watched is
-//! interrupted from then on every [`AGAIN_MS`] by SIGALRM, so that it looks at the flag once more.
+//! A flag alone would not do: a signal may arrive between the check of the flag and the blocking
+//! call. So the handler also replaces the input's descriptor by /dev/null: a read in progress is
+//! interrupted, and later reads find the end of input at once. In a program without such an input,
+//! SIGALRM interrupts system calls every [`AGAIN_MS`] from then on, so that the program checks the
+//! flag again.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -21,7 +22,7 @@ const AGAIN_MS: libc::suseconds_t = 50;
 
 const TERMINATING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-/// That it is handled at all ends a system call with EINTR.
+/// Does nothing: a handled signal ends a system call with EINTR.
 extern "C" fn on_alarm(_: libc::c_int) {}
 
 extern "C" fn on_signal(number: libc::c_int) {
@@ -30,12 +31,12 @@ extern "C" fn on_signal(number: libc::c_int) {
     if input < 0 {
         let period = libc::timeval { tv_sec: 0, tv_usec: AGAIN_MS * 1000 };
         let timer = libc::itimerval { it_interval: period, it_value: period };
-        // SAFETY: setitimer is a bare system call that reads one struct; it cannot fail with a
-        // valid one, so that errno stays.
+        // SAFETY: setitimer is a bare system call that reads one struct. It cannot fail with a
+        // valid one, so errno does not change.
         unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
     } else if null >= 0 {
-        // SAFETY: dup2 is async-signal-safe; both descriptors are kept open by `Terminator`, and
-        // errno is put back for whatever call was interrupted.
+        // SAFETY: dup2 is async-signal-safe; `Terminator` keeps both descriptors open; errno is
+        // restored for the call that was interrupted.
         unsafe {
             let errno = libc::__errno_location();
             let kept = *errno;
@@ -45,13 +46,13 @@ extern "C" fn on_signal(number: libc::c_int) {
     }
 }
 
-/// Catches SIGTERM, SIGINT and SIGHUP, the first of each; a second one kills as usual.
+/// Catches SIGTERM, SIGINT and SIGHUP once each. A second signal of the same kind kills as usual.
 pub struct Terminator {
     _null: File,
 }
 
 impl Terminator {
-    /// Installs the handlers. A signal that is ignored (nohup) stays ignored.
+    /// Installs the handlers. An ignored signal (nohup) stays ignored.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -71,14 +72,14 @@ impl Terminator {
             let old = unsafe { sigaction(signal, &action) };
             if old.is_ok_and(|old| matches!(old.handler(), SigHandler::SigIgn)) {
                 let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-                // SAFETY: ignoring a signal runs no code of ours.
+                // SAFETY: ignoring a signal runs none of our code.
                 let _ = unsafe { sigaction(signal, &ignore) };
             }
         }
         Ok(Terminator { _null: null })
     }
 
-    /// Names the descriptor that is being read, which a signal turns into an empty input.
+    /// Names the descriptor that the program reads. A signal makes it an empty input.
     pub fn watch(&self, input: RawFd) {
         INPUT.store(input, Ordering::SeqCst);
         if self.caught().is_some() {
@@ -86,13 +87,13 @@ impl Terminator {
         }
     }
 
-    /// The signal that was caught, if one was.
+    /// Returns the signal that was caught, if any.
     pub fn caught(&self) -> Option<i32> {
         caught()
     }
 }
 
-/// The signal that a [`Terminator`] has caught, if one has.
+/// Returns the signal that a [`Terminator`] has caught, if any.
 pub fn caught() -> Option<i32> {
     match CAUGHT.load(Ordering::SeqCst) {
         0 => None,
@@ -100,26 +101,25 @@ pub fn caught() -> Option<i32> {
     }
 }
 
-/// Ends the process by `number`, as if it had never been caught, so that the parent sees why.
+/// Ends the process by signal `number`, as if it had not been caught, so that the parent sees why.
 pub fn reraise(number: i32) -> ! {
     if let Ok(signal) = Signal::try_from(number) {
         let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-        // SAFETY: restores the default disposition; no handler of ours can run any more.
+        // SAFETY: restores the default disposition; none of our handlers can run any more.
         let _ = unsafe { sigaction(signal, &default) };
         let _ = nix::sys::signal::raise(signal);
     }
     std::process::exit(128 + number)
 }
 
-/// Makes a write beyond RLIMIT_FSIZE fail with EFBIG, where the system's default is to kill the
-/// process.
+/// Makes a write beyond RLIMIT_FSIZE fail with EFBIG. By default the signal would kill the process.
 pub fn ignore_file_size_signal() {
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
-    // SAFETY: ignoring a signal runs no code of ours.
+    // SAFETY: ignoring a signal runs none of our code.
     let _ = unsafe { sigaction(Signal::SIGXFSZ, &ignore) };
 }
 
-/// Keeps termination signals away from the calling thread, so that the reading thread gets them.
+/// Blocks termination signals in the calling thread, so that the reading thread gets them.
 pub fn block_in_this_thread() {
     let mut set = SigSet::empty();
     for signal in TERMINATING {

@@ -1,4 +1,4 @@
-//! A terminal that a program draws on: its size, and keys without echo.
+//! A terminal that a program draws on: its size, and single keys without echo.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -6,17 +6,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios};
 use nix::sys::termios::{tcgetattr, tcsetattr};
 
-/// Columns and rows of the terminal; `None` if it does not say.
+/// Returns the columns and rows of the terminal, or `None` if it does not report them.
 pub fn size(terminal: BorrowedFd<'_>) -> Option<(usize, usize)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the call fills the structure it is given, which outlives it; the descriptor is open.
+    // SAFETY: the call fills the struct that it is given, which outlives it; the descriptor is
+    // open.
     let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     (done == 0 && size.ws_col > 0 && size.ws_row > 0)
         .then(|| (usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
-/// A terminal whose keys come one by one and unseen, until [`Keys::restore`]. Ctrl-C is a signal
-/// still; Ctrl-Z and Ctrl-\ do nothing, since they would leave the terminal so.
+/// A terminal that delivers single keys without echo, until [`Keys::restore`]. Ctrl-C still sends a
+/// signal. Ctrl-Z and Ctrl-\ do nothing, because they would leave the terminal in this mode.
 pub struct Keys {
     terminal: OwnedFd,
     before: Termios,
@@ -26,9 +27,9 @@ impl Keys {
     /// Changes the terminal's modes.
     ///
     /// # Errors
-    /// The system's, where it is no terminal.
+    /// The system's error if it is not a terminal.
     pub fn take(terminal: BorrowedFd<'_>) -> io::Result<Keys> {
-        // A descriptor of our own: the other may become something else before the end.
+        // Duplicate the descriptor, because the caller may close and reuse it before `restore`.
         let terminal = terminal.try_clone_to_owned()?;
         let before = tcgetattr(&terminal)?;
         let mut modes = before.clone();
@@ -42,8 +43,8 @@ impl Keys {
         Ok(Keys { terminal, before })
     }
 
-    /// Puts the modes back; keys not read yet are dropped, since they were not for what follows.
-    /// A terminal that is gone needs nothing.
+    /// Restores the modes. Drops keys not yet read, since they were not meant for the next program.
+    /// Ignores errors, since the terminal may be gone.
     pub fn restore(self) {
         let _ = tcsetattr(self.terminal.as_fd(), SetArg::TCSAFLUSH, &self.before);
     }

@@ -1,9 +1,9 @@
 //! Words that other threads and processes may load and store at any moment.
 //!
-//! All memory that is shared is reached as atomic words of 64 bits, and as nothing else: whatever
-//! somebody stores meanwhile, a load gives some value, never undefined behaviour. Half a word is
-//! part of its whole one, and runs of bytes are copied word by word, without any order: whether
-//! such a copy is of one moment, a protocol or a checksum has to say.
+//! All shared memory is accessed as atomic words of 64 bits. Whatever others store meanwhile, a
+//! load returns some value, and there is no undefined behaviour. A half is part of its whole word.
+//! Runs of bytes are copied word by word, in no particular order; only a protocol or a checksum can
+//! tell whether the copy is consistent.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -11,17 +11,17 @@ use crate::checksum::crc_append;
 #[cfg(target_arch = "x86_64")]
 use crate::checksum::{crc_join, crc_shift};
 
-/// Bytes of a word.
+/// Bytes in a word.
 pub(super) const WORD: usize = size_of::<AtomicU64>();
 
 /// What may be done with a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Loads and stores.
+    /// Loads and stores are allowed.
     Store,
-    /// Loads: the memory is mapped for reading.
+    /// Only loads are allowed: the memory is mapped read-only.
     Load,
-    /// Loads, which give 0: there is no memory. Stores are left out.
+    /// There is no memory: loads return 0, and stores do nothing.
     Nowhere,
 }
 
@@ -38,16 +38,16 @@ impl<'a> Word<'a> {
         Word { word, access }
     }
 
-    /// The word of a place that is not mapped.
+    /// A word in a place that is not mapped.
     pub(super) fn nowhere() -> Word<'static> {
         static NOTHING: AtomicU64 = AtomicU64::new(0);
         Word { word: &NOTHING, access: Access::Nowhere }
     }
 
-    /// Loads it.
+    /// Loads the value.
     #[inline(always)]
     pub fn load(self, order: Ordering) -> u64 {
-        // Of memory that is mapped for reading only relaxed loads are allowed.
+        // Read-only memory allows only relaxed atomic loads.
         let value = self.word.load(Ordering::Relaxed);
         if order != Ordering::Relaxed {
             fence(order);
@@ -58,7 +58,7 @@ impl<'a> Word<'a> {
     /// Stores a value.
     ///
     /// # Panics
-    /// If the memory is mapped for reading only; as everything here that stores.
+    /// If the memory is mapped read-only. Every method here that stores does so.
     #[inline(always)]
     pub fn store(self, value: u64, order: Ordering) {
         if self.may_store() {
@@ -66,15 +66,15 @@ impl<'a> Word<'a> {
         }
     }
 
-    /// Adds to it; returns what was there before.
+    /// Adds to the value. Returns the old one.
     pub fn fetch_add(self, value: u64, order: Ordering) -> u64 {
         if self.may_store() { self.word.fetch_add(value, order) } else { 0 }
     }
 
-    /// Stores `to` if it is `from`.
+    /// Stores `to` if the value is `from`.
     ///
     /// # Errors
-    /// What it is instead.
+    /// The value, if it is a different one.
     pub fn compare_exchange(
         self,
         from: u64,
@@ -102,29 +102,30 @@ impl<'a> Word<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Half<'a> {
     word: Word<'a>,
-    /// Bits of the word below it.
+    /// Number of bits below it in the word.
     shift: u32,
 }
 
 impl<'a> Half<'a> {
-    /// The upper half of a word, or the lower one.
+    /// Returns the upper or the lower half of a word.
     #[inline(always)]
     pub(super) fn of(word: Word<'a>, upper: bool) -> Half<'a> {
         Half { word, shift: u32::from(upper) * u32::BITS }
     }
 
-    /// Loads it.
+    /// Loads the value.
     #[inline(always)]
     pub fn load(self, order: Ordering) -> u32 {
         (self.word.load(order) >> self.shift) as u32
     }
 
-    /// Stores a value; the other half keeps its own, also if somebody stores that just now.
+    /// Stores a value. The other half is kept, even if another thread stores to it at the same
+    /// time.
     pub fn store(self, value: u32, order: Ordering) {
         self.update(|_| value, order);
     }
 
-    /// Adds to it; returns what was there before.
+    /// Adds to the value. Returns the old one.
     pub fn fetch_add(self, value: u32, order: Ordering) -> u32 {
         self.update(|old| old.wrapping_add(value), order)
     }
@@ -143,10 +144,10 @@ impl<'a> Half<'a> {
         0
     }
 
-    /// Where it lies, for the kernel to sleep by. As long as the word is borrowed.
+    /// Returns the address, for a futex call. It is valid as long as the word is borrowed.
     pub(super) fn address(self) -> *const u32 {
         let word: *const u32 = self.word.word.as_ptr().cast_const().cast();
-        // The lower half lies first.
+        // The lower half comes first.
         word.wrapping_add(usize::from(self.shift != 0))
     }
 }
@@ -157,10 +158,10 @@ pub(super) fn read_only() -> ! {
     panic!("a store to memory that is mapped for reading only")
 }
 
-/// Stores bytes at byte `at`, word by word, without any order.
+/// Stores bytes at byte `at`, word by word, in no particular order.
 ///
-/// The rest of a first or last word that is stored in part is stored again as it was: nobody else
-/// may be storing to that word.
+/// A first or last word that is only partly covered is stored with the rest as it was, so nobody
+/// else may store to that word at the same time.
 ///
 /// # Panics
 /// If the words end before.
@@ -190,13 +191,13 @@ fn put_parts(words: &[AtomicU64], at: usize, bytes: &[u8]) {
     }
 }
 
-/// Stores as many words as there are, each with a relaxed store.
+/// Stores the words one by one, each with a relaxed store.
 #[inline(always)]
 fn store_run(to: &[AtomicU64], from: &[[u8; WORD]]) {
     #[cfg(target_arch = "x86_64")]
     if to.len() >= RUN_WORDS && to.len() == from.len() {
-        // SAFETY: both have so many words, and do not overlap: what is lent as bytes is nobody's
-        // words. The instruction does what the loop below does, only faster.
+        // SAFETY: both have `to.len()` words and do not overlap, since memory lent as bytes is
+        // never lent as words. The instruction does the same as the loop below, only faster.
         unsafe { copy_run(from.as_ptr().cast(), to.as_ptr().cast_mut().cast(), to.len()) }
         return;
     }
@@ -205,7 +206,7 @@ fn store_run(to: &[AtomicU64], from: &[[u8; WORD]]) {
     }
 }
 
-/// Loads as many words as there are, each with a relaxed load.
+/// Loads the words one by one, each with a relaxed load.
 #[inline(always)]
 fn load_run(from: &[AtomicU64], into: &mut [[u8; WORD]]) {
     #[cfg(target_arch = "x86_64")]
@@ -219,19 +220,19 @@ fn load_run(from: &[AtomicU64], into: &mut [[u8; WORD]]) {
     }
 }
 
-/// So many words are copied by one instruction: the compiler keeps atomic loads and stores apart,
-/// and a long run then takes twice the time.
+/// Minimum number of words to copy with one instruction. The compiler does not combine atomic loads
+/// and stores, so a long run takes twice the time.
 #[cfg(target_arch = "x86_64")]
 const RUN_WORDS: usize = 64;
 
-/// Copies `count` words, one after the other.
+/// Copies `count` words in ascending order.
 ///
 /// # Safety
-/// Both places have so many words, and nobody has lent out those that are stored to.
+/// Both places have `count` words. Those that are stored to are atomics, or mutably borrowed.
 #[cfg(target_arch = "x86_64")]
 unsafe fn copy_run(from: *const u64, to: *mut u64, count: usize) {
-    // SAFETY: the caller's promise. The compiler sees no access here that it could take for one of
-    // memory that nobody else changes.
+    // SAFETY: promised by the caller. The compiler sees no access here from which it could conclude
+    // that the memory does not change.
     unsafe {
         std::arch::asm!(
             "rep movsq",
@@ -243,14 +244,14 @@ unsafe fn copy_run(from: *const u64, to: *mut u64, count: usize) {
     }
 }
 
-/// Stores bytes that begin and end within a word.
+/// Stores bytes within one word.
 fn put_within(word: &AtomicU64, at: usize, bytes: &[u8]) {
     let mut all = word.load(Ordering::Relaxed).to_le_bytes();
     all[at..at + bytes.len()].copy_from_slice(bytes);
     word.store(u64::from_le_bytes(all), Ordering::Relaxed);
 }
 
-/// Copies bytes at byte `at` out, word by word, without any order.
+/// Copies bytes from byte `at`, word by word, in no particular order.
 ///
 /// # Panics
 /// If the words end before.
@@ -282,7 +283,8 @@ fn get_parts(words: &[AtomicU64], at: usize, into: &mut [u8]) {
     }
 }
 
-/// CRC-32C of `len` bytes from byte `at` on, each word loaded once, without any order.
+/// Returns the CRC-32C of `len` bytes from byte `at` on. Each word is loaded once, in no particular
+/// order.
 ///
 /// # Panics
 /// If the words end before.
@@ -298,8 +300,8 @@ pub(super) fn crc(words: &[AtomicU64], at: usize, len: usize) -> u32 {
     crc_append(sum, &edge[..behind])
 }
 
-/// Words of each of three runs that are summed side by side: a processor can do so in the time of
-/// one.
+/// Number of words in each of three runs that are summed in parallel: a processor sums three in the
+/// time of one.
 #[cfg(target_arch = "x86_64")]
 const LANE: usize = 512;
 
@@ -307,7 +309,7 @@ const LANE: usize = 512;
 fn crc_words(sum: u32, words: &[AtomicU64]) -> u32 {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("sse4.2") {
-        // SAFETY: this processor has the instructions.
+        // SAFETY: this processor supports the instructions.
         return unsafe { crc_lanes(sum, words) };
     }
     let load = |word: &AtomicU64| word.load(Ordering::Relaxed).to_le_bytes();
@@ -335,7 +337,7 @@ fn crc_lanes(sum: u32, words: &[AtomicU64]) -> u32 {
     !runs.remainder().iter().fold(u64::from(!sum), add) as u32
 }
 
-/// The words that have `len` bytes from byte `at` on, where a word begins.
+/// Returns the words that contain `len` bytes from byte `at` on. `at` is the start of a word.
 #[inline(always)]
 fn part(words: &[AtomicU64], at: usize, len: usize) -> &[AtomicU64] {
     let (from, count) = (at / WORD, len.div_ceil(WORD));
