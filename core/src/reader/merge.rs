@@ -1,10 +1,11 @@
-//! Merging: the records of several feeds by time, exact where feeds are late themselves.
+//! Merges the records of several feeds by time. The order is exact even if the records of a feed
+//! are late.
 //!
-//! Nothing is taken in order of arrival. The table says each chunk's least time and the index each
-//! block's; they wait in a heap by that time, and one is opened only when the merge has come to it.
-//! So what is in memory are the blocks whose times overlap the present one: a feed in order has one
-//! of them, and a block with one row that is far off just stays. Where that becomes too much, every
-//! block keeps only its next rows, and is read again when those are used up.
+//! The minimum time of each chunk is in the table, that of each block in the index. Chunks and
+//! blocks wait in a heap, ordered by these times, and are opened only when the merge reaches them.
+//! So memory contains the blocks whose times overlap the current time: one for a feed in order, and
+//! any block with an outlying row until that row is reached. If that becomes too much, every block
+//! keeps only its next rows, and is read again when they are used up.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -21,26 +22,26 @@ use crate::reader::{
 use crate::registry::feed::{FeedRegistry, Geometry};
 use crate::registry::info::FeedInfo;
 
-/// Rows in memory, in bytes.
+/// Maximum bytes of rows in memory.
 const BUDGET_BYTES: usize = 64 << 20;
-/// Chunks whose files are open at once.
+/// Maximum number of chunks whose files are open.
 const OPEN_CHUNKS: usize = 32;
-/// In the place of a chunk's position: the block is of a ring.
+/// Used in place of a chunk's position if the block comes from a ring.
 const NO_CHUNK: usize = usize::MAX;
 
-/// Where a record stands among those of all feeds.
+/// The position of a record in the order of all feeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
-    /// Its time, in nanoseconds.
+    /// Time in nanoseconds.
     pub time_ns: u128,
-    /// Its feed, by position; in a tie the first comes first.
+    /// Position of the feed. It breaks ties between equal times: the first feed comes first.
     pub feed: usize,
-    /// Its seq.
+    /// The seq.
     pub seq: u64,
 }
 
 impl Rank {
-    /// Turned round where the merge is: what comes first is always the least.
+    /// Inverts the rank in a reverse merge, so that the lowest rank always comes first.
     fn turned(self, direction: Direction) -> Rank {
         match direction {
             Direction::Forward => self,
@@ -49,33 +50,33 @@ impl Rank {
     }
 }
 
-/// One feed's part.
+/// The state of one feed.
 struct Part {
     info: FeedInfo,
     geometry: Geometry,
     registry: Arc<FeedRegistry>,
     selection: Selection,
     end_seq: u64,
-    /// The lowest seq given so far.
+    /// The lowest seq returned so far.
     lowest_given: u64,
-    /// Nanoseconds a tick.
+    /// Nanoseconds per tick.
     scale: u128,
-    /// What a ring held.
+    /// The copy of a ring.
     frozen: Option<Frozen>,
 }
 
-/// What waits to be opened.
+/// Something that is not yet open.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Waiting {
     /// A chunk, by its position in `Merge::chunks`.
     Chunk(usize),
     /// A block, by its position in `Merge::blocks`.
     Block(usize),
-    /// What is on record as lost, by its position in `Merge::holes`.
+    /// A range recorded as lost, by its position in `Merge::holes`.
     Hole(usize),
 }
 
-/// A block that can have selected rows.
+/// A block that can contain selected rows.
 struct Block {
     feed: usize,
     chunk: usize,
@@ -83,15 +84,15 @@ struct Block {
     entry: BlockEntry,
     /// Half-open.
     seqs: (u64, u64),
-    /// The rank of the row given last, where the block is to be read again.
+    /// The rank of the row returned last, if the block is to be read again.
     given: Option<Rank>,
     /// The next rows, in the order of the merge, if they are in memory.
     rows: Vec<u8>,
-    /// Their seqs, from the block's first.
+    /// Their seqs, relative to the block's first.
     order: Vec<u32>,
-    /// The next row.
+    /// Index of the next row.
     at: usize,
-    /// There are rows behind those in memory.
+    /// Whether the block has more rows than those in memory.
     more: bool,
 }
 
@@ -101,30 +102,30 @@ impl Block {
     }
 }
 
-/// The records of several feeds by time; equal times by the order of the feeds, then by seq.
+/// Merges the records of several feeds by time. Equal times are ordered by feed, then by seq.
 pub struct Merge {
     parts: Vec<Part>,
     direction: Direction,
-    /// Feed and chunk.
+    /// Each chunk with its feed.
     chunks: Vec<(usize, SnapshotChunk)>,
-    /// Feed, and what is on record as lost of it.
+    /// Each hole with its feed.
     holes: Vec<(usize, Hole)>,
-    /// Open files by position of the chunk, those used last behind.
+    /// Open files, with the position of their chunk. Those used most recently are at the end.
     files: Vec<(usize, ChunkFiles)>,
     blocks: Vec<Block>,
-    /// Positions in `blocks` that may be used again.
+    /// Positions in `blocks` that are free.
     free: Vec<usize>,
-    /// What is not in memory, by the least rank it can have.
+    /// What is not in memory, by the lowest rank that it can contain.
     waiting: BinaryHeap<Reverse<(Rank, Waiting)>>,
     /// The blocks in memory, by the rank of their next row.
     loaded: BinaryHeap<Reverse<(Rank, usize)>>,
-    /// The block that lent the last run, and the row it goes on with.
+    /// The block that lent the last run, and the row where it continues.
     lent: Option<(usize, usize)>,
     from: Option<Rank>,
     held_bytes: usize,
     budget_bytes: usize,
     damage: Vec<Damage>,
-    /// What is on record as lost, or was taken away since the snapshots: feed, seqs, and why.
+    /// What is recorded as lost, or was removed since the snapshots: feed, seqs, and the reason.
     lost: Vec<(usize, (u64, u64), Why)>,
 }
 
@@ -132,7 +133,7 @@ impl Merge {
     /// Merges the selections of several snapshots, by ascending or descending time.
     ///
     /// # Errors
-    /// As [`crate::reader::Scan::next_run`], of a ring.
+    /// As [`crate::reader::Scan::next_run`], for a ring.
     pub fn new(feeds: &[(&Reader, &Snapshot, Selection)], direction: Direction) -> Result<Merge> {
         let mut merge = Merge {
             parts: Vec::new(),
@@ -166,7 +167,7 @@ impl Merge {
                 merge.freeze(feed, reader, snapshot)?;
             }
             for chunk in snapshot.chunks.iter().filter(|chunk| selection.may_have(chunk)) {
-                // A chunk whose index cannot be read is met at once, and told.
+                // A chunk whose index cannot be read is opened first, and then reported.
                 let times = reader.chunk_times(chunk).unwrap_or((0, u64::MAX));
                 let first = merge.first_rank(feed, times, (chunk.entry.base_seq, chunk.end_seq));
                 merge.waiting.push(Reverse((first, Waiting::Chunk(merge.chunks.len()))));
@@ -181,7 +182,8 @@ impl Merge {
         Ok(merge)
     }
 
-    /// Copies what is selected of a ring: by time its records would be met too late.
+    /// Copies the selected records of a ring. If the merge read them by time, they could be
+    /// overwritten before it reaches them.
     fn freeze(&mut self, feed: usize, reader: &Reader, snapshot: &Snapshot) -> Result<()> {
         let part = &self.parts[feed];
         let (frozen, lost) = Frozen::of(reader, snapshot, part.selection.seqs)?;
@@ -193,13 +195,13 @@ impl Merge {
         Ok(())
     }
 
-    /// Begins at a place in the order instead of at its beginning.
+    /// Starts at this rank instead of at the beginning.
     pub fn start_at(&mut self, rank: Rank) {
         self.from = Some(rank.turned(self.direction));
     }
 
-    /// The next run of records, and the position of their feed; `None` at the end. In a merge that
-    /// goes backwards a run is one record.
+    /// Returns the next run of records and the position of their feed, or `None` at the end. In a
+    /// reverse merge, a run is one record.
     pub fn next_run(&mut self) -> Option<(usize, Run<'_>)> {
         self.settle();
         while let Some(Reverse((rank, waiting))) = self.waiting.peek().copied() {
@@ -227,13 +229,13 @@ impl Merge {
         Some((*feed, Run { first_seq, records: &rows[at * size..to * size] }))
     }
 
-    /// What could not be read since the last call.
+    /// Returns what could not be read since the last call.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
     }
 
-    /// What was taken away since the snapshots, since the last call. Whether that leaves a gap is
-    /// known once the merge is at its end.
+    /// Returns what is recorded as lost or was removed since the snapshots, as far as the merge has
+    /// found it since the last call. Whether it leaves a gap is known only at the end of the merge.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         let lost = std::mem::take(&mut self.lost).into_iter();
         let told = |(feed, seqs, why): (usize, (u64, u64), Why)| {
@@ -243,8 +245,8 @@ impl Merge {
         lost.map(told).collect()
     }
 
-    /// Every selected record of a feed below this seq was given. Records come by time, so some
-    /// above it may have been given too.
+    /// Returns the seq below which every selected record of a feed was returned. Records come by
+    /// time, so some above it may have been returned too.
     pub fn position(&self, feed: usize) -> u64 {
         let waiting = self.waiting.iter().filter_map(|Reverse((_, waiting))| match *waiting {
             Waiting::Chunk(chunk) => {
@@ -276,7 +278,7 @@ impl Merge {
         least.max(part.selection.seqs.0).min(part.end_seq)
     }
 
-    /// The least rank that a record can have, of those with such times and seqs.
+    /// Returns the lowest rank that a record with such times and seqs can have.
     fn first_rank(&self, feed: usize, times: (u64, u64), seqs: (u64, u64)) -> Rank {
         match self.direction {
             Direction::Forward => self.rank(feed, times.0, seqs.0),
@@ -289,7 +291,7 @@ impl Merge {
         Rank { time_ns, feed, seq }.turned(self.direction)
     }
 
-    /// The rank of a row that is in memory.
+    /// Returns the rank of a row in memory.
     fn rank_of(&self, block: usize, row: usize) -> Rank {
         let Block { feed, seqs, rows, order, .. } = &self.blocks[block];
         let Part { info, geometry, .. } = &self.parts[*feed];
@@ -297,7 +299,7 @@ impl Merge {
         self.rank(*feed, time, seqs.0 + u64::from(order[row]))
     }
 
-    /// Puts the block that lent the last run where it goes on.
+    /// Moves the block that lent the last run to its next row.
     fn settle(&mut self) {
         let Some((block, to)) = self.lent.take() else { return };
         if to < self.blocks[block].order.len() {
@@ -321,7 +323,7 @@ impl Merge {
         (block.rows, block.order, block.at) = (Vec::new(), Vec::new(), 0);
     }
 
-    /// The row behind the consecutive ones that come before `bound`.
+    /// Returns the end of the run of consecutive rows that come before `bound`.
     fn end_of_run(&self, block: usize, bound: Option<Rank>) -> usize {
         let Block { order, at, .. } = &self.blocks[block];
         let mut to = at + 1;
@@ -335,7 +337,7 @@ impl Merge {
         to
     }
 
-    /// The position of a chunk's open files; opened where they were not.
+    /// Returns the position of a chunk's open files. Opens them if necessary.
     fn files(&mut self, chunk: usize) -> std::result::Result<usize, Missing> {
         if let Some(at) = self.files.iter().position(|(of, _)| *of == chunk) {
             let used = self.files.remove(at);
@@ -352,7 +354,7 @@ impl Merge {
         Ok(self.files.len() - 1)
     }
 
-    /// Lists the blocks of a chunk that the merge has come to.
+    /// Lists the blocks of a chunk that the merge has reached.
     fn open(&mut self, chunk: usize) {
         let entries = self.files(chunk).and_then(|at| {
             let (feed, snapshot) = &self.chunks[chunk];
@@ -370,7 +372,7 @@ impl Merge {
         }
     }
 
-    /// Tells a hole, if the merge does not begin behind it.
+    /// Reports a hole, unless it lies before the start of the merge.
     fn pass(&mut self, hole: usize) {
         let (feed, Hole { seqs, why, times }) = self.holes[hole];
         if !self.is_behind(feed, times, seqs) {
@@ -378,7 +380,7 @@ impl Merge {
         }
     }
 
-    /// Lets a block wait for its turn, if it can have rows to give.
+    /// Queues a block, if it can contain rows to return.
     fn list(&mut self, chunk: usize, number: usize, entry: BlockEntry) {
         let (feed, snapshot) = &self.chunks[chunk];
         let Part { geometry, .. } = &self.parts[*feed];
@@ -387,7 +389,7 @@ impl Merge {
         self.wait_for(*feed, chunk, number, entry, seqs);
     }
 
-    /// As [`Merge::list`], for a block that may be of no chunk.
+    /// As [`Merge::list`], for a block that may come from a ring.
     fn wait_for(
         &mut self,
         feed: usize,
@@ -397,7 +399,8 @@ impl Merge {
         seqs: (u64, u64),
     ) {
         let selection = &self.parts[feed].selection;
-        // Times that do not check are not believed: such a block is read at once, and named.
+        // If the index entry of a block is damaged, its times are not trusted: the block is read
+        // first, and reported as damaged.
         let times =
             if entry.intact && !entry.is_unset() { (entry.min, entry.max) } else { (0, u64::MAX) };
         let (since, until) = selection.times;
@@ -428,7 +431,7 @@ impl Merge {
         self.waiting.push(Reverse((rank, Waiting::Block(at))));
     }
 
-    /// Whether all records with such times and seqs lie before the place where the merge begins.
+    /// Whether all records with such times and seqs come before the start of the merge.
     fn is_behind(&self, feed: usize, times: (u64, u64), seqs: (u64, u64)) -> bool {
         let last = match self.direction {
             Direction::Forward => self.rank(feed, times.1, seqs.1 - 1),
@@ -437,7 +440,7 @@ impl Merge {
         self.from.is_some_and(|from| last < from)
     }
 
-    /// Tells a chunk that is not there.
+    /// Reports a chunk that is missing.
     fn miss(&mut self, chunk: usize, missing: Missing) {
         let (feed, snapshot) = self.chunks[chunk];
         let seqs = self.clip(feed, (snapshot.entry.base_seq, snapshot.end_seq));
@@ -454,7 +457,7 @@ impl Merge {
         }
     }
 
-    /// Tells a block that cannot be read.
+    /// Reports a block that cannot be read.
     fn lose(&mut self, block: usize, error: &Error) {
         let Block { feed, chunk, number, entry, seqs, .. } = &self.blocks[block];
         self.damage.push(Damage {
@@ -472,7 +475,7 @@ impl Merge {
         (seqs.0.max(selected.0), seqs.1.min(selected.1))
     }
 
-    /// Brings the next rows of a block into memory, or is done with it.
+    /// Loads the next rows of a block. Frees the block if there are none.
     fn load(&mut self, block: usize) {
         let bytes = match self.bytes_of(block) {
             Ok(bytes) => bytes,
@@ -511,7 +514,7 @@ impl Merge {
         }
     }
 
-    /// The records of a block, from its chunk or from the copy of a ring.
+    /// Returns the records of a block, from its chunk or from the copy of a ring.
     fn bytes_of(&mut self, block: usize) -> std::result::Result<Vec<u8>, Missing> {
         let Block { feed, chunk, seqs, .. } = self.blocks[block];
         if let Some(frozen) = &self.parts[feed].frozen {
@@ -532,7 +535,7 @@ impl Merge {
         Ok(bytes)
     }
 
-    /// The selected rows of a block that were not given yet, in the order of the merge.
+    /// Returns the selected rows of a block that were not returned yet, in the order of the merge.
     fn choose(&self, block: usize, bytes: &[u8]) -> Vec<u32> {
         let Block { feed, seqs, given, .. } = self.blocks[block];
         let Part { info, geometry, selection, .. } = &self.parts[feed];
@@ -547,7 +550,7 @@ impl Merge {
                 && self.from.is_none_or(|from| rank >= from)
         };
         let mut order: Vec<u32> = (0..times.len() as u32).filter(wanted).collect();
-        // Stable, so that equal times stay by seq.
+        // A stable sort keeps equal times in the order of their seqs.
         order.sort_by_key(|i| times[*i as usize]);
         if self.direction == Direction::Reverse {
             order.reverse();
@@ -555,7 +558,7 @@ impl Merge {
         order
     }
 
-    /// Leaves every block in memory its next rows, as many as fit if all have the same share.
+    /// Reduces every block in memory to its next rows, with an equal share of the memory for each.
     fn shrink(&mut self) {
         let share = self.budget_bytes / 2 / self.loaded.len().max(1);
         let loaded: Vec<usize> = self.loaded.iter().map(|Reverse((_, block))| *block).collect();
@@ -566,7 +569,7 @@ impl Merge {
             let from = block.at;
             let to = (from + (share / size).max(1)).min(block.order.len());
             block.more |= to < block.order.len();
-            // Copies, so that the room the others had is given back.
+            // Copy, so that the memory of the other rows is freed.
             block.rows = block.rows[from * size..to * size].to_vec();
             block.order = block.order[from..to].to_vec();
             block.at = 0;
@@ -582,7 +585,7 @@ mod tests {
     use crate::schema::FeedSpec;
     use crate::store::Platform;
 
-    /// Times in no order at all, so that every block overlaps every other one.
+    /// Writes times in random order, so that every block overlaps every other one.
     fn scattered(platform: &Platform, feed: &str, records: u64) -> Vec<(u64, u64)> {
         let json = format!(
             r#"{{"feed_name":"{feed}","mode":"UF","fields":[{{"name":"ts","type":"uint64"}}],
@@ -626,7 +629,7 @@ mod tests {
                 found.reverse();
             }
             assert!(found == wanted, "{direction:?}: {} of {}", found.len(), wanted.len());
-            // All of it would be two megabytes.
+            // All of it together is about two megabytes.
             assert!(most <= 256 << 10, "{most} bytes");
             assert_eq!((merge.take_damage(), merge.held_bytes), (Vec::new(), 0));
             let all_is_free = merge.free.len() == merge.blocks.len();

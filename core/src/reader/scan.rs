@@ -1,9 +1,9 @@
-//! A scan: the records of a selection, run by run, straight from the chunks.
+//! Scans the records of a selection, run by run, straight from the chunks.
 //!
-//! Blocks are read with `pread` into one buffer of a few blocks, not through a map: a file that is
-//! cut short or fails under a reader is then an error on a named block and never a SIGBUS, and the
-//! bytes that were checked are the bytes that are used. A sum over a closed block is verified
-//! before any record of it is given.
+//! Blocks are read with `pread` into a buffer of a few blocks, not through a mapping. If a file is
+//! truncated or fails meanwhile, the result is an error for a named block and not a SIGBUS, and the
+//! bytes that were checked are the bytes that are used. The checksum of a closed block is verified
+//! before any of its records is returned.
 
 use std::sync::Arc;
 
@@ -17,10 +17,10 @@ use crate::record::Record;
 use crate::registry::feed::FeedRegistry;
 use crate::registry::info::FeedInfo;
 
-/// Adjacent blocks are read together up to this many bytes: the buffer stays in the second cache.
+/// Maximum size of adjacent blocks that are read together. The buffer then stays in the L2 cache.
 pub(super) const BUFFER_BYTES: usize = 256 << 10;
 
-/// Which way a scan goes.
+/// The direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// By ascending seq.
@@ -29,73 +29,73 @@ pub enum Direction {
     Reverse,
 }
 
-/// Consecutive records, lent until the scan goes on. In a reverse scan the runs come backwards, and
-/// the records of a run are still in ascending order.
+/// Consecutive records, lent until the next call. A reverse scan returns its runs from last to
+/// first, but the records in a run are in ascending order.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// Seq of the first.
+    /// Seq of the first record.
     pub first_seq: u64,
     /// The records, back to back.
     pub records: &'a [u8],
 }
 
-/// A block that could not be given.
+/// Blocks that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// The feed.
     pub feed: String,
-    /// The chunk.
+    /// The chunk id.
     pub chunk_id: u64,
-    /// The first of its blocks concerned.
+    /// The first damaged block.
     pub block: usize,
-    /// Seqs left out, half-open.
+    /// The seqs left out, half-open.
     pub seqs: (u64, u64),
-    /// Least and greatest time of them, where the index says.
+    /// Minimum and maximum time of these records, if the index has them.
     pub times: Option<(u64, u64)>,
     /// What is wrong, with file and offset.
     pub what: String,
 }
 
-/// The records of a selection. See [`Scan::next_run`].
+/// A scan of a selection's records. See [`Scan::next_run`].
 pub struct Scan {
     feed: FeedInfo,
     registry: Arc<FeedRegistry>,
     selection: Selection,
     direction: Direction,
-    /// Chunks still to be scanned, the next one last.
+    /// Chunks still to be scanned; the next one is last.
     chunks: Vec<SnapshotChunk>,
-    /// Seqs on record as lost, the next ones last.
+    /// Seqs recorded as lost; the next ones are last.
     holes: Vec<Hole>,
     current: Option<OpenChunk>,
     /// A ring, if the records are in one.
     ring: Option<RingScan>,
-    /// The files of the chunk that was scanned last: a follower comes back to it.
+    /// The files of the chunk scanned last, kept because a follower comes back to it.
     kept: Option<ChunkFiles>,
     buffer: Vec<u8>,
-    /// What of the buffer is to be given: record positions of the load.
+    /// The records in the buffer.
     load: Load,
     damage: Vec<Damage>,
-    /// What is on record as lost, or was taken away since the snapshot: seqs, and why.
+    /// Seqs recorded as lost, or removed since the snapshot, with the reason.
     lost: Vec<((u64, u64), Why)>,
-    /// The lowest seq given so far.
+    /// The lowest seq returned so far.
     lowest_given: u64,
 }
 
-/// A chunk being scanned.
+/// A chunk that is being scanned.
 struct OpenChunk {
     chunk: SnapshotChunk,
     files: ChunkFiles,
-    /// Blocks that can hold selected records, with their numbers; the next one last.
+    /// Blocks that can contain selected records, with their numbers; the next one is last.
     blocks: Vec<(usize, BlockEntry)>,
 }
 
-/// Records in the buffer, and which of them are still to be looked at.
+/// Records in the buffer, and which of them are still to be searched.
 #[derive(Clone, Copy, Default)]
 struct Load {
     first_seq: u64,
-    /// Positions in the buffer, in records, half-open.
+    /// Positions in the buffer, counted in records, half-open.
     at: (usize, usize),
-    /// Every record of the load is selected.
+    /// Whether every record of the load is selected.
     whole: bool,
 }
 
@@ -130,7 +130,7 @@ impl Scan {
         }
     }
 
-    /// Tells these holes, which are in order, where the scan comes past them.
+    /// Sets the holes to report when the scan passes them. They are in ascending order.
     pub(super) fn with(mut self, holes: Vec<Hole>) -> Scan {
         self.holes = holes;
         if self.direction == Direction::Forward {
@@ -139,24 +139,24 @@ impl Scan {
         self
     }
 
-    /// Goes on, at its end, with the records of `chunk` from `seq` on. A chunk that was being
-    /// scanned is open already.
+    /// Continues a finished scan with the records of `chunk` from `seq` on. The files of the last
+    /// chunk are still open.
     pub(super) fn go_on(&mut self, chunk: SnapshotChunk, seq: u64) {
         self.selection.seqs = (seq, chunk.end_seq);
         self.chunks.push(chunk);
     }
 
-    /// The next run of selected records; `None` at the end. What could not be read is left out and
-    /// told by [`Scan::take_damage`].
+    /// Returns the next run of selected records, or `None` at the end. Records that could not be
+    /// read are left out; [`Scan::take_damage`] returns them.
     ///
     /// # Errors
-    /// [`Error::Io`] and the like, for what is no single block's damage.
+    /// Errors that are not the damage of a single block, such as [`Error::Io`].
     pub fn next_run(&mut self) -> Result<Option<Run<'_>>> {
         let found = self.find_run()?;
         Ok(found.map(|at| self.lend(at)))
     }
 
-    /// The next run of selected records, as positions in the buffer.
+    /// Returns the next run of selected records, as positions in the buffer.
     ///
     /// # Errors
     /// As [`Scan::next_run`].
@@ -172,7 +172,7 @@ impl Scan {
         }
     }
 
-    /// The run at those positions.
+    /// Returns the run at these positions.
     pub(super) fn lend(&self, (from, to): (usize, usize)) -> Run<'_> {
         let size = self.feed.layout.record_size();
         Run {
@@ -185,7 +185,7 @@ impl Scan {
     /// false.
     ///
     /// # Errors
-    /// As [`Scan::next_run`]; afterwards ask [`Scan::take_damage`].
+    /// As [`Scan::next_run`]. Call [`Scan::take_damage`] afterwards.
     pub fn for_each(&mut self, mut each: impl FnMut(Record<'_>) -> bool) -> Result<()> {
         let layout = Arc::clone(&self.feed.layout);
         let (size, direction) = (layout.record_size(), self.direction);
@@ -202,18 +202,18 @@ impl Scan {
         Ok(())
     }
 
-    /// What could not be given since the last call, in the order it was met.
+    /// Returns what could not be read since the last call, in the order of the scan.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
     }
 
-    /// What is on record as lost, or was taken away since the snapshot, and was met since the last
-    /// call, in that order.
-    /// Whether that leaves a gap is known once the scan is at its end.
+    /// Returns what is recorded as lost or was removed since the snapshot, as far as the scan has
+    /// passed it since the last call, in the order of the scan. Whether it leaves a gap is known
+    /// only at the end of the scan.
     pub fn take_lost(&mut self) -> Vec<Lost> {
         let taken = std::mem::take(&mut self.lost).into_iter();
         let (feed, lowest) = (&self.feed.name, self.lowest_given);
-        // Who is lapped goes on far behind the oldest record that is left.
+        // A lapped reader continues well after the oldest record that is left.
         let lapped = |why| why == Why::Overwritten && self.direction == Direction::Forward;
         taken
             .map(|(seqs, why)| {
@@ -223,7 +223,7 @@ impl Scan {
             .collect()
     }
 
-    /// Takes the next run of selected records out of the load.
+    /// Takes the next run of selected records from the load.
     fn next_in_load(&mut self) -> Option<(usize, usize)> {
         let (from, to) = self.load.at;
         if from == to {
@@ -255,7 +255,7 @@ impl Scan {
         (run.0 < run.1).then_some(run)
     }
 
-    /// Loads the next blocks; false at the end.
+    /// Loads the next blocks. Returns false at the end.
     fn fill(&mut self) -> Result<bool> {
         if let Some(ring) = &mut self.ring {
             let (buffer, lost) = (&mut self.buffer, &mut self.lost);
@@ -279,7 +279,7 @@ impl Scan {
             let seqs = (chunk.entry.base_seq, chunk.end_seq);
             match self.open(chunk) {
                 Ok(open) => self.current = Some(open),
-                // It says nothing of the chunk.
+                // Such an error says nothing about the chunk.
                 Err(Missing::Damaged(error)) if error.is_limit() => return Err(error),
                 Err(Missing::Damaged(error)) => self.lose(&chunk, 0, seqs, None, error),
                 Err(Missing::Gone(why)) => self.lost.push((self.clip(seqs), why)),
@@ -287,7 +287,7 @@ impl Scan {
         }
     }
 
-    /// Tells the holes that lie before the next chunk.
+    /// Reports the holes before the next chunk.
     fn pass_holes(&mut self) {
         let next = self.chunks.last().map(|chunk| chunk.entry.base_seq);
         while let Some(hole) = self.holes.last().copied() {
@@ -303,7 +303,7 @@ impl Scan {
         }
     }
 
-    /// Of a range of seqs, those that are selected.
+    /// Limits a range of seqs to those that are selected.
     fn clip(&self, seqs: (u64, u64)) -> (u64, u64) {
         (seqs.0.max(self.selection.seqs.0), seqs.1.min(self.selection.seqs.1))
     }
@@ -326,7 +326,7 @@ impl Scan {
         });
     }
 
-    /// Opens a chunk and chooses its blocks.
+    /// Opens a chunk and selects its blocks.
     fn open(&mut self, chunk: SnapshotChunk) -> std::result::Result<OpenChunk, Missing> {
         let kept = self.kept.take().filter(|files| files.chunk_id == chunk.entry.chunk_id);
         let files = match kept {
@@ -346,7 +346,8 @@ impl Scan {
             .into_iter()
             .enumerate()
             .map(|(i, entry)| (first + i, entry))
-            // Times that do not check are not believed: such a block is looked at, and named.
+            // If the index entry of a block is damaged, its times are not trusted: the block is
+            // read, and reported as damaged.
             .filter(|(_, b)| everything || !b.intact || b.is_unset() || b.overlaps(since, until))
             .collect();
         if self.direction == Direction::Forward {
@@ -355,14 +356,14 @@ impl Scan {
         Ok(OpenChunk { chunk, files, blocks })
     }
 
-    /// Reads the chunk's next blocks into the buffer; false if it has none left.
+    /// Reads the chunk's next blocks into the buffer. Returns false if there are none left.
     fn fill_from(&mut self, open: &mut OpenChunk) -> bool {
         let geometry = self.feed.geometry();
         let together = (BUFFER_BYTES / geometry.block_bytes()).max(1);
         while let Some(&(next, entry)) = open.blocks.last() {
             let whole = self.all_selected(&entry);
             let mut taken = 1;
-            // Blocks that follow one another and are selected whole come in one load.
+            // Adjacent blocks that are selected whole are loaded together.
             while taken < together && whole {
                 let Some(at) = open.blocks.len().checked_sub(taken + 1) else { break };
                 let (block, entry) = open.blocks[at];
@@ -382,7 +383,7 @@ impl Scan {
                     self.choose(open, &batch, whole);
                     return true;
                 }
-                // One of several: find out which, one by one.
+                // One of several blocks is bad. Read them one by one to find it.
                 Err(_) if batch.len() > 1 => {
                     if self.direction == Direction::Forward {
                         batch.reverse();
@@ -402,7 +403,8 @@ impl Scan {
         self.lose(&chunk, *block, seqs, times, error);
     }
 
-    /// A load of several blocks failed: puts the good ones back, and names the bad ones.
+    /// After a load of several blocks has failed: puts the good ones back, and reports the bad
+    /// ones.
     fn sort_out(&mut self, open: &mut OpenChunk, batch: Vec<(usize, BlockEntry)>) {
         for item in batch {
             match self.read_blocks(open, &[item]) {
@@ -426,15 +428,15 @@ impl Scan {
                 && self.selection.has_time(entry.max))
     }
 
-    /// Reads adjacent blocks and verifies them.
+    /// Reads and verifies adjacent blocks.
     fn read_blocks(&mut self, open: &OpenChunk, batch: &[(usize, BlockEntry)]) -> Result<()> {
         let geometry = self.feed.geometry();
         let block_bytes = geometry.block_bytes();
         let (first, last) = (batch[0].0, batch[batch.len() - 1].0);
         let (mut lo, hi) = (self.block_seqs(open, first).0, self.block_seqs(open, last).1);
         if batch[0].1.data_crc.is_none() {
-            // Without a sum to verify, the records before are not needed: a follower comes back to
-            // the same block with each record.
+            // A block without a checksum need not be read whole. A follower reads the same block
+            // again for each record, so skip the records before the selection.
             lo = lo.max(self.selection.seqs.0);
         }
         let bytes = (hi - lo) as usize * geometry.record_size;
@@ -453,7 +455,7 @@ impl Scan {
         Ok(())
     }
 
-    /// Narrows a load to what is selected: by seq always, by time where halving finds it.
+    /// Narrows a load to the selection: always by seq, and by time if a binary search can find it.
     fn choose(&mut self, open: &OpenChunk, batch: &[(usize, BlockEntry)], whole: bool) {
         let size = self.feed.layout.record_size();
         let (mut from, mut to) = self.load.at;
@@ -473,8 +475,8 @@ impl Scan {
     }
 }
 
-/// The first position of `from..to` for which `below` is false; `below` goes from true to false
-/// once.
+/// Returns the first position in `from..to` for which `below` is false. `below` changes from true
+/// to false at most once.
 fn halve(from: usize, to: usize, below: impl Fn(usize) -> bool) -> usize {
     let (mut lo, mut hi) = (from, to.max(from));
     while lo < hi {
