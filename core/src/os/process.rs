@@ -41,8 +41,8 @@ pub fn was_closed(fd: u32) -> bool {
     CLOSED.load(Ordering::Relaxed) >> fd & 1 == 1
 }
 
-/// Raises the number of open files to the maximum that the system allows the process. Returns that
-/// number.
+/// Raises the number of open files to the maximum that the system allows the process. Returns the
+/// resulting limit.
 pub fn raise_open_files() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return u64::MAX };
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {

@@ -58,7 +58,7 @@ impl<'a> Word<'a> {
     /// Stores a value.
     ///
     /// # Panics
-    /// If the memory is mapped read-only. Every method here that stores does so.
+    /// If the memory is mapped read-only. So does every method here that stores.
     #[inline(always)]
     pub fn store(self, value: u64, order: Ordering) {
         if self.may_store() {

@@ -151,8 +151,8 @@ impl Reader {
         Ok(published.map(|seq| format!("seq {end}..{seq}, by {}", page.path().display())))
     }
 
-    /// Returns the seqs in a selection that are recorded as lost or unreachable, in order. Seqs
-    /// before all that dw-gc has collected are no longer part of the feed.
+    /// Returns the seqs in a selection that are recorded as lost or unreachable, in order. Ranges
+    /// that end before the oldest records left by dw-gc are no longer part of the feed.
     pub(super) fn holes(&self, snapshot: &Snapshot, selection: &Selection) -> Vec<Hole> {
         let mut ranges: Vec<RangeEntry> = snapshot.holes.clone();
         ranges.sort_unstable_by_key(|range| range.seqs.1);

@@ -585,7 +585,7 @@ mod tests {
     use crate::schema::FeedSpec;
     use crate::store::Platform;
 
-    /// Writes times in random order, so that every block overlaps every other one.
+    /// Writes times in scattered order, so that every block overlaps every other one.
     fn scattered(platform: &Platform, feed: &str, records: u64) -> Vec<(u64, u64)> {
         let json = format!(
             r#"{{"feed_name":"{feed}","mode":"UF","fields":[{{"name":"ts","type":"uint64"}}],
