@@ -1,7 +1,7 @@
-//! The ring of a transient feed: the newest records, in shared memory and nowhere else.
+//! The ring of a transient feed: its newest records, in shared memory only.
 //!
-//! One writer stores round and round, readers copy out and then ask whether what they copied was
-//! still whole. There is no loan of a ring's bytes: they leave it as a copy that was checked.
+//! One writer overwrites the oldest records in turn. Readers copy records out, and then check that
+//! the copy is whole. The bytes of a ring are never lent, only copied and checked.
 
 mod cursor;
 pub mod protocol;
@@ -36,28 +36,28 @@ offsets! {
 }
 const _: () = assert!(HEAD_AT + HEAD_SIZE <= protocol::RESERVED_AT);
 
-/// What a ring is, written when it is made and never changed.
+/// The properties of a ring, written when it is created and never changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingHead {
     /// Random, not zero.
     pub segment_id: u64,
-    /// Bytes of records.
+    /// Capacity in bytes of records.
     pub capacity_bytes: usize,
-    /// Size of a record, in bytes.
+    /// Size of a record in bytes.
     pub record_size: usize,
-    /// Seq of the record at the beginning; no older one was ever here.
+    /// Seq of the first record. The ring has never held an older one.
     pub base_seq: u64,
-    /// When it was made, wall-clock microseconds.
+    /// When it was created, in wall-clock microseconds.
     pub made_us: u64,
 }
 
 impl RingHead {
-    /// Bytes of records of a ring that shall have `size_bytes`: whole pages.
+    /// Returns the capacity of a ring for `size_bytes`, in whole pages.
     pub fn capacity_for(size_bytes: u64) -> usize {
         (size_bytes as usize).next_multiple_of(PAGE_SIZE)
     }
 
-    /// Records that fit.
+    /// Returns the number of records that fit.
     pub fn records(&self) -> u64 {
         (self.capacity_bytes / self.record_size) as u64
     }
@@ -85,23 +85,23 @@ impl RingHead {
     }
 }
 
-/// A ring, mapped.
+/// A mapped ring.
 pub struct Ring {
     file: File,
     page: LivePage,
     map: RingMap,
     head: RingHead,
-    /// Records that fit.
+    /// Number of records that fit.
     records: u64,
 }
 
 impl Ring {
-    /// Makes a ring without a session and without records, all of it allocated, beside the path it
-    /// is to have: it is there for nobody before [`Ring::appear`].
+    /// Creates a ring without a session or records, fully allocated. It has a temporary name beside
+    /// its path, so nobody finds it before [`Ring::appear`].
     ///
     /// # Errors
-    /// [`Error::Invalid`] where there is no room for it, with how much it needs; [`Error::Io`].
-    /// Nothing is left behind then.
+    /// [`Error::Invalid`] with the space needed, if there is not enough; [`Error::Io`]. Nothing is
+    /// left behind.
     pub fn create(path: &Path, id: &Identity, head: RingHead, mode: u32) -> Result<Ring> {
         let unborn = unborn(path);
         let file = file::create_new(&unborn, mode)?;
@@ -113,7 +113,7 @@ impl Ring {
         Ring::of(file, path, id, true)
     }
 
-    /// Gives a ring made by [`Ring::create`] its name, in the place of an older one.
+    /// Renames a ring made by [`Ring::create`] to its path, replacing an older one.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -121,7 +121,7 @@ impl Ring {
         file::rename("cannot name", &unborn(self.path()), self.path())
     }
 
-    /// Takes back a ring that has not appeared. What is left of it nonetheless is gc's.
+    /// Removes a ring that has not appeared. If that fails, dw-gc removes it later.
     pub fn discard(&self) {
         let _ = file::remove_file(&unborn(self.path()));
     }
@@ -143,7 +143,7 @@ impl Ring {
         Ok(())
     }
 
-    /// Opens a ring, for its next writer (`writable`) or a reader.
+    /// Opens a ring, for its next writer (`writable`) or for a reader.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Damaged`], [`Error::Version`].
@@ -154,7 +154,7 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Check that records below `end` can have been published if that much is reserved, as it was
+    /// Checks that records below `end` can have been published with this `reserved`, which was
     /// loaded after `published`.
     ///
     /// # Errors
@@ -169,7 +169,7 @@ impl Ring {
 
     #[cold]
     fn impossible(&self, published: u64, reserved: u64) -> Error {
-        // What was cut short reads as zeros.
+        // A truncated file reads as zeros.
         if let Err(error) = self.check() {
             return error;
         }
@@ -204,108 +204,108 @@ impl Ring {
         Ok(Ring { file, page, map, records: head.records(), head })
     }
 
-    /// What it is.
+    /// Returns the ring's properties.
     #[inline]
     pub fn head(&self) -> &RingHead {
         &self.head
     }
 
-    /// Its first page.
+    /// Returns the ring's live page, which is its first page.
     pub fn page(&self) -> &LivePage {
         &self.page
     }
 
-    /// Whether all that was looked at, or stored, was there.
+    /// Checks that every access was to memory that exists.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if the file was cut short: what was loaded may be zeros.
+    /// [`Error::Damaged`] if the file was truncated. Then loaded values may be zeros.
     pub fn check(&self) -> Result<()> {
         self.map.check().and_then(|()| self.page.check())
     }
 
-    /// Its memory.
+    /// Returns the mapping.
     #[inline]
     pub fn memory(&self) -> &RingMap {
         &self.map
     }
 
-    /// Where it lies, or is to lie.
+    /// Returns the path of the ring, even if it has not appeared yet.
     pub fn path(&self) -> &Path {
         self.map.path()
     }
 
-    /// Byte in the mapping at which a record begins.
+    /// Returns the offset of a record in the mapping.
     #[inline]
     pub fn offset_of(&self, seq: u64) -> usize {
         let bytes = seq.wrapping_sub(self.head.base_seq).wrapping_mul(self.head.record_size as u64);
         RING_HEAD_BYTES + (bytes % self.head.capacity_bytes as u64) as usize
     }
 
-    /// Records that fit.
+    /// Returns the number of records that fit.
     #[inline]
     pub fn records(&self) -> u64 {
         self.records
     }
 
-    /// The seq of the oldest record that is whole when that much is reserved.
+    /// Returns the seq of the oldest whole record for this `reserved`.
     #[inline]
     pub fn oldest_at(&self, reserved: u64) -> u64 {
         protocol::oldest_whole(reserved, self.records).max(self.head.base_seq)
     }
 
-    /// The seqs that it holds now, half-open.
+    /// Returns the seqs that the ring holds now, half-open.
     ///
     /// # Errors
-    /// [`Error::Damaged`] if what is published, or reserved, cannot be so in this ring: readers
-    /// compute with it.
+    /// [`Error::Damaged`] if `published` or `reserved` is impossible in this ring. Readers compute
+    /// with them.
     pub fn held(&self) -> Result<(u64, u64)> {
         let before = protocol::reserved(&self.map);
-        // SYNC: ring.reserved; what is published now is no older than that.
+        // SYNC: ring.reserved; `published`, loaded after this, is no older than `reserved`.
         fence(Ordering::Acquire);
         let published = protocol::published(&self.map);
         let reserved = protocol::reserved(&self.map);
         let range = self.head.base_seq..=reserved.min(SEQ_MAX);
-        // A writer reserves much less than a ring ahead.
+        // A writer reserves far less than a whole ring ahead.
         if !range.contains(&published) || before > published + self.records {
             return Err(self.impossible(published, before.max(reserved)));
         }
         Ok((self.oldest_at(reserved).min(published), published))
     }
 
-    /// Size of its file, in bytes.
+    /// Returns the size of the file in bytes.
     pub fn file_bytes(&self) -> u64 {
         (RING_HEAD_BYTES + self.head.capacity_bytes) as u64
     }
 
-    /// Maps all of it in, for a reader that is not to wait for that later.
+    /// Maps in all pages, for a reader that must not wait for page faults later.
     pub fn map_in(&self) {
         self.map.populate(0, RING_HEAD_BYTES + 2 * self.head.capacity_bytes, false);
     }
 
-    /// Whether the file still has its name; systemd's RemoveIPC, or a person, may have deleted it.
+    /// Whether the file still has its name. systemd's RemoveIPC or a user may have deleted it.
     pub fn is_named(&self) -> bool {
         file::is_named(&self.file, self.path())
     }
 
-    /// Whether the path names another file by now.
+    /// Whether the path now names another file.
     pub fn is_displaced(&self) -> bool {
         let own = file::identity(&self.file, self.path()).ok();
         file::identity_of(self.path()).is_ok_and(|there| Some(there) != own)
     }
 }
 
-/// Where a feed's ring is.
+/// The location of a feed's ring.
 pub enum Found {
-    /// Here.
+    /// The ring is here.
     Ring(Box<Ring>),
     /// No session of this boot has made one.
     Never,
-    /// It was in that folder, and somebody has deleted it.
+    /// It was in this folder and has been deleted.
     Gone(PathBuf),
 }
 
 impl Found {
-    /// The ring, if there ever was one.
+    /// Returns the ring, if there ever was one.
     ///
     /// # Errors
     /// [`Error::Invalid`] if it was deleted.
@@ -322,18 +322,18 @@ impl Found {
     }
 }
 
-/// Opens a feed's ring, where the last session has noted that it is.
+/// Opens a feed's ring at the location that the last session noted.
 ///
 /// # Errors
-/// [`Error::Invalid`] if it lies in a shared memory that is not ours; [`Error::Io`] where it may
-/// not be opened; [`Error::Damaged`], [`Error::Version`].
+/// [`Error::Invalid`] if it is in another shared memory; [`Error::Io`] if it may not be opened;
+/// [`Error::Damaged`], [`Error::Version`].
 pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<Found> {
     let Some(segments) = registry.segments().filter(|s| s.kind == SegmentKind::Ring) else {
         return Ok(Found::Never);
     };
     match segments.reach(feed.base(), feed.id.store_id)? {
         Reach::Here => {}
-        // A copy of the store has no part in the original's memory.
+        // A copy of the store does not use the original's memory.
         Reach::OtherBoot | Reach::Copied => return Ok(Found::Never),
         Reach::Gone => return Ok(Found::Gone(segments.folder)),
         Reach::OtherDevice => {
@@ -357,8 +357,8 @@ pub fn find(feed: &FeedInfo, registry: &FeedRegistry, writable: bool) -> Result<
     }
 }
 
-/// Whether a ring that opened is one of this boot, with this feed's records, and not older than the
-/// session that noted where it is.
+/// Checks that a ring is from this boot, contains this feed's records, and is not older than the
+/// session that noted it.
 fn check(feed: &FeedInfo, ring: Ring, registry: &FeedRegistry, noted: u64) -> Result<Ring> {
     let geometry: Geometry = feed.geometry();
     if ring.head.record_size != geometry.record_size {
@@ -367,7 +367,8 @@ fn check(feed: &FeedInfo, ring: Ring, registry: &FeedRegistry, noted: u64) -> Re
     let of_session =
         |ring: &Ring, least: u64| ring.page.session().filter(|session| session.session_id >= least);
     let session = of_session(&ring, noted).or_else(|| {
-        // A session notes its ring just before its entry: no note is further ahead of the table.
+        // A session notes its ring just before it adds its entry, so a note is at most one session
+        // ahead of the table.
         let newest = last_session(&registry.entries().ok()?)?.session_id;
         (noted > newest + 1).then(|| of_session(&ring, newest)).flatten()
     });
@@ -381,23 +382,23 @@ fn check(feed: &FeedInfo, ring: Ring, registry: &FeedRegistry, noted: u64) -> Re
     }
 }
 
-/// Opens the ring that the last writer left, if its records can be believed. The caller holds the
-/// feed's lock.
+/// Opens the ring that the last writer left, if it can be trusted. The caller holds the feed's
+/// lock.
 ///
 /// # Errors
-/// [`Error::Io`] where a limit, a missing permission or the disk keeps us from looking.
+/// [`Error::Io`] if a limit, a missing permission or the disk prevents looking.
 pub fn left_over(feed: &FeedInfo, registry: &FeedRegistry) -> Result<Option<Ring>> {
     let found = sound(find(feed, registry, true))?;
     let ring = found.map(|found| sound(found.ring(&feed.name))).transpose()?;
     Ok(ring.flatten().flatten())
 }
 
-/// The name that a ring is made under.
+/// Returns the temporary name of a ring that is being created.
 fn unborn(path: &Path) -> PathBuf {
     path.with_extension("ring.new")
 }
 
-/// A random segment id.
+/// Returns a random segment id.
 ///
 /// # Errors
 /// [`Error::Io`].
