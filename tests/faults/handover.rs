@@ -8,7 +8,7 @@ use deepwater::Platform;
 use deepwater::reader::Reader;
 
 use super::env::TestEnv;
-use super::kit::{Running, objects, run, text, until};
+use super::kit::{Running, objects, run, until};
 use super::stopped::Stopped;
 
 /// Records of 16 bytes that fill a chunk of the least size.
@@ -291,39 +291,6 @@ fn the_next_writer_is_stopped_and_killed_at_every_step_of_taking_over() {
                 assert_eq!((out.lines().count() as u64, err.as_str()), (end + BATCH, ""), "{step}");
             }
         }
-    }
-}
-
-#[test]
-fn a_writer_without_input_killed_at_every_step_leaves_a_sound_feed() {
-    let steps = ["recover.begun", "recover.session", "finish.closed", "registry.session-dropped"];
-    for (step, policy) in steps.iter().flat_map(|step| [(*step, ""), (*step, "--stage shm")]) {
-        let env = store(policy);
-        let mut first = Writer::start(&env);
-        first.write(&env, BATCH);
-        first.tool.finish();
-        let follower = follow_freely(&env);
-        let idle = || run(&env, "dw-write", &["t", "--format", "raw"], b"");
-        assert!(idle().status.success() && idle().status.success());
-        let args = ["dw-write", "t", "--format", "raw"];
-        let killed = Stopped::start(&env, "kill", (step, 1), &args);
-        let (status, _, _) = killed.tool.end();
-        assert!(!status.success(), "{step}: {status}");
-        let sound = run(&env, "dw-repair", &["t", "--dry-run"], b"");
-        assert_eq!(sound.status.code(), Some(0), "{step}: {}", text(&sound.stdout));
-        check(&follower.until_lines(BATCH as usize), 0, step);
-        let sessions = || objects(&env, "dw-ls", &["t", "--sessions", "--json"]).len();
-        let before = sessions();
-        assert!(idle().status.success());
-        // One that was killed in the table stays there, as crashed; the idle one behind it goes.
-        assert!(sessions() <= before.max(2), "{step}: {} {before}", sessions());
-        let mut writer = Writer::start(&env);
-        assert_eq!(writer.next, BATCH, "{step}: no seq is passed over");
-        writer.write(&env, BATCH);
-        writer.tool.finish();
-        check(&follower.until_lines(2 * BATCH as usize), 0, step);
-        follower.signal("TERM");
-        assert_eq!(follower.end().2, "", "{step}");
     }
 }
 

@@ -220,7 +220,8 @@ fn indexes() {
 
 #[test]
 fn tables() {
-    // Session 1, its three chunks, session 2, its chunk, session 3, its chunk.
+    // Session 1, its three chunks, session 2, its chunk, session 3, its chunk, and one that is
+    // empty.
     let entry = |n: i64, at: i64| 4096 + n * 128 + at;
     let mut flips = vec![0, 8, 20, 33, 52, 100, 126, 300, 512, 520, 528, 600, 700, 1024, 1034];
     flips.extend([1100, 2048 + 40, 2560 + 40]);
@@ -233,7 +234,7 @@ fn tables() {
         entry(1, 16),
     ]);
     flips.extend([entry(2, 64), entry(2, 100), entry(2, 112), entry(4, 20), entry(6, 64)]);
-    flips.extend([entry(7, 17), entry(7, 112)]);
+    flips.extend([entry(7, 17), entry(8, 9), entry(8, 112)]);
     let mut cases: Vec<Case> = flips.into_iter().map(|at| case(TABLE, Blow::Flip(at))).collect();
     cases.extend([
         case(TABLE, Blow::Zero(entry(2, 0), 128)),

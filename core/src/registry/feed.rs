@@ -40,9 +40,6 @@ const RECORDS_MAX: u64 = (MAX_CHUNK_BYTES + BLOCK_BYTES as u64) / 8;
 /// A block is this many bytes, rounded down to whole records.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// How often a table is read that does not check: a writer may just be replacing its last entry.
-const LOOKS: usize = 3;
-
 offsets! {
     [0] {
         MAGIC_AT: 8, VERSION_AT: 4, HEADER_SIZE_AT: 4, STORE_ID_AT: 16, FEED_ID_AT: 8,
@@ -311,15 +308,6 @@ pub struct SessionEntry {
     pub pid: u32,
     /// How it ended, once it has.
     pub close: Option<SessionClose>,
-}
-
-impl SessionEntry {
-    /// Whether a session that ends so leaves nothing to tell of: no record, no row refused or
-    /// passed over, and no fault.
-    pub fn is_idle(&self, close: &SessionClose) -> bool {
-        let clean = matches!(close.reason, SessionEnd::Ended | SessionEnd::Signal);
-        clean && close.end_seq == self.base_seq && close.counters == Default::default()
-    }
 }
 
 /// How a session ended.
@@ -688,18 +676,6 @@ impl FeedRegistry {
 
     /// Those entries, and how many there are with those that are collected.
     fn surviving_entries(&self) -> Result<(Vec<Entry>, u64)> {
-        // The last entry may be one that a writer is just replacing.
-        let mut looked = self.look_at_entries();
-        for _ in 1..LOOKS {
-            if looked.is_ok() {
-                break;
-            }
-            looked = self.look_at_entries();
-        }
-        looked
-    }
-
-    fn look_at_entries(&self) -> Result<(Vec<Entry>, u64)> {
         // Before the entries: what it names is in the table by then.
         let checkpoint = self.checkpoint();
         let (first, counted) = (self.first_entry()?, self.word(COUNT_AT, "the count")?);
@@ -1317,30 +1293,6 @@ impl FeedRegistry {
         // SYNC: session state; pairs with the Acquire in `place::look`.
         self.map.u64_at(at + WORD).store(guard(SESSION_IS_CLOSED), Ordering::Release);
         faults::step("registry.session-closed");
-    }
-
-    /// Takes the last entry out of the table again: a session that has ended without a record,
-    /// behind another session. Where the machine stops before this is on disk, the entry is whole
-    /// and closed.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Io`].
-    pub fn drop_empty_session(&self, position: u64) -> Result<()> {
-        let (entries, count) = self.surviving_entries()?;
-        let is_session = |entry: &Entry| matches!(entry, Entry::Session(_));
-        let others = entries.split_last().map_or(&[][..], |(_, others)| others);
-        let last = entries.last().filter(|_| position + 1 == count);
-        let Some(Entry::Session(session)) = last else { return Ok(()) };
-        if !session.close.is_some_and(|close| session.is_idle(&close)) {
-            return Ok(());
-        }
-        if others.iter().any(is_session) {
-            self.set_word(COUNT_AT, position);
-            faults::step("registry.session-dropped");
-            self.map.write(Self::offset(position), &[0; ENTRY_SIZE]);
-            self.sync()?;
-        }
-        Ok(())
     }
 
     /// The lease: no seq at or above it was ever published. `None` if both its checksums fail.

@@ -21,7 +21,7 @@ use crate::writer::OnDurable;
 use crate::writer::chunks::{Early, LEASE_STEP, Queue, RESTAGE, ROTATE, Shared};
 use crate::writer::clocks::Clocks;
 use crate::writer::flush::Flush;
-use crate::writer::journal::log_sealed;
+use crate::writer::journal::{log_closed, log_sealed};
 use crate::writer::stage::{self, Page};
 
 /// How often it looks while records come.
@@ -148,9 +148,6 @@ impl Background {
         let news = (published - self.published) as usize * self.shared.geometry.record_size;
         self.tick = if moved { BUSY_TICK } else { (self.tick * 2).min(IDLE_TICK) };
         self.clocks.keep(&self.page.live);
-        if moved {
-            self.shared.journal.begin();
-        }
         self.shared.journal.rejects(self.page.live.counters().rejected, false);
         self.published = published;
         self.shared.wake(&self.page, published);
@@ -454,12 +451,11 @@ impl Background {
         if let Some(wait) = &self.page.wait {
             wait.wake();
         }
-        self.shared.journal.end(&self.shared.feed, &self.session, &close);
-        if self.flush.is_some() {
-            stage::end(&self.shared.feed, &self.shared.segments, &self.page.live)?;
-        }
-        match self.session.is_idle(&close) {
-            true => self.shared.registry.drop_empty_session(self.session.position),
+        let journal = &self.shared.journal;
+        journal.rejects(close.counters.rejected, true);
+        log_closed(journal.log(), &self.shared.feed, &self.session, &close);
+        match self.flush.is_some() {
+            true => stage::end(&self.shared.feed, &self.shared.segments, &self.page.live),
             false => Ok(()),
         }
     }

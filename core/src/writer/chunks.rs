@@ -215,7 +215,7 @@ impl ChunkWriter {
     pub fn open(feed: &FeedInfo, options: WriterOptions, lock: Lock) -> Result<ChunkWriter> {
         let sync = options.sync.unwrap_or(feed.spec.policy.sync);
         let start = recover::start(feed)?;
-        let journal = Journal::open(feed, &start.session, start.after_idle);
+        let journal = Journal::open(feed, &start.session);
         let shared = Arc::new(Shared {
             feed: feed.clone(),
             geometry: feed.geometry(),

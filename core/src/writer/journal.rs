@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::log::Log;
@@ -17,10 +16,6 @@ pub(super) struct Journal {
     log: Log,
     feed: String,
     session_id: u64,
-    base_seq: u64,
-    /// Whether the log has the session's begin. After a session without records it is logged only
-    /// when there is something to log.
-    logged: AtomicBool,
     /// Why the last rejected row was rejected.
     last_reject: Mutex<String>,
     /// The number of rejected rows in the log, and when it was logged.
@@ -28,41 +23,19 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Logs that a session begins, unless the one before it had no records.
-    pub fn open(feed: &FeedInfo, session: &SessionEntry, after_idle: bool) -> Journal {
-        let journal = Journal {
-            log: feed.log(),
+    /// Logs that a session begins.
+    pub fn open(feed: &FeedInfo, session: &SessionEntry) -> Journal {
+        let log = feed.log();
+        let fields: [(&str, &dyn Display); 3] =
+            [("feed", &feed.name), ("session", &session.session_id), ("seq", &session.base_seq)];
+        log.event("writer-opened", &fields);
+        Journal {
+            log,
             feed: feed.name.clone(),
             session_id: session.session_id,
-            base_seq: session.base_seq,
-            logged: AtomicBool::new(false),
             last_reject: Mutex::default(),
             rejects: Mutex::default(),
-        };
-        if !after_idle {
-            journal.begin();
         }
-        journal
-    }
-
-    /// Logs that the session has begun, if the log does not have that.
-    pub fn begin(&self) {
-        if self.logged.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let fields: [(&str, &dyn Display); 3] =
-            [("feed", &self.feed), ("session", &self.session_id), ("seq", &self.base_seq)];
-        self.log.event("writer-opened", &fields);
-    }
-
-    /// Logs that the session has ended, unless it had no records and its begin was not logged.
-    pub fn end(&self, feed: &FeedInfo, session: &SessionEntry, close: &SessionClose) {
-        self.rejects(close.counters.rejected, true);
-        if session.is_idle(close) && !self.logged.load(Ordering::Relaxed) {
-            return;
-        }
-        self.begin();
-        log_closed(&self.log, feed, session, close);
     }
 
     /// Returns the log.
@@ -83,7 +56,6 @@ impl Journal {
         if rejected == told.0 || !(due || last) {
             return;
         }
-        self.begin();
         *told = (rejected, Some(Instant::now()));
         let why = self.last_reject.lock().unwrap_or_else(|e| e.into_inner()).clone();
         let fields: [(&str, &dyn Display); 4] = [
@@ -97,7 +69,6 @@ impl Journal {
 
     /// Logs a failure that ends the session.
     pub fn failed(&self, why: &str) {
-        self.begin();
         let fields: [(&str, &dyn Display); 3] =
             [("feed", &self.feed), ("session", &self.session_id), ("why", &why)];
         self.log.event("writer-failed", &fields);

@@ -36,8 +36,6 @@ pub struct Start {
     pub next_chunk_id: u64,
     pub lease: u64,
     pub running_max: u64,
-    /// Whether it follows a session without records.
-    pub after_idle: bool,
     /// Files that went to quarantine, a line each.
     pub moved: Vec<String>,
 }
@@ -47,8 +45,6 @@ pub struct Start {
 pub struct Settled {
     /// The highest id of a session; 0 if there was none.
     pub session_id: u64,
-    /// Whether the last session had no records, and is no longer in the table.
-    pub after_idle: bool,
     /// The first seq that was surely never used.
     pub next_seq: u64,
     /// The highest number of a chunk.
@@ -74,7 +70,7 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
     let lease = next_seq + LEASE_STEP;
     registry.set_lease(lease)?;
     let (next_chunk_id, running_max) = (settled.last_number + 1, settled.running_max);
-    let (moved, after_idle) = (settled.moved, settled.after_idle);
+    let moved = settled.moved;
     Ok(Start {
         registry,
         page,
@@ -84,7 +80,6 @@ pub fn start(feed: &FeedInfo) -> Result<Start> {
         next_chunk_id,
         lease,
         running_max,
-        after_idle,
         moved,
     })
 }
@@ -242,8 +237,7 @@ pub fn settle_as(
     let ids = ids.chain(checkpoint.map(|c| c.session_id));
     let ids = ids.chain(page.and_then(LivePage::newest_stamp).map(|stamp| stamp.session_id));
     let session_id = ids.max().unwrap_or(0);
-    let after_idle = last.is_some_and(|last| last.session_id < session_id);
-    Ok(Settled { session_id, after_idle, next_seq, last_number, running_max, moved: kept.moved })
+    Ok(Settled { session_id, next_seq, last_number, running_max, moved: kept.moved })
 }
 
 /// The first seq above all that any file shows.

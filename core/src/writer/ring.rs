@@ -23,7 +23,7 @@ use crate::registry::wait::WaitFile;
 use crate::ring::{self, Ring, RingHead, protocol};
 use crate::schema::{Order, Sync};
 use crate::writer::clocks::Clocks;
-use crate::writer::journal::Journal;
+use crate::writer::journal::{Journal, log_closed};
 use crate::writer::lease::Lease;
 use crate::writer::order::{Sorted, put_in_order};
 use crate::writer::recover;
@@ -136,12 +136,12 @@ impl RingWriter {
     /// begins a session. The caller holds the feed's lock and hands it over.
     pub fn open(feed: &FeedInfo, options: WriterOptions, lock: Lock) -> Result<RingWriter> {
         check_options(feed, &options)?;
-        let Start { registry, session, current, running_max, after_idle } = start(feed)?;
+        let Start { registry, session, current, running_max } = start(feed)?;
         let next_seq = session.base_seq;
         let shared = Arc::new(Shared {
             feed: feed.clone(),
             registry,
-            journal: Journal::open(feed, &session, after_idle),
+            journal: Journal::open(feed, &session),
             session,
             current: Mutex::new(current.clone()),
             control: Mutex::default(),
@@ -379,15 +379,13 @@ impl RingWriter {
         };
         registry.close_session(self.shared.session.position, &close);
         registry.sync()?;
-        let session = &self.shared.session;
-        self.shared.journal.end(&self.shared.feed, session, &close);
+        let journal = &self.shared.journal;
+        journal.rejects(self.counters.rejected, true);
+        log_closed(journal.log(), &self.shared.feed, &self.shared.session, &close);
         ring.page().end();
         // Wake sleeping followers even without new records: the session has ended.
         self.current.bell.wake();
-        match session.is_idle(&close) {
-            true => registry.drop_empty_session(session.position),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -409,7 +407,6 @@ struct Start {
     session: SessionEntry,
     current: Current,
     running_max: u64,
-    after_idle: bool,
 }
 
 /// Takes over from the last writer. After each step, the feed can be read and taken over
@@ -438,8 +435,7 @@ fn start(feed: &FeedInfo) -> Result<Start> {
         step("ring.replaced");
     }
     bell.wake();
-    let current = Current { ring, bell };
-    Ok(Start { registry, session, current, running_max, after_idle: settled.after_idle })
+    Ok(Start { registry, session, current: Current { ring, bell }, running_max })
 }
 
 /// The folder of the ring.
@@ -598,9 +594,6 @@ impl Background {
             return CALM_TICK;
         }
         let moved = self.clocks.keep(ring.page());
-        if moved {
-            self.shared.journal.begin();
-        }
         self.shared.journal.rejects(ring.page().counters().rejected, false);
         let asleep = bell.is_armed();
         self.shared.wake(bell, published);
