@@ -466,6 +466,11 @@ impl FeedRegistry {
         }
         if needed > COPY_FIRST {
             map = copy(needed)?;
+            // A writer that appended an entry in between has a longer table than was copied.
+            let now = unguard(map.u64_at(COUNT_AT).load(Ordering::Relaxed))?;
+            if now != count {
+                return None;
+            }
         }
         FeedRegistry::of(file, size, GrowingMap::of_copy(map).ok()?, path, id).ok()
     }
