@@ -43,8 +43,8 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     file.write_all_at(bytes, at).unwrap();
 }
 
-/// Counts the records from seq 0 on. Checks that each holds its seq, and that a chunk whose entry was
-/// lost is named.
+/// Counts the records from seq 0 on. Checks that each holds its seq, and that a chunk whose entry
+/// was lost is named.
 fn count_beside_a_stray(platform: &Platform) -> u64 {
     let reader = platform.create_reader("t").unwrap();
     let snapshot = reader.snapshot().unwrap();
