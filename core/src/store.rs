@@ -74,8 +74,8 @@ impl Platform {
     /// Opens the store at `base`.
     ///
     /// # Errors
-    /// [`Error::NoStore`] if there is none, [`Error::Version`] if this build does not know its
-    /// format, [`Error::Damaged`] if its manifest is not readable.
+    /// [`Error::NoStore`] if `base` is not a store, [`Error::Version`] if this build does not know
+    /// its format, [`Error::Damaged`] if its manifest is not readable.
     pub fn open(base: impl AsRef<Path>) -> Result<Platform> {
         process::learn_boot_id()?;
         let base = base.as_ref();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+mod cases;
 mod copies;
 mod disk;
 #[path = "../suite/env.rs"]

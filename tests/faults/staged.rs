@@ -97,13 +97,16 @@ fn until_killed(
             break;
         }
         next += 700;
-        seen = seen.max(read(&reader));
+        // Until these are published, or the writer has died on the way.
+        while seen < next && child.try_wait().expect("it can be asked").is_none() {
+            seen = seen.max(read(&reader));
+            assert!(began.elapsed() < PATIENCE, "{step}: {seen} of {next}");
+        }
         rounds += 1;
         if rounds == 20 {
             disturb();
         }
         assert!(began.elapsed() < PATIENCE, "{step}: it goes on and on");
-        std::thread::sleep(Duration::from_millis(2));
     }
     let status = child.wait().expect("it ends");
     assert_eq!(status.signal(), Some(SIGKILL), "{step}: {status}");

@@ -492,7 +492,7 @@ fn a_store_that_was_not_made_to_its_end_is_made() {
     fs::remove_file(env.base().join("manifest.json")).expect("a manifest");
     ok(&env, "", &MAKE);
     works(&env);
-    // With feeds in it, it is not to be made anew: that is damage.
+    // If it has feeds, it must not be created again: that is damage.
     fs::remove_file(env.base().join("manifest.json")).expect("a manifest");
     let output = run(&env, "", &MAKE);
     assert_eq!(output.status.code(), Some(2));
@@ -507,7 +507,7 @@ fn mark_deleted(folder: &Path) {
 }
 
 #[test]
-fn a_feed_that_was_made_or_deleted_half_way_is_made_anew() {
+fn a_feed_whose_creation_or_deletion_was_interrupted_can_be_created_again() {
     let env = TestEnv::new();
     ok(&env, "", &MAKE);
     let folder = env.base().join("feeds/t");
@@ -541,7 +541,7 @@ fn a_feed_that_was_made_or_deleted_half_way_is_made_anew() {
     ok(&env, "", &MAKE);
     works(&env);
 
-    // Marked deleted, not struck out: not to be written, to be deleted again or made anew.
+    // Marked as deleted but still listed: it cannot be written; it can be deleted or created again.
     for again in [&DELETE[..], &MAKE[..]] {
         mark_deleted(&folder);
         let output = run(&env, "", &["dw-write", "t"]);

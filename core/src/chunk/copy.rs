@@ -34,7 +34,7 @@ pub struct DiskCopy {
 
 impl DiskCopy {
     /// Makes the copy of a chunk in `folder`, or goes on with one of which everything below
-    /// `durable` is on disk; what lies behind is written anew.
+    /// `durable` is on disk; the records after it are written again.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io).

@@ -137,7 +137,7 @@ pub(super) fn age_us(sealed_us: u64, begun: &Moment, now: &Moment) -> u64 {
 
 /// Returns when chunks were sealed, oldest first, corrected for clocks that may have been wrong. A
 /// corrected time is never before the feed was made or an earlier chunk was sealed. A time after
-/// `now_us` becomes that of the next chunk, or `now_us` if there is none.
+/// `now_us` becomes that of the next chunk, or `now_us` for the last chunk.
 pub(super) fn arrivals_us(created_us: u64, sealed_us: &[u64], now_us: u64) -> Vec<u64> {
     let mut floor = if created_us <= now_us { created_us } else { 0 };
     let known: Vec<Option<u64>> = sealed_us

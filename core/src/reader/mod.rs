@@ -334,12 +334,12 @@ impl Reader {
             return self.snapshot_of_mapped(look);
         }
         // A repair has put other files in the place of those that are mapped here.
-        let anew = Reader::open(&self.feed)?;
-        if anew.registry.is_superseded() {
+        let current = Reader::open(&self.feed)?;
+        if current.registry.is_superseded() {
             let path = self.feed.registry_path();
             return Err(Error::damaged(path, 600, "superseded, and no other file is here"));
         }
-        anew.snapshot_of_mapped(look)
+        current.snapshot_of_mapped(look)
     }
 
     fn snapshot_of_mapped(&self, look: Look) -> Result<Snapshot> {

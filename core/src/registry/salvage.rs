@@ -50,7 +50,7 @@ pub struct Wrong {
     pub what: String,
 }
 
-/// An entry for a new table: as it stood in the old one, or made anew.
+/// An entry for a new table: copied from the old one, or rebuilt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// What it says.

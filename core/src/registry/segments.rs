@@ -364,7 +364,7 @@ fn safe_device(folder: &Path, base: &Path) -> Result<Option<u64>> {
     let dir = match Dir::open(folder) {
         Ok(dir) => dir,
         Err(error) if error.says_nothing() => {
-            // One that another user has closed to us is none of the store's.
+            // A directory that another user has closed to us does not belong to the store.
             let owner = file::entry_of(folder)?.map(|meta| meta.uid());
             return match owner {
                 Some(owner) if !error.is_denied() || is_known(owner)? => Err(error),

@@ -135,7 +135,7 @@ impl StorePlan {
             let known = list.feeds.iter().any(|feed| feed.name == folder.name);
             let foreign = folder.says.is_some_and(|says| says.id.store_id != self.store_id);
             let deleted = folder.says.is_some_and(|says| says.deleted);
-            // Made and not entered: whoever makes the feed again begins anew.
+            // The feed was made but not entered in the list. Making it again starts over.
             let unborn = is_sound && folder.says.is_some_and(|says| says.entries == 0);
             if known || deleted || unborn {
                 continue;

@@ -19,7 +19,7 @@ const NEWEST_HEAD_WORDS: usize = 4;
 /// The largest record that the copy has room for, in bytes.
 const NEWEST_MAX: usize = 8 * NEWEST_HEAD_WORDS + 56;
 const _: () = assert!(NEWEST_MAX == 88, "by_size! has a case for each size");
-/// Offset of the segment id of the ring that follows; 0 while there is none.
+/// Offset of the segment id of the next ring, or 0 until a writer has made one.
 pub const REPLACED_BY_AT: usize = 1280;
 
 const RESERVED: Site = Site::relaxed("ring.reserved");

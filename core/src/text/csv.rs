@@ -392,8 +392,8 @@ impl Csv {
         }
     }
 
-    /// Decides whether the first row is a header. Returns the length of the header, or 0 if there
-    /// is none, or `None` if the row is not complete yet.
+    /// Decides whether the first row is a header. Returns the length of the header, or 0 if the
+    /// first row is not one. Returns `None` if the row is not complete yet.
     fn first_row(&mut self, shared: &mut Shared, b: &[u8], end: bool) -> Result<Option<usize>> {
         let (cells, length) = match self.take_apart(b, end) {
             Found::Open => return Ok(None),

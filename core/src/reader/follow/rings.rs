@@ -21,7 +21,7 @@ pub(super) struct Rings {
     feed: FeedInfo,
     registry: Arc<FeedRegistry>,
     selection: Selection,
-    /// In the ring being read; none while there is none.
+    /// Position in the ring that is being read; `None` until there is a ring.
     cursor: Option<Cursor>,
     /// Another ring is at the path.
     displaced: bool,
